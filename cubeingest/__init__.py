@@ -1,0 +1,51 @@
+"""Turn a pile of raster tiles into one analysis-ready, versioned datacube.
+
+>>> import cubeingest as ci
+>>> grid = ci.read_spec("glad-lclu").grid
+>>> grid.region("70N_180W", year=2000)
+{'year': slice(0, 1, None), 'y': slice(40000, 80000, None), 'x': slice(0, 40000, None)}
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from cubeingest.cube import Cube as Cube
+    from cubeingest.cube import init as init
+    from cubeingest.cube import open as open  # noqa: A004
+    from cubeingest.errors import CatalogError as CatalogError
+    from cubeingest.errors import CubeIngestError as CubeIngestError
+    from cubeingest.errors import GridError as GridError
+    from cubeingest.errors import SpecError as SpecError
+    from cubeingest.errors import StoreError as StoreError
+    from cubeingest.errors import TileError as TileError
+    from cubeingest.errors import WorkerError as WorkerError
+    from cubeingest.grid import Axis as Axis
+    from cubeingest.grid import TilingGrid as TilingGrid
+    from cubeingest.spec import CubeSpec as CubeSpec
+    from cubeingest.spec import read_spec as read_spec
+
+_HOMES = {
+    "cube": ("Cube", "init", "open"),
+    "errors": ("CatalogError", "CubeIngestError", "GridError", "SpecError", "StoreError", "TileError", "WorkerError"),
+    "grid": ("Axis", "TilingGrid"),
+    "spec": ("CubeSpec", "read_spec"),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = ["__version__", *sorted(_HOME_OF)]  # noqa: PLE0604  (names are loaded when they are asked for)
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name when it is first asked for, so that ``cubeingest --help`` need not wait for xarray."""
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'cubeingest' has no attribute {name!r}")
+    return getattr(import_module(f"cubeingest.{_HOME_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

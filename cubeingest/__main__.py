@@ -1,0 +1,5 @@
+"""``python -m cubeingest``."""
+
+from cubeingest.cli import main
+
+main()

@@ -1,0 +1,469 @@
+"""Which tiles there are, as a table: one row for each tile, region and axis position that it feeds."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from string import Formatter
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from cubeingest.errors import CatalogError, GridError, TileError
+from cubeingest.grid import Axis, TilingGrid
+from cubeingest.spec import CubeSpec, Source, Variable, resolve
+from cubeingest.tile import Window, public_href, read_header, readable_href, source_id
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+REQUESTS_AT_ONCE = 32
+"""Threads that ask for headers or existence. The wait is for the network, not for a core."""
+
+MAX_LINE = 8192
+"""Characters in one line of a list; a longer one is no href and no id."""
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class TileRow:
+    """One tile feeding one region at one axis position. ``position`` has an index for each axis of the variable.
+
+    ``expected`` is the window in the grid that the tile's name stands for; None where only its header tells.
+    """
+
+    href: str
+    position: tuple[int, ...]
+    iy: int
+    ix: int
+    band: int | None = None
+    expected: Window | None = None
+
+
+@dataclass(frozen=True)
+class Misplaced:
+    """A tile that is listed but belongs to no region, since its header cannot be read or does not fit."""
+
+    variable: str
+    href: str
+    position: tuple[int, ...]
+    message: str
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """The tiles of each variable, for the axis positions that were asked for (``positions``, by axis)."""
+
+    rows: Mapping[str, tuple[TileRow, ...]]
+    positions: Mapping[str, tuple[int, ...]]
+    misplaced: tuple[Misplaced, ...] = field(default=())
+
+    def table(self, variable: str) -> pd.DataFrame:
+        """The rows of one variable as a table, for people: href, axis positions, lattice row and column."""
+        import pandas as pd
+
+        rows = self.rows.get(variable, ())
+        return pd.DataFrame(
+            [{"href": r.href, "position": r.position, "iy": r.iy, "ix": r.ix, "band": r.band} for r in rows]
+        )
+
+
+def read_catalog(
+    spec: CubeSpec, positions: Mapping[str, Iterable[int]] | None = None, variables: Iterable[str] | None = None
+) -> Catalog:
+    """Read the lists, patterns or tables that a spec names, for some axis positions (all by default) and variables.
+
+    Raises :class:`CatalogError` for a list that is missing, a tile that fits no region, or two for one region.
+    """
+    chosen = {a.name: tuple((positions or {}).get(a.name, range(a.size))) for a in spec.grid.axes}
+    rows: dict[str, tuple[TileRow, ...]] = {}
+    misplaced: list[Misplaced] = []
+    names = None if variables is None else set(variables)
+    for variable in spec.variables:
+        if variable.source is None or (names is not None and variable.name not in names):
+            continue
+        found = _Reader(spec, variable, variable.source, misplaced).read(chosen)
+        rows[variable.name] = tuple(sorted(found, key=lambda r: (r.position, r.iy, r.ix)))
+    return Catalog(rows, chosen, tuple(misplaced))
+
+
+class _Reader:
+    """Reads the catalog of one variable."""
+
+    def __init__(self, spec: CubeSpec, variable: Variable, source: Source, misplaced: list[Misplaced]) -> None:
+        self.spec, self.variable, self.source, self.misplaced = spec, variable, source, misplaced
+        self.grid = spec.grid
+        self.tile_grid = spec.tile_grid(variable)
+        self.axes = spec.axes_of(variable)
+
+    def read(self, chosen: Mapping[str, tuple[int, ...]]) -> list[TileRow]:
+        # Bands are filled from one file, so the axis they fill does not multiply the hrefs.
+        own = [a for a in self.axes if a.name != self.source.bands_axis]
+        positions = [
+            dict(zip([a.name for a in own], p, strict=True)) for p in itertools.product(*(chosen[a.name] for a in own))
+        ]
+        kind = self.source.tiles[0] if self.source.tiles else None
+        if kind == "list":
+            placed = self._from_texts(positions, _read_lines)
+        elif kind == "glob":
+            placed = self._from_texts(positions, _expand_glob)
+        elif kind == "table":
+            placed = list(self._from_table(positions))
+        elif self.source.names_regions:
+            placed = self._expected_everywhere(positions)
+        else:
+            placed = [(self._format(p), p, None) for p in positions]
+            placed = [row for row in placed if self.source.missing == "fail" or _exists(row[0])]
+        rows = self._to_rows(placed)
+        return [r for row in rows for r in self._bands(row, chosen)]
+
+    # A placed tile is (href, position by axis name, its cell in the tile lattice or None).
+
+    def _from_texts(
+        self, positions: list[dict[str, int]], read: Callable[[str], list[str]]
+    ) -> list[tuple[str, dict[str, int], tuple[int, int] | None]]:
+        """Tiles from lists or globs: each pattern is read once for each set of axis values that it names."""
+        assert self.source.tiles is not None
+        kind, pattern = self.source.tiles
+        by_uri: dict[str, list[dict[str, int]]] = {}
+        for position in positions:
+            by_uri.setdefault(self._fill(pattern, position), []).append(position)
+        texts = _in_threads(read, list(by_uri))
+        out = []
+        for (uri, candidates), lines in zip(by_uri.items(), texts, strict=True):
+            for line in lines:
+                place = self._read_text(line, candidates, uri, fixed=_named(pattern))
+                if place is not None:
+                    out.append(place)
+        return out
+
+    def _read_text(
+        self, line: str, candidates: list[dict[str, int]], uri: str, fixed: set[str]
+    ) -> tuple[str, dict[str, int], tuple[int, int] | None] | None:
+        """One line of a list (an href or a region id), or one href of a glob; None for an axis value not asked for."""
+        where = f"{public_href(uri)!r}, line {line[:120]!r}"
+        if not self.source.href:
+            if len(candidates) != 1:
+                raise CatalogError(
+                    f"{where}: nothing says which axis value it is for: put it into the pattern, or give href"
+                )
+            return resolve(line, uri.rsplit("/", 1)[0]), candidates[0], None
+        if "/" not in line and self.source.names_regions and len(candidates) == 1:
+            cell = self.tile_grid._parse_id(line)
+            if cell is not None:
+                return self._format(candidates[0], line), candidates[0], cell
+        for pattern, sharing in self._by_pattern(candidates).items():
+            values = self._match(pattern, line)
+            if values is None:
+                continue
+            named = self._positions_named(values, where)
+            fitting = [p for p in sharing if all(p[a] == i for a, i in named.items())]
+            other = [a for a, i in named.items() if a in fixed and i != candidates[0][a]]
+            if other:
+                axis = self.grid.axis(other[0])
+                stated, own = axis.labels[candidates[0][axis.name]], axis.labels[named[axis.name]]
+                raise CatalogError(f"{where} is for {axis.name} {own}, but stands in the list of {axis.name} {stated}")
+            if not fitting:
+                return None
+            if len(fitting) > 1:
+                raise CatalogError(f"{where}: nothing says which axis value it is for: put it into the pattern")
+            cell = None
+            if "id" in values:
+                try:
+                    cell = self.tile_grid.region_index(values["id"])
+                except GridError as e:
+                    raise CatalogError(f"{where} fits no region: {e}") from None
+            return self._format(fitting[0], values.get("id")), fitting[0], cell
+        example = self._format(candidates[0], self.tile_grid.region_id(0, 0) if self.source.names_regions else None)
+        raise CatalogError(
+            f"{where} fits no region: it looks neither like {public_href(example)!r} nor like a region id"
+        )
+
+    def _by_pattern(self, candidates: list[dict[str, int]]) -> dict[str, list[dict[str, int]]]:
+        """The candidates that each href pattern serves."""
+        out: dict[str, list[dict[str, int]]] = {}
+        for position in candidates:
+            pattern = self.source.pattern(self._labels(position))
+            if pattern is not None:
+                out.setdefault(pattern, []).append(position)
+        return out
+
+    def _match(self, pattern: str, line: str) -> dict[str, str] | None:
+        """Values of the pattern's fields in ``line``, which may give only the last segments of the path.
+
+        Known axis values and well-formed ids are tried before anything that merely stands in their place, which is
+        returned so that the caller can say what is wrong with it.
+        """
+        segments = pattern.split("/")
+        first = next((i for i, s in enumerate(segments) if _named(s)), len(segments) - 1)
+        for strict in (True, False):
+            for tail in dict.fromkeys(("/".join(segments[first:]), segments[-1])):
+                match = re.search(rf"(?:^|/){self._regex(tail, strict)}$", line)
+                if match:
+                    return match.groupdict()
+        return None
+
+    def _regex(self, pattern: str, strict: bool) -> str:
+        out: list[str] = []
+        seen: set[str] = set()
+        for literal, name, spec, _ in Formatter().parse(pattern):
+            out.append(re.escape(literal))
+            if name is None:
+                continue
+            if name in seen:
+                out.append(f"(?P={name})")
+                continue
+            seen.add(name)
+            choice = "[^/]+?"
+            if strict:
+                values = () if name == "id" else self.grid.axis(name).values
+                choice = "|".join(re.escape(format(v, spec or "")) for v in values) or self.tile_grid.id_regex
+            out.append(f"(?P<{name}>{choice})")
+        return "".join(out)
+
+    def _positions_named(self, values: Mapping[str, str], where: str) -> dict[str, int]:
+        """Axis positions of the values that a line names."""
+        out = {}
+        for axis in self.axes:
+            text = values.get(axis.name)
+            if text is None:
+                continue
+            index = _index_of_text(axis, text, self._formats(axis.name))
+            if index is None:
+                raise CatalogError(
+                    f"{where}: {text!r} is not a value of the axis {axis.name!r} ({', '.join(axis.labels[:8])})"
+                )
+            out[axis.name] = index
+        return out
+
+    def _formats(self, axis: str) -> set[str]:
+        patterns = self.source.href.values()
+        return {spec or "" for p in patterns for _, name, spec, _ in Formatter().parse(p) if name == axis}
+
+    def _from_table(
+        self, positions: list[dict[str, int]]
+    ) -> Iterator[tuple[str, dict[str, int], tuple[int, int] | Window | None]]:
+        assert self.source.tiles is not None
+        uri = self.source.tiles[1]
+        table = _read_table(uri)
+        own = [a for a in self.axes if a.name != self.source.bands_axis]
+        for column in ["href", *(a.name for a in own if a.size > 1)]:
+            if column not in table.columns:
+                raise CatalogError(
+                    f"table {public_href(uri)!r} has no column {column!r} (columns: {', '.join(map(str, table.columns))})"
+                )
+        edges = ["left", "bottom", "right", "top"]
+        has_bounds = set(edges) <= set(table.columns)
+        wanted = {tuple(sorted(p.items())) for p in positions}
+        for row in table.to_dict("records"):
+            position = {}
+            for axis in own:
+                try:
+                    position[axis.name] = axis.index(_plain_label(row[axis.name])) if axis.name in row else 0
+                except GridError as e:
+                    raise CatalogError(f"table {public_href(uri)!r}, href {row['href']!r}: {e}") from None
+            if tuple(sorted(position.items())) not in wanted:
+                continue
+            href = resolve(str(row["href"]), uri.rsplit("/", 1)[0])
+            if "region" in row:
+                try:
+                    yield href, position, self.tile_grid.region_index(str(row["region"]))
+                except GridError as e:
+                    raise CatalogError(f"table {public_href(uri)!r}, href {row['href']!r}: {e}") from None
+            elif has_bounds:
+                try:
+                    yield href, position, self.grid.lattice_window(tuple(float(row[e]) for e in edges))  # type: ignore[arg-type]
+                except GridError as e:
+                    raise CatalogError(f"table {public_href(uri)!r}, href {row['href']!r}: {e}") from None
+            else:
+                yield href, position, None
+
+    def _expected_everywhere(
+        self, positions: list[dict[str, int]]
+    ) -> list[tuple[str, dict[str, int], tuple[int, int] | None]]:
+        ny, nx = self.tile_grid.lattice_shape_yx
+        out = []
+        for position in positions:
+            if self.source.pattern(self._labels(position)) is None:
+                continue
+            for iy, ix in itertools.product(range(ny), range(nx)):
+                out.append((self._format(position, self.tile_grid.region_id(iy, ix)), position, (iy, ix)))
+        if self.source.missing == "absent":
+            there = _in_threads(_exists, [href for href, _, _ in out])
+            out = [row for row, exists in zip(out, there, strict=True) if exists]
+        return out
+
+    # ---- from a placed tile to rows -----------------------------------------------------------------------
+
+    def _to_rows(self, placed: Iterable[tuple[str, dict[str, int], Any]]) -> list[TileRow]:
+        placed = list(placed)
+        unknown = sorted({href for href, _, cell in placed if cell is None})
+        windows = dict(zip(unknown, _in_threads(self._window_of_header, unknown), strict=True))
+        taken: dict[tuple[tuple[int, ...], int, int], str] = {}
+        rows = []
+        for href, by_name, cell in placed:
+            position = tuple(by_name.get(a.name, 0) for a in self.axes)
+            expected: Window | None = None
+            if cell is None:
+                found = windows[href]
+                if isinstance(found, str):
+                    self.misplaced.append(Misplaced(self.variable.name, href, position, found))
+                    continue
+                window = found
+            elif isinstance(cell[0], slice):
+                window = cell
+            else:
+                window = expected = self.tile_grid.slices(*cell)
+                other = taken.setdefault((position, *cell), href)
+                if other is not href:
+                    region = self.tile_grid.region_id(*cell)
+                    raise CatalogError(
+                        f"two tiles for region {region!r}{self._at(position)} of variable {self.variable.name!r}: "
+                        f"{public_href(other)!r} and {public_href(href)!r}"
+                    )
+            regions = list(_regions_of(self.grid, window))
+            if not regions:
+                raise CatalogError(f"tile {public_href(href)!r} fits no region: it lies wholly outside the grid")
+            rows += [TileRow(href, position, iy, ix, self.source.band, expected) for iy, ix in regions]
+        return rows
+
+    def _window_of_header(self, href: str) -> Window | str:
+        """Where a tile's header says that it lies, to the nearest pixel; a message if it cannot be read.
+
+        Whether it truly fits is proven when it is read: here only its region is wanted.
+        """
+        try:
+            return self.grid.lattice_window(read_header(href).bounds, tolerance_px=1)  # type: ignore[arg-type]
+        except (TileError, GridError) as e:
+            return str(e)
+
+    def _bands(self, row: TileRow, chosen: Mapping[str, tuple[int, ...]]) -> Iterator[TileRow]:
+        name = self.source.bands_axis
+        if name is None:
+            yield row
+            return
+        place = [a.name for a in self.axes].index(name)
+        for i in chosen[name]:
+            position = (*row.position[:place], i, *row.position[place + 1 :])
+            yield TileRow(row.href, position, row.iy, row.ix, i + 1, row.expected)
+
+    def _labels(self, position: Mapping[str, int]) -> dict[str, str]:
+        return {name: self.grid.axis(name).labels[i] for name, i in position.items()}
+
+    def _at(self, position: tuple[int, ...]) -> str:
+        return "".join(f", {a.name} {a.labels[i]}" for a, i in zip(self.axes, position, strict=True))
+
+    def _fill(self, pattern: str, position: Mapping[str, int]) -> str:
+        return pattern.format(**{name: self.grid.axis(name).values[i] for name, i in position.items()})
+
+    def _format(self, position: Mapping[str, int], region_id: str | None = None) -> str:
+        pattern = self.source.pattern(self._labels(position))
+        assert pattern is not None
+        values = {name: self.grid.axis(name).values[i] for name, i in position.items()}
+        return pattern.format(**values, **({} if region_id is None else {"id": region_id}))
+
+
+def _regions_of(grid: TilingGrid, window: Window) -> Iterator[tuple[int, int]]:
+    """Lattice places of the regions that a window overlaps."""
+    spans = []
+    for part, n, r in zip(window, grid.shape_yx, grid.region_shape_yx, strict=True):
+        start, stop = max(part.start, 0), min(part.stop, n)
+        spans.append(range(start // r, -(-stop // r)) if start < stop else range(0))
+    return itertools.product(*spans)
+
+
+def _named(pattern: str) -> set[str]:
+    return {name for _, name, _, _ in Formatter().parse(pattern) if name is not None}
+
+
+def _index_of_text(axis: Axis, text: str, formats: set[str]) -> int | None:
+    for spec in formats:
+        for i, value in enumerate(axis.values):
+            if format(value, spec) == text:
+                return i
+    return None
+
+
+def _plain_label(value: Any) -> Any:
+    """A table's cell as an axis label: whole floats are integers (a column with gaps), timestamps are dates."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value.to_pydatetime() if hasattr(value, "to_pydatetime") else value
+
+
+def _in_threads(function: Callable[[T], R], items: list[T]) -> list[R]:
+    if len(items) < 2:
+        return [function(item) for item in items]
+    with ThreadPoolExecutor(min(REQUESTS_AT_ONCE, len(items))) as pool:
+        futures = [pool.submit(function, item) for item in items]
+        try:
+            return [f.result() for f in futures]
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+def _exists(href: str) -> bool:
+    try:
+        source_id(href)
+    except FileNotFoundError:
+        return False
+    except TileError as e:
+        raise CatalogError(str(e)) from e
+    return True
+
+
+def _read_lines(uri: str) -> list[str]:
+    import fsspec
+
+    try:
+        with fsspec.open(readable_href(uri), "rt", encoding="utf-8", errors="strict") as f:
+            lines = [line.strip() for line in f]
+    except FileNotFoundError:
+        raise CatalogError(f"list {public_href(uri)!r} is not there: check source.tiles.list") from None
+    except (OSError, ValueError, ImportError) as e:
+        raise CatalogError(f"cannot read list {public_href(uri)!r}: {_one_line(e)}{_extra(uri, e)}") from e
+    for line in lines:
+        if len(line) > MAX_LINE:
+            raise CatalogError(
+                f"list {public_href(uri)!r} has a line of {len(line)} characters: that is no href and no id"
+            )
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def _expand_glob(pattern: str) -> list[str]:
+    import fsspec
+
+    try:
+        fs, path = fsspec.core.url_to_fs(readable_href(pattern))
+        found = sorted(fs.glob(path))
+    except (OSError, ValueError, ImportError) as e:
+        raise CatalogError(f"cannot list {public_href(pattern)!r}: {_one_line(e)}{_extra(pattern, e)}") from e
+    return [fs.unstrip_protocol(f) if "://" in pattern else f for f in found]
+
+
+def _read_table(uri: str) -> pd.DataFrame:
+    import pandas as pd
+
+    try:
+        return pd.read_parquet(uri) if uri.endswith((".parquet", ".pq")) else pd.read_csv(uri)
+    except FileNotFoundError:
+        raise CatalogError(f"table {public_href(uri)!r} is not there: check source.tiles.table") from None
+    except (OSError, ValueError, ImportError) as e:
+        raise CatalogError(f"cannot read table {public_href(uri)!r}: {_one_line(e)}{_extra(uri, e)}") from e
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _extra(uri: str, error: BaseException) -> str:
+    """Which extra to install, where a library for the scheme is missing."""
+    if not isinstance(error, ImportError):
+        return ""
+    scheme = uri.partition("://")[0]
+    extra = {"s3": "s3", "gs": "gcs", "gcs": "gcs", "az": "azure", "abfs": "azure"}.get(scheme)
+    return f" (pip install 'cubeingest[{extra}]')" if extra else ""

@@ -1,0 +1,169 @@
+"""Make a cube from a spec, or change in an existing one what may change: sources, attributes, tiles."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from cubeingest.catalog import read_catalog
+from cubeingest.engine import PROBE, PROBE_LENGTH
+from cubeingest.errors import CatalogError, SpecError, StoreError
+from cubeingest.ingest import expected_slots
+from cubeingest.ledger import create_ledger, write_expected
+from cubeingest.plan import Selection, choose
+from cubeingest.spec import INTERNAL_GROUP, CubeSpec, differences
+from cubeingest.store import (
+    FORMAT,
+    Store,
+    create_store,
+    is_unused,
+    normalize_uri,
+    open_store,
+    reopen_unused,
+    store_exists,
+)
+from cubeingest.template import build_encoding, build_template
+
+if TYPE_CHECKING:
+    import icechunk
+
+KEPT_ATTRS = ("grid_mapping", "_FillValue", "coordinates")
+"""Attributes of a variable that the template wrote, not the spec."""
+
+
+@dataclass(frozen=True)
+class Created:
+    """What ``init`` did: ``created``, ``updated`` or ``unchanged``; ``warning`` if the catalog could not be read yet."""
+
+    store: Store
+    action: str
+    changes: tuple[str, ...] = ()
+    warning: str = ""
+
+
+def init_cube(spec: CubeSpec, uri: str | None = None, update: bool = False) -> Created:
+    """Create the cube of ``spec`` at ``uri`` (else the spec's own store), in one commit.
+
+    On a cube that exists: the same spec changes nothing; another one is refused, unless ``update`` is set and only
+    sources, attributes or tiles differ.
+
+    Raises :class:`SpecError` if no store is named, :class:`StoreError` if the place is taken or the specs differ.
+    """
+    where = uri or spec.store
+    if where is None:
+        raise SpecError("the spec names no store: add `store:` to it, or give --store")
+    where = normalize_uri(where)
+    if store_exists(where):
+        store = reopen_unused(where)
+        if store is None:
+            return _again(open_store(where), spec, update)
+    else:
+        _check_free(where)
+        store = create_store(where, spec)
+    expected, warning = _read_expected(spec)
+
+    def build(session: icechunk.Session) -> bool:
+        if not is_unused(session):
+            raise StoreError(
+                f"someone else is creating a cube at {where!r}: run `cubeingest init` again to compare the specs"
+            )
+        _write_template(session, spec)
+        write_expected(session, spec, expected)
+        return True
+
+    store.commit(build, lambda: f"init {spec.name}", lambda: _metadata("init"))
+    return Created(open_store(where), "created", warning=warning)
+
+
+def _check_free(uri: str) -> None:
+    if "://" not in uri and os.path.isdir(uri) and os.listdir(uri):
+        raise StoreError(f"folder {uri!r} is not empty and not a cube: name another place for the store")
+
+
+def _read_expected(spec: CubeSpec) -> tuple[Mapping[str, Mapping[tuple[int, ...], Any]], str]:
+    """What the catalog has; a cube may be made where its tiles cannot be listed yet, which is then said."""
+    try:
+        chosen = choose(spec, Selection())
+        return expected_slots(spec, chosen, read_catalog(spec)), ""
+    except CatalogError as e:
+        return {}, f"the catalog could not be read, ingest will try again: {e}"
+
+
+def _write_template(session: icechunk.Session, spec: CubeSpec) -> None:
+    import warnings
+
+    import zarr
+
+    template = build_template(spec)
+    with warnings.catch_warnings():
+        # Icechunk is a Zarr v3 store; consolidated metadata is not for it, nor xarray's advice on it.
+        warnings.filterwarnings("ignore", message=".*[Cc]onsolidated.*")
+        template.to_zarr(
+            session.store, compute=False, mode="w", encoding=build_encoding(spec), consolidated=False, zarr_format=3
+        )  # type: ignore[call-overload]
+    root = zarr.open_group(session.store, mode="r+")
+    root.create_group(INTERNAL_GROUP, attributes=_internal_attrs(spec))
+    root.create_array(PROBE, shape=(PROBE_LENGTH,), chunks=(PROBE_LENGTH,), dtype="int64", fill_value=0)
+    create_ledger(root, spec)
+
+
+def _internal_attrs(spec: CubeSpec) -> dict[str, Any]:
+    from cubeingest import __version__
+
+    return {"format": FORMAT, "version": __version__, "spec": spec.to_json()}
+
+
+def _metadata(action: str) -> dict[str, Any]:
+    from cubeingest import __version__
+
+    return {"cubeingest": __version__, "action": action}
+
+
+# ---- init on a cube that exists -------------------------------------------------------------------------------
+
+
+def _again(store: Store, spec: CubeSpec, update: bool) -> Created:
+    layout = differences(store.spec.layout, spec.layout)
+    if layout:
+        raise StoreError(
+            f"the cube at {store.uri!r} was made from another spec, whose layout differs (cube -> spec): {'; '.join(layout)}. "
+            "A layout cannot change: use another --store"
+        )
+    changes = differences(_changeable(store.spec), _changeable(spec))
+    if not changes:
+        return Created(store, "unchanged")
+    if not update:
+        raise StoreError(
+            f"the cube at {store.uri!r} was made from another spec (cube -> spec): {'; '.join(changes)}. "
+            "Nothing was changed; `init --update` takes this over"
+        )
+    expected, warning = _read_expected(spec)
+
+    def build(session: icechunk.Session) -> bool:
+        import zarr
+
+        root = zarr.open_group(session.store, mode="r+")
+        root[INTERNAL_GROUP].attrs.put(_internal_attrs(spec))
+        old, new = dict(store.spec.attrs), {"title": spec.name, **spec.attrs}
+        root.attrs.put({**{k: v for k, v in root.attrs.asdict().items() if k not in old}, **new})
+        for v in spec.variables:
+            attrs = root[v.name].attrs
+            attrs.put({**{k: w for k, w in attrs.asdict().items() if k in KEPT_ATTRS}, **v.attrs})
+        write_expected(session, spec, expected)
+        return True
+
+    store.commit(build, lambda: f"update {spec.name}", lambda: _metadata("update"))
+    return Created(open_store(store.uri), "updated", tuple(changes), warning)
+
+
+def _changeable(spec: CubeSpec) -> dict[str, Any]:
+    return {
+        "name": spec.name,
+        "attrs": dict(spec.attrs),
+        "variables": {
+            v.name: {"attrs": dict(v.attrs), "source": None if v.source is None else asdict(v.source)}
+            for v in spec.variables
+        },
+    }

@@ -1,0 +1,175 @@
+"""The Python API: a cube, and what can be done with it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from cubeingest.create import Created, init_cube
+from cubeingest.engine import Options, Progress
+from cubeingest.errors import GridError, nearest
+from cubeingest.grid import AxisValue, TilingGrid, axis_label
+from cubeingest.ingest import IngestReport, ingest
+from cubeingest.plan import Selection, choose
+from cubeingest.preflight import PlanReport, preflight
+from cubeingest.spec import CubeSpec, read_spec
+from cubeingest.status import Status, read_status
+from cubeingest.store import Commit, Store, normalize_uri, open_store, read_history
+from cubeingest.verify import VerifyReport, verify
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+OnProgress = Callable[[Progress], None]
+
+
+def _silent(progress: Progress) -> None:
+    """Report nothing."""
+
+
+@dataclass(frozen=True)
+class Cube:
+    """A cube in its store.
+
+    A selection is given by keyword, the same in every method: ``bbox=(west, south, east, north)`` in longitude and
+    latitude, ``region`` (an id or several), ``variable`` (a name or several), ``limit``, ``part=(k, n)``, and any axis by
+    its name: one value, several, or a range as text (``year=2000``, ``year=[2000, 2005]``, ``year="2000..2020"``).
+    """
+
+    store: Store
+
+    @property
+    def spec(self) -> CubeSpec:
+        return self.store.spec
+
+    @property
+    def grid(self) -> TilingGrid:
+        return self.store.spec.grid
+
+    def plan(self, *, redo: bool = False, **selection: Any) -> PlanReport:
+        """What :meth:`ingest` would do, and what would go wrong, from headers. Writes nothing."""
+        return preflight(self.store, self.select(**selection), redo)
+
+    def ingest(
+        self,
+        *,
+        workers: int | None = None,
+        scheduler: str | None = None,
+        commit_every: int | None = None,
+        on_error: Literal["keep", "abort"] = "keep",
+        redo: bool = False,
+        on_progress: OnProgress = _silent,
+        **selection: Any,
+    ) -> IngestReport:
+        """Fill what is selected and not done yet, and commit it at once.
+
+        A tile that fails is in the report's ``failed``; with ``on_error="abort"`` the first one ends the run and nothing
+        is committed. What is wrong before any work raises a :class:`CubeIngestError`.
+        """
+        options = Options(workers, scheduler, commit_every, on_error, redo)
+        return ingest(self.store, self.select(**selection), options, on_progress)
+
+    def status(self, **selection: Any) -> Status:
+        """Slots done, empty, pending and absent; read from the cube alone."""
+        return read_status(self.store, self.select(**selection))
+
+    def verify(
+        self,
+        *,
+        sample: float = 1.0,
+        workers: int | None = None,
+        scheduler: str | None = None,
+        on_progress: OnProgress = _silent,
+        **selection: Any,
+    ) -> VerifyReport:
+        """Compare the cube with its sources, pixel for pixel, or a fraction ``sample`` of the windows."""
+        return verify(self.store, self.select(**selection), Options(workers, scheduler), sample, on_progress)
+
+    def history(self) -> list[Commit]:
+        """Commits on main, newest first."""
+        return read_history(self.store)
+
+    def regions(self, **selection: Any) -> list[dict[str, Any]]:
+        """Id, bounds and slices of each region selected, as plain data."""
+        return list_regions(self.spec, self.select(**selection))
+
+    def dataset(self, snapshot: str | None = None, chunks: Any = None) -> xr.Dataset:
+        """The cube as an xarray Dataset, lazy; with ``chunks={}`` on Dask. At a snapshot id, or as it is now."""
+        import xarray as xr
+
+        session = self.store.readonly(snapshot)
+        return xr.open_zarr(
+            session.store, consolidated=False, chunks=chunks, decode_coords="all", mask_and_scale=self.spec.cf_fill
+        )
+
+    def select(
+        self,
+        *,
+        bbox: tuple[float, float, float, float] | None = None,
+        region: str | Iterable[str] = (),
+        variable: str | Iterable[str] = (),
+        limit: int | None = None,
+        part: tuple[int, int] | None = None,
+        **axes: AxisValue | Iterable[AxisValue],
+    ) -> Selection:
+        """The :class:`Selection` of these keywords. Raises :class:`GridError` for an axis that the cube does not have."""
+        own = {a.name.replace("-", "_"): a.name for a in self.grid.axes}
+        for name in axes:
+            if name not in own:
+                known = [*own, "bbox", "region", "variable", "limit", "part"]
+                raise GridError(
+                    f"unknown selection {name!r}{nearest(name, known)} (axes of this cube: {', '.join(own) or 'none'})"
+                )
+        texts = {
+            own[name]: tuple(t for v in _several(value) for t in axis_label(v).split(","))
+            for name, value in axes.items()
+        }
+        return Selection(texts, bbox, _several(region), _several(variable), limit, part)
+
+
+def _several(value: Any) -> tuple[Any, ...]:
+    return tuple(value) if isinstance(value, list | tuple | set | range) else (value,) if value != () else ()
+
+
+def list_regions(spec: CubeSpec, selection: Selection) -> list[dict[str, Any]]:
+    """``{"id", "bounds", "slices"}`` of each region of a selection, row by row."""
+    grid = spec.grid
+    places = choose(spec, selection).places
+    ids = list(grid.region_ids()) if places is None else [grid.region_id(*p) for p in sorted(places)]
+    out = []
+    for region_id in ids[: selection.limit]:
+        slices = zip(grid.dims_yx, grid.slices(*grid.region_index(region_id)), strict=True)
+        out.append(
+            {
+                "id": region_id,
+                "bounds": list(grid.bounds(region_id)),
+                "slices": {d: [s.start, s.stop] for d, s in slices},
+            }
+        )
+    return out
+
+
+def init(
+    spec: str | os.PathLike[str] | CubeSpec, store: str | os.PathLike[str] | None = None, update: bool = False
+) -> Cube:
+    """Create the cube that a spec (a YAML file, the name of one that comes with the package, or a value) declares.
+
+    On a cube that exists already: the same spec changes nothing, another is refused; with ``update`` its sources,
+    attributes and tiles are taken over.
+
+    Raises :class:`SpecError` or :class:`StoreError`.
+    """
+    return Cube(created(spec, store, update).store)
+
+
+def created(spec: str | os.PathLike[str] | CubeSpec, store: str | os.PathLike[str] | None, update: bool) -> Created:
+    """As :func:`init`, and what it did."""
+    value = spec if isinstance(spec, CubeSpec) else read_spec(spec)
+    return init_cube(value, None if store is None else normalize_uri(store), update)
+
+
+def open(store: str | os.PathLike[str]) -> Cube:  # noqa: A001
+    """Open the cube at a path or URI. Raises :class:`StoreError` if there is none."""
+    return Cube(open_store(normalize_uri(store)))

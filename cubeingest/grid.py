@@ -1,0 +1,589 @@
+"""The cube's fixed lattice: where each pixel, chunk and region lies, in exact arithmetic.
+
+Geography is kept as rationals (:class:`fractions.Fraction`) and becomes a float once, at the last step, so the
+same edge computed from two sides is the same number. Pixel indices are integers and half-open. Nothing here
+reads or writes anything.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from fractions import Fraction
+from functools import cached_property
+from string import Formatter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cubeingest.errors import GridError, nearest
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    from affine import Affine
+    from odc.geo.geobox import GeoBox
+
+AxisValue = int | float | str | datetime
+Bounds = tuple[float, float, float, float]
+"""(left, bottom, right, top) in CRS units, outer edges of pixels."""
+ExactBounds = tuple[Fraction, Fraction, Fraction, Fraction]
+
+TOLERANCE_PX = Fraction(1, 100)
+"""How far, in pixels, an edge may lie from the lattice. Float noise of published tiles is below 1e-6 px and
+a real shift is at least a tenth, so anything between would do."""
+
+_EDGES_Y = ("top", "bottom")
+_EDGES_X = ("left", "right")
+_ID_FIELDS = (*_EDGES_Y, *_EDGES_X, "iy", "ix")
+_HEMISPHERES = {"y": ("N", "S"), "x": ("E", "W")}
+
+
+def to_fraction(value: float | str | Fraction) -> Fraction:
+    """The rational that a person meant: ``0.1`` is one tenth, ``"1/4000"`` is exact.
+
+    Raises :class:`ValueError` for what is not a finite number.
+    """
+    if isinstance(value, Fraction | int):
+        return Fraction(value)
+    return Fraction(repr(value) if isinstance(value, float) else value)
+
+
+def axis_label(value: AxisValue) -> str:
+    """The text of an axis value, as printed, typed on the command line and kept in the ledger.
+
+    Dates without a time of day are written ``2000-01-31``.
+    """
+    if isinstance(value, datetime):
+        return value.date().isoformat() if value.time() == datetime.min.time() else value.isoformat()
+    return str(value)
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A non-spatial dimension with its labels, cut into axis blocks of ``block`` values.
+
+    A block is the run of values that one chunk (one shard, where there are shards) spans; the last may be short.
+    """
+
+    name: str
+    values: tuple[AxisValue, ...]
+    block: int = 1
+
+    @property
+    def size(self) -> int:
+        return len(self.values)
+
+    @property
+    def n_blocks(self) -> int:
+        return -(-len(self.values) // self.block)
+
+    @cached_property
+    def labels(self) -> tuple[str, ...]:
+        return tuple(axis_label(v) for v in self.values)
+
+    def index(self, value: object) -> int:
+        """Position of ``value``, given as the value itself or as its label.
+
+        Raises :class:`GridError` if the axis has no such value.
+        """
+        if isinstance(value, date) and not isinstance(value, datetime):
+            value = value.isoformat()
+        label = axis_label(value) if isinstance(value, int | float | str | datetime) else str(value)
+        try:
+            return self.labels.index(label)
+        except ValueError:
+            known = ", ".join(self.labels[:8]) + (", ..." if self.size > 8 else "")
+            hint = nearest(label, list(self.labels))
+            raise GridError(f"axis {self.name!r} has no value {label!r}{hint} (values: {known})") from None
+
+    def block_slice(self, block: int) -> slice:
+        """Half-open positions of one axis block."""
+        return slice(block * self.block, min((block + 1) * self.block, self.size))
+
+    def block_label(self, block: int) -> str:
+        """``2000``, or ``2000..2015`` for a block of several values."""
+        span = self.labels[self.block_slice(block)]
+        return span[0] if len(span) == 1 else f"{span[0]}..{span[-1]}"
+
+
+@dataclass(frozen=True)
+class TilingGrid:
+    """A cube's lattice: CRS, affine, shape, and the regions that it is cut into.
+
+    ``origin`` is the outer corner of pixel [0, 0]; ``resolution`` the signed pixel size (``resolution_y > 0``:
+    rows run south to north). Shapes are (y, x) in pixels. The last row and column of regions may be partial.
+
+    >>> grid = TilingGrid(
+    ...     crs="EPSG:4326", origin_x=Fraction(-180), origin_y=Fraction(80),
+    ...     resolution_x=Fraction(1, 4000), resolution_y=Fraction(-1, 4000),
+    ...     shape_yx=(560000, 1440000), region_shape_yx=(40000, 40000),
+    ...     id_template="{top:02H}_{left:03H}", axes=(Axis("year", (2000, 2005)),))
+    >>> grid.region("70N_180W", year=2000)
+    {'year': slice(0, 1, None), 'y': slice(40000, 80000, None), 'x': slice(0, 40000, None)}
+    """
+
+    crs: str
+    origin_x: Fraction
+    origin_y: Fraction
+    resolution_x: Fraction
+    resolution_y: Fraction
+    shape_yx: tuple[int, int]
+    region_shape_yx: tuple[int, int]
+    id_template: str = "y{iy}_x{ix}"
+    dims_yx: tuple[str, str] = ("y", "x")
+    axes: tuple[Axis, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.resolution_x <= 0 or self.resolution_y == 0:
+            raise GridError(
+                f"resolution is (x {self.resolution_x}, y {self.resolution_y}): x must be above 0 and y not 0"
+            )
+        for dim, n, r in zip(self.dims_yx, self.shape_yx, self.region_shape_yx, strict=True):
+            if n < 1 or not 1 <= r <= n:
+                raise GridError(f"region {dim} is {r} of {n} pixels: it must be between 1 and the grid's shape")
+        self._id_parts  # noqa: B018  (checked when made)
+
+    # ---- size -------------------------------------------------------------------------------------------
+
+    @property
+    def lattice_shape_yx(self) -> tuple[int, int]:
+        """Number of regions along y and x."""
+        return (
+            -(-self.shape_yx[0] // self.region_shape_yx[0]),
+            -(-self.shape_yx[1] // self.region_shape_yx[1]),
+        )
+
+    @property
+    def n_regions(self) -> int:
+        ny, nx = self.lattice_shape_yx
+        return ny * nx
+
+    def axis(self, name: str) -> Axis:
+        """The axis called ``name``. Raises :class:`GridError` if there is none."""
+        for axis in self.axes:
+            if axis.name == name:
+                return axis
+        known = [a.name for a in self.axes]
+        raise GridError(f"the grid has no axis {name!r}{nearest(name, known)} (axes: {', '.join(known) or 'none'})")
+
+    # ---- ids --------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _id_parts(self) -> tuple[tuple[str, str | None, str], ...]:
+        """(literal, field, format) of each piece of the id template, checked."""
+        parts: list[tuple[str, str | None, str]] = []
+        try:
+            pieces = list(Formatter().parse(self.id_template))
+        except ValueError as e:
+            raise GridError(f"id {self.id_template!r} is not a valid pattern: {e}") from None
+        for literal, name, spec, _ in pieces:
+            if name is not None and name not in _ID_FIELDS:
+                raise GridError(
+                    f"id {self.id_template!r} names {name!r}{nearest(name, list(_ID_FIELDS))} "
+                    f"(known: {', '.join(_ID_FIELDS)})"
+                )
+            if name is not None and not re.fullmatch(r"(0?\d*)H|H(0?\d*)|0?\d*d?", spec or ""):
+                raise GridError(f"id {self.id_template!r}: cannot use format {spec!r}; write 02H, H02, 03d or nothing")
+            parts.append((literal, name, spec or ""))
+        fields = {name for _, name, _ in parts}
+        if not fields & {*_EDGES_Y, "iy"} or not fields & {*_EDGES_X, "ix"}:
+            raise GridError(
+                f"id {self.id_template!r} must name a row (iy, top or bottom) and a column (ix, left or right)"
+            )
+        for field in fields & {*_EDGES_Y, *_EDGES_X}:
+            origin, step = self._lattice_origin_step("y" if field in _EDGES_Y else "x")
+            if origin.denominator != 1 or step.denominator != 1:
+                raise GridError(
+                    f"id {self.id_template!r} uses {field!r}, but region edges are not whole numbers "
+                    f"(first {float(origin)!r}, step {float(step)!r}): use iy and ix"
+                )
+        return tuple(parts)
+
+    def _lattice_origin_step(self, dim: str) -> tuple[Fraction, Fraction]:
+        if dim == "y":
+            return self.origin_y, self.region_shape_yx[0] * self.resolution_y
+        return self.origin_x, self.region_shape_yx[1] * self.resolution_x
+
+    def _is_far_edge(self, field: str) -> bool:
+        """Whether an edge is the one at the region's higher index."""
+        if field in _EDGES_X:
+            return field == "right"
+        return (field == "bottom") == (self.resolution_y < 0)
+
+    def region_id(self, iy: int, ix: int) -> str:
+        """The id of the region in lattice row ``iy`` and column ``ix``.
+
+        Raises :class:`GridError` if the lattice has no such place.
+        """
+        ny, nx = self.lattice_shape_yx
+        if not (0 <= iy < ny and 0 <= ix < nx):
+            raise GridError(f"no region at row {iy}, column {ix}: the grid has {ny} rows and {nx} columns of regions")
+        return self._format_id(iy, ix)
+
+    def _format_id(self, iy: int, ix: int) -> str:
+        out = []
+        for literal, field, spec in self._id_parts:
+            out.append(literal)
+            if field is not None:
+                out.append(_format_field(self._field_value(field, iy, ix), field, spec))
+        return "".join(out)
+
+    def _field_value(self, field: str, iy: int, ix: int) -> int:
+        if field in ("iy", "ix"):
+            return iy if field == "iy" else ix
+        dim = "y" if field in _EDGES_Y else "x"
+        origin, step = self._lattice_origin_step(dim)
+        return int(origin + ((iy if dim == "y" else ix) + self._is_far_edge(field)) * step)
+
+    @cached_property
+    def id_regex(self) -> str:
+        """A regular expression that every id of this grid matches (and some strings that are none)."""
+        out = []
+        for literal, field, spec in self._id_parts:
+            out.append(re.escape(literal))
+            if field is not None:
+                letters = "".join(_HEMISPHERES["y" if field in _EDGES_Y else "x"])
+                number = rf"\d+[{letters}]" if spec.endswith("H") else r"-?\d+"
+                out.append(rf"[{letters}]\d+" if spec.startswith("H") and spec != "H" else number)
+        return "".join(out)
+
+    def region_index(self, region_id: str) -> tuple[int, int]:
+        """Lattice row and column of a region id; the inverse of :meth:`region_id`.
+
+        Raises :class:`GridError` for an id that this grid does not have.
+        """
+        index = self._parse_id(region_id)
+        if index is None:
+            example = self.region_id(0, 0)
+            raise GridError(f"no region {region_id!r} in this grid (ids look like {example!r})")
+        return index
+
+    def _parse_id(self, region_id: str) -> tuple[int, int] | None:
+        position = 0
+        index: dict[str, int] = {}
+        for literal, field, spec in self._id_parts:
+            if not region_id.startswith(literal, position):
+                return None
+            position += len(literal)
+            if field is None:
+                continue
+            dim = "y" if field in (*_EDGES_Y, "iy") else "x"
+            read = _read_field(region_id, position, dim, spec)
+            if read is None:
+                return None
+            value, position = read
+            if field in ("iy", "ix"):
+                place = Fraction(value)
+            else:
+                origin, step = self._lattice_origin_step(dim)
+                place = (value - origin) / step - self._is_far_edge(field)
+            if place.denominator != 1:
+                return None
+            index[dim] = int(place)
+        ny, nx = self.lattice_shape_yx
+        iy, ix = index["y"], index["x"]
+        if not (0 <= iy < ny and 0 <= ix < nx) or self._format_id(iy, ix) != region_id:
+            return None
+        return iy, ix
+
+    def region_ids(self) -> Iterator[str]:
+        """All region ids, row by row."""
+        ny, nx = self.lattice_shape_yx
+        return (self._format_id(iy, ix) for iy, ix in itertools.product(range(ny), range(nx)))
+
+    # ---- regions ----------------------------------------------------------------------------------------
+
+    def slices(self, iy: int, ix: int) -> tuple[slice, slice]:
+        """Half-open pixel slices (y, x) of the region at lattice row ``iy``, column ``ix``."""
+        (ny, nx), (ry, rx) = self.shape_yx, self.region_shape_yx
+        return slice(iy * ry, min((iy + 1) * ry, ny)), slice(ix * rx, min((ix + 1) * rx, nx))
+
+    def region(self, where: Any, **axes: object) -> dict[str, slice]:
+        """The slices of one region, ready for ``Dataset.to_zarr(region=...)`` or ``isel``.
+
+        ``where`` is a region id, or anything with ``.rio.bounds()`` (a rioxarray object) whose bounds are those
+        of a whole region. Axis values are given by name; an axis that is not named is not restricted.
+        A value inside an axis block of several is refused, since it is part of a chunk.
+
+        >>> grid = TilingGrid("EPSG:4326", Fraction(0), Fraction(0), Fraction(1), Fraction(1), (4, 6), (2, 3))
+        >>> grid.region("y1_x0")
+        {'y': slice(2, 4, None), 'x': slice(0, 3, None)}
+
+        Raises :class:`GridError` if there is no such region or axis value, or the bounds are not a region's.
+        """
+        if isinstance(where, str):
+            y, x = self.slices(*self.region_index(where))
+        else:
+            y, x = self._region_of_bounds(where.rio.bounds())
+        return {**self._axis_slices(axes), self.dims_yx[0]: y, self.dims_yx[1]: x}
+
+    def _axis_slices(self, axes: Mapping[str, object]) -> dict[str, slice]:
+        for name in axes:
+            self.axis(name)
+        out = {}
+        for axis in self.axes:
+            if axis.name not in axes:
+                out[axis.name] = slice(0, axis.size)
+                continue
+            i = axis.index(axes[axis.name])
+            block = axis.block_slice(i // axis.block)
+            if block.stop - block.start > 1:
+                raise GridError(
+                    f"{axis.name}={axis.labels[i]} is part of the axis block {axis.block_label(i // axis.block)}, "
+                    "which one chunk spans: write the whole block"
+                )
+            out[axis.name] = block
+        return out
+
+    def _region_of_bounds(self, bounds: Bounds) -> tuple[slice, slice]:
+        y, x = self.window(bounds)
+        index = (y.start // self.region_shape_yx[0], x.start // self.region_shape_yx[1])
+        if self.slices(*index) != (y, x):
+            raise GridError(
+                f"bounds {bounds} are pixels y {y.start}:{y.stop}, x {x.start}:{x.stop}, which is not a whole region "
+                f"(region {self._format_id(*index)!r} is y {self.slices(*index)[0].start}:{self.slices(*index)[0].stop}, "
+                f"x {self.slices(*index)[1].start}:{self.slices(*index)[1].stop}): use window() for parts"
+            )
+        return y, x
+
+    def exact_bounds(self, region_id: str) -> ExactBounds:
+        """(left, bottom, right, top) of a region as rationals."""
+        return self._exact_bounds(*self.slices(*self.region_index(region_id)))
+
+    def _exact_bounds(self, y: slice, x: slice) -> ExactBounds:
+        y0, y1 = (self.origin_y + i * self.resolution_y for i in (y.start, y.stop))
+        x0, x1 = (self.origin_x + i * self.resolution_x for i in (x.start, x.stop))
+        return x0, min(y0, y1), x1, max(y0, y1)
+
+    def bounds(self, region_id: str | None = None) -> Bounds:
+        """(left, bottom, right, top) of a region, or of the whole grid, in CRS units, each rounded once."""
+        if region_id is None:
+            exact = self._exact_bounds(slice(0, self.shape_yx[0]), slice(0, self.shape_yx[1]))
+        else:
+            exact = self.exact_bounds(region_id)
+        left, bottom, right, top = (float(v) for v in exact)
+        return left, bottom, right, top
+
+    def affine(self, y_start: int = 0, x_start: int = 0) -> Affine:
+        """The affine of the pixel lattice whose pixel [0, 0] is at (``y_start``, ``x_start``), as floats."""
+        from affine import Affine
+
+        x = self.origin_x + x_start * self.resolution_x
+        y = self.origin_y + y_start * self.resolution_y
+        return Affine(float(self.resolution_x), 0.0, float(x), 0.0, float(self.resolution_y), float(y))
+
+    def geobox(self, region_id: str | None = None) -> GeoBox:
+        """The odc-geo GeoBox of a region, or of the whole grid."""
+        from odc.geo.geobox import GeoBox
+
+        if region_id is None:
+            return GeoBox(self.shape_yx, self.affine(), self.crs)
+        y, x = self.slices(*self.region_index(region_id))
+        return GeoBox((y.stop - y.start, x.stop - x.start), self.affine(y.start, x.start), self.crs)
+
+    # ---- bounds to pixels -------------------------------------------------------------------------------
+
+    def window(self, bounds: Bounds | ExactBounds, tolerance_px: Fraction = TOLERANCE_PX) -> tuple[slice, slice]:
+        """Pixel slices (y, x) of ``bounds``, which must lie on the lattice and within the grid.
+
+        Raises :class:`GridError` that says by how many pixels, and in which direction, an edge is off.
+        """
+        y, x = self.lattice_window(bounds, tolerance_px)
+        (ny, nx) = self.shape_yx
+        if y.start < 0 or x.start < 0 or y.stop > ny or x.stop > nx:
+            raise GridError(
+                f"bounds {tuple(float(b) for b in bounds)} reach outside the grid, whose bounds are {self.bounds()}"
+            )
+        return y, x
+
+    def lattice_window(
+        self, bounds: Bounds | ExactBounds, tolerance_px: Fraction = TOLERANCE_PX
+    ) -> tuple[slice, slice]:
+        """As :meth:`window`, but the pixels may lie outside the grid (negative, or past its shape)."""
+        left, bottom, right, top = (Fraction(b) for b in _finite(bounds))
+        y0, y1 = (top, bottom) if self.resolution_y < 0 else (bottom, top)
+        if left >= right or bottom >= top:
+            raise GridError(
+                f"bounds {tuple(float(b) for b in bounds)} are empty or in the wrong order (left, bottom, right, top)"
+            )
+        edges = {
+            ("x", "left"): (left - self.origin_x) / self.resolution_x,
+            ("x", "right"): (right - self.origin_x) / self.resolution_x,
+            ("y", "start"): (y0 - self.origin_y) / self.resolution_y,
+            ("y", "stop"): (y1 - self.origin_y) / self.resolution_y,
+        }
+        for (dim, _), place in edges.items():
+            off = place - round(place)
+            if abs(off) > tolerance_px:
+                raise GridError(f"{_offset_text(self, dim, off)} of the grid (allowed {float(tolerance_px):g} px)")
+        x_start, x_stop, y_start, y_stop = (round(v) for v in edges.values())
+        return slice(y_start, y_stop), slice(x_start, x_stop)
+
+    # ---- queries ----------------------------------------------------------------------------------------
+
+    def regions(self, bbox: tuple[float, float, float, float] | None = None, crs: str | None = None) -> list[str]:
+        """Ids of the regions that ``bbox`` (left, bottom, right, top) truly overlaps, row by row; all without one.
+
+        ``bbox`` is in the grid's CRS, or in ``crs``. Touching edges do not count. On longitudes a left edge greater
+        than the right one wraps across the antimeridian.
+
+        >>> grid = TilingGrid("EPSG:4326", Fraction(0), Fraction(0), Fraction(1), Fraction(1), (4, 6), (2, 3))
+        >>> grid.regions(bbox=(0, 0, 3, 1))
+        ['y0_x0']
+
+        Raises :class:`GridError` for a box that is empty, not finite or upside down.
+        """
+        if bbox is None:
+            return list(self.region_ids())
+        return [self._format_id(iy, ix) for iy, ix in self.get_chunks_for_bbox(bbox, crs)]
+
+    def get_chunks_for_bbox(
+        self,
+        bbox: tuple[float, float, float, float],
+        crs: str | None = None,
+        chunk_shape_yx: tuple[int, int] | None = None,
+    ) -> list[tuple[int, int]]:
+        """(iy, ix) of the chunks that ``bbox`` truly overlaps, row by row.
+
+        Chunks are of ``chunk_shape_yx`` pixels; of a region's shape if that is not given (Open Climate Risk's case,
+        where the two are the same).
+        """
+        shape = chunk_shape_yx or self.region_shape_yx
+        found: set[tuple[int, int]] = set()
+        for left, bottom, right, top in self._query_boxes(bbox, crs):
+            y0, y1 = (top, bottom) if self.resolution_y < 0 else (bottom, top)
+            rows = _overlap(
+                (y0 - self.origin_y) / self.resolution_y,
+                (y1 - self.origin_y) / self.resolution_y,
+                self.shape_yx[0],
+                shape[0],
+            )
+            columns = _overlap(
+                (left - self.origin_x) / self.resolution_x,
+                (right - self.origin_x) / self.resolution_x,
+                self.shape_yx[1],
+                shape[1],
+            )
+            found.update(itertools.product(rows, columns))
+        return sorted(found)
+
+    def _query_boxes(self, bbox: tuple[float, float, float, float], crs: str | None) -> list[ExactBounds]:
+        """``bbox`` as boxes in the grid's CRS, in every turn of the globe that the grid could hold."""
+        from pyproj import CRS, Transformer
+
+        left, bottom, right, top = _finite(bbox)
+        own, given = CRS.from_user_input(self.crs), CRS.from_user_input(crs or self.crs)
+        wraps = given.is_geographic and left > right
+        if bottom >= top or (left >= right and not wraps):
+            raise GridError(f"bbox {tuple(bbox)} has no area: give west south east north (left bottom right top)")
+        spans = [(left, 180.0), (-180.0, right)] if wraps else [(left, right)]
+        boxes = []
+        for west, east in spans:
+            if west >= east:
+                continue
+            box = (west, bottom, east, top)
+            if not given.equals(own, ignore_axis_order=True):
+                box = Transformer.from_crs(given, own, always_xy=True).transform_bounds(*box, densify_pts=51)
+                box = _finite(box)
+            if own.is_geographic and box[0] > box[2]:
+                boxes += [(box[0], box[1], 180.0, box[3]), (-180.0, box[1], box[2], box[3])]
+            else:
+                boxes.append(box)
+        turns = (-360, 0, 360) if own.is_geographic else (0,)
+        exact = [tuple(to_fraction(float(v)) for v in box) for box in boxes]
+        return [(b[0] + turn, b[1], b[2] + turn, b[3]) for b in exact for turn in turns]
+
+    def region_at(self, x: float, y: float, crs: str | None = None) -> str:
+        """Id of the region that holds the point; on a shared edge, the one with the higher index.
+
+        ``x`` and ``y`` are in the grid's CRS, or in ``crs`` (x is easting or longitude).
+
+        Raises :class:`GridError` if the point is outside the grid.
+        """
+        if crs is not None:
+            from pyproj import Transformer
+
+            x, y = Transformer.from_crs(crs, self.crs, always_xy=True).transform(x, y)
+        _finite((x, y))
+        row = math.floor((to_fraction(float(y)) - self.origin_y) / self.resolution_y)
+        column = math.floor((to_fraction(float(x)) - self.origin_x) / self.resolution_x)
+        if not (0 <= row < self.shape_yx[0] and 0 <= column < self.shape_yx[1]):
+            raise GridError(f"the point x {x}, y {y} is outside the grid, whose bounds are {self.bounds()}")
+        return self._format_id(row // self.region_shape_yx[0], column // self.region_shape_yx[1])
+
+    def chunks(self, region_id: str, chunk_shape: Mapping[str, int], **axes: object) -> dict[str, slice]:
+        """Half-open chunk indices, by dimension, that a region covers in an array of ``chunk_shape``.
+
+        >>> grid = TilingGrid("EPSG:4326", Fraction(0), Fraction(0), Fraction(1), Fraction(1), (4, 6), (2, 3))
+        >>> grid.chunks("y1_x1", {"y": 1, "x": 3})
+        {'y': slice(2, 4, None), 'x': slice(1, 2, None)}
+        """
+        region = self.region(region_id, **axes)
+        return {
+            dim: slice(s.start // chunk_shape[dim], -(-s.stop // chunk_shape[dim]))
+            for dim, s in region.items()
+            if dim in chunk_shape
+        }
+
+    def coordinate(self, dim: str, part: slice | None = None) -> npt.NDArray[np.float64]:
+        """Pixel centres along the y or x dimension ``dim`` as float64, each rounded once from the exact value."""
+        if dim not in self.dims_yx:
+            raise GridError(f"{dim!r} is not a spatial dimension of the grid ({', '.join(self.dims_yx)})")
+        is_y = dim == self.dims_yx[0]
+        origin, step = (self.origin_y, self.resolution_y) if is_y else (self.origin_x, self.resolution_x)
+        start, stop, _ = (part or slice(None)).indices(self.shape_yx[0 if is_y else 1])
+        # origin + (i + 1/2) step as (first + i * by) / denominator: Python divides integers of any size correctly rounded.
+        denominator = math.lcm(origin.denominator, (step / 2).denominator)
+        by = int(step * denominator)
+        first = int((origin + step / 2) * denominator)
+        values = (n / denominator for n in range(first + start * by, first + stop * by, by))
+        return np.fromiter(values, dtype=np.float64, count=max(0, stop - start))
+
+
+def _finite(values: tuple[Any, ...]) -> Any:
+    if not all(math.isfinite(v) for v in values):
+        raise GridError(f"{tuple(float(v) for v in values)} has a value that is not finite")
+    return values
+
+
+def _overlap(start: Fraction, stop: Fraction, size: int, chunk: int) -> range:
+    """Chunk indices that the open interval (start, stop), in pixels, overlaps within an array of ``size``."""
+    start, stop = max(start, Fraction(0)), min(stop, Fraction(size))
+    if start >= stop:
+        return range(0)
+    return range(math.floor(start / chunk), math.ceil(stop / chunk))
+
+
+def _offset_text(grid: TilingGrid, dim: str, off: Fraction) -> str:
+    """``0.31 px east`` for an offset of so many pixels along increasing index."""
+    east_or_north = (off > 0) == ((grid.resolution_x if dim == "x" else grid.resolution_y) > 0)
+    words = ("east", "west") if dim == "x" else ("north", "south")
+    return f"{float(abs(off)):.3g} px {words[0] if east_or_north else words[1]}"
+
+
+def _format_field(value: int, field: str, spec: str) -> str:
+    if "H" not in spec:
+        return format(value, spec)
+    letter = _HEMISPHERES["y" if field in _EDGES_Y else "x"][value < 0]
+    width = int(spec.strip("H") or 0)
+    number = f"{abs(value):0{width}d}"
+    return letter + number if spec.startswith("H") and spec != "H" else number + letter
+
+
+def _read_field(text: str, position: int, dim: str, spec: str) -> tuple[int, int] | None:
+    """(value, next position) of one field of an id, or None."""
+    positive, negative = _HEMISPHERES[dim]
+    if "H" not in spec:
+        match = re.compile(r"-?\d+").match(text, position)
+        return (int(match[0]), match.end()) if match else None
+    letter_first = spec.startswith("H") and spec != "H"
+    pattern = rf"([{positive}{negative}])(\d+)" if letter_first else rf"(\d+)([{positive}{negative}])"
+    match = re.compile(pattern).match(text, position)
+    if not match:
+        return None
+    letter, digits = (match[1], match[2]) if letter_first else (match[2], match[1])
+    return (-int(digits) if letter == negative else int(digits)), match.end()

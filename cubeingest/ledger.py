@@ -1,0 +1,164 @@
+"""The cube's own record of which slots are done or empty, and from which source.
+
+It lies in the cube, in the same transaction as the pixels it speaks of. Per variable there are three arrays over
+(axis blocks..., region rows, region columns), below ``cubeingest/ledger/<variable>``:
+
+``record``
+    one JSON text a slot, one chunk a slot (kept inline in Icechunk's manifest), so that writers of different slots
+    never conflict, and counting is listing chunks.
+``empty``
+    one byte a slot that is done and holds nothing but fill value, likewise one chunk a slot.
+``expected``
+    1 where the catalog, as last read, has a tile; one chunk an axis block.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cubeingest.spec import INTERNAL_GROUP, CubeSpec
+from cubeingest.tile import SourceId
+
+if TYPE_CHECKING:
+    import icechunk
+    import numpy.typing as npt
+    import zarr
+
+LEDGER = f"{INTERNAL_GROUP}/ledger"
+NOTHING, DONE, EMPTY = 0, 1, 2
+"""States of a slot as :func:`read_states` gives them."""
+
+
+@dataclass(frozen=True, order=True)
+class Slot:
+    """One region at one axis block of one variable; ``block`` has one index for each axis of the variable."""
+
+    variable: str
+    block: tuple[int, ...]
+    iy: int
+    ix: int
+
+    @property
+    def index(self) -> tuple[int, ...]:
+        return (*self.block, self.iy, self.ix)
+
+
+@dataclass(frozen=True)
+class Record:
+    """What the ledger says of one slot. ``checksum`` is the xxh3-64 of its pixels in C order, little endian."""
+
+    state: str
+    sources: tuple[SourceId, ...]
+    checksum: str
+    time: str
+    run: str
+
+    def to_json(self) -> str:
+        sources = [[s.href, s.size, s.stamp] for s in self.sources]
+        kept = {"state": self.state, "sources": sources, "checksum": self.checksum, "time": self.time, "run": self.run}
+        return json.dumps(kept, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> Record | None:
+        """The record, or None for text that is no record: such a slot counts as not done."""
+        try:
+            kept = json.loads(text)
+            sources = tuple(SourceId(str(h), size, str(stamp)) for h, size, stamp in kept["sources"])
+            return cls(kept["state"], sources, kept["checksum"], kept["time"], kept["run"])
+        except (ValueError, KeyError, TypeError):
+            return None
+
+
+def create_ledger(root: zarr.Group, spec: CubeSpec) -> None:
+    """Make the (empty) arrays for every variable of the spec, in the cube's root group."""
+    for v in spec.variables:
+        shape = spec.slot_shape(v)
+        dims = (*v.axes, "region_y", "region_x")
+        one = (1,) * len(shape)
+        group = f"{LEDGER}/{v.name}"
+        root.create_array(f"{group}/record", shape=shape, chunks=one, dtype="str", fill_value="", dimension_names=dims)
+        root.create_array(f"{group}/empty", shape=shape, chunks=one, dtype="uint8", fill_value=0, dimension_names=dims)
+        lattice = (*one[:-2], *shape[-2:])
+        root.create_array(
+            f"{group}/expected", shape=shape, chunks=lattice, dtype="uint8", fill_value=0, dimension_names=dims
+        )
+
+
+def _array(session: icechunk.Session, slot_or_variable: Slot | str, name: str, mode: Any = "r") -> zarr.Array[Any]:
+    import zarr
+
+    variable = slot_or_variable.variable if isinstance(slot_or_variable, Slot) else slot_or_variable
+    return zarr.open_array(session.store, path=f"{LEDGER}/{variable}/{name}", mode=mode)
+
+
+def write_record(session: icechunk.Session, slot: Slot, record: Record) -> None:
+    """Put a slot's record into a session, beside its pixels."""
+    _array(session, slot, "record", "r+")[slot.index] = record.to_json()
+    _array(session, slot, "empty", "r+")[slot.index] = record.state == "empty"
+
+
+def read_states(session: icechunk.Session, spec: CubeSpec) -> dict[str, npt.NDArray[np.uint8]]:
+    """State of every slot (``NOTHING``, ``DONE``, ``EMPTY``), by variable, from lists of chunks: no record is read."""
+    out = {}
+    for v in spec.variables:
+        states = np.zeros(spec.slot_shape(v), np.uint8)
+        for name, state in (("record", DONE), ("empty", EMPTY)):
+            present = present_chunks(session, f"/{LEDGER}/{v.name}/{name}")
+            if present:
+                states[tuple(np.array(present).T)] = state
+        out[v.name] = states
+    return out
+
+
+def present_chunks(session: icechunk.Session, path: str) -> list[tuple[int, ...]]:
+    """Indices of the chunks that an array has, without reading any."""
+
+    from zarr.core.sync import sync  # its own thread, so that this works inside a notebook's event loop
+
+    async def collect() -> list[tuple[int, ...]]:
+        return [tuple(c) async for c in session.chunk_coordinates(path, batch_size=10_000)]
+
+    return sync(collect())
+
+
+def read_records(session: icechunk.Session, slots: Iterable[Slot]) -> dict[Slot, Record]:
+    """Records of those of ``slots`` that have a readable one."""
+    by_variable: dict[str, list[Slot]] = {}
+    for slot in slots:
+        by_variable.setdefault(slot.variable, []).append(slot)
+    out = {}
+    for variable, wanted in by_variable.items():
+        index = tuple(np.array([s.index for s in wanted]).T)
+        texts = _array(session, variable, "record").get_coordinate_selection(index)
+        for slot, text in zip(wanted, np.atleast_1d(np.asarray(texts)).tolist(), strict=True):
+            record = Record.from_json(text) if text else None
+            if record is not None:
+                out[slot] = record
+    return out
+
+
+def read_expected(session: icechunk.Session, spec: CubeSpec) -> dict[str, npt.NDArray[np.bool_]]:
+    """Whether the catalog, as last read, has a tile for each slot, by variable."""
+    return {v.name: np.asarray(_array(session, v.name, "expected")[...]).astype(bool) for v in spec.variables}
+
+
+def write_expected(
+    session: icechunk.Session, spec: CubeSpec, expected: Mapping[str, Mapping[tuple[int, ...], npt.NDArray[np.bool_]]]
+) -> bool:
+    """Put what the catalog has, by variable and axis block, into a session; whether anything changed.
+
+    Axis blocks that are not given are left as they are: a run that read the list of one year speaks of that year only.
+    """
+    changed = False
+    for variable, blocks in expected.items():
+        array = _array(session, variable, "expected", "r+")
+        for block, lattice in blocks.items():
+            if not np.array_equal(np.asarray(array[block]), lattice):
+                array[block] = lattice.astype(np.uint8)
+                changed = True
+    return changed

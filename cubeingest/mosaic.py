@@ -1,0 +1,166 @@
+"""The tiles of one slot become its pixels: a stream of windows of whole chunk rows, from top index to bottom.
+
+Memory is bounded by the window, not by the tile or the region. Windows are read ahead in a thread of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cubeingest.errors import TileError
+from cubeingest.plan import Plan, SlotPlan, hrefs_of
+from cubeingest.spec import CubeSpec, Variable
+from cubeingest.tile import SourceId, TileReader, Window, open_tile, public_href, source_id
+
+WINDOW_BYTES = 32 * 2**20
+"""What a window is filled up to, in whole chunk rows; it is never less than one. Two are held at a time. Below about
+8 MB the cost of a call shows, above this only the memory grows."""
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class SlotShape:
+    """Where a slot lies in its variable's array: slices by dimension (axes, then y, x), and rows a window."""
+
+    axes: tuple[slice, ...]
+    y: slice
+    x: slice
+    window_rows: int
+
+    @property
+    def block_shape(self) -> tuple[int, ...]:
+        return tuple(s.stop - s.start for s in self.axes)
+
+    @property
+    def n_pixels(self) -> int:
+        return int(np.prod(self.block_shape)) * (self.y.stop - self.y.start) * (self.x.stop - self.x.start)
+
+    def row_slices(self) -> Iterator[slice]:
+        """Grid rows of each window in turn."""
+        for start in range(self.y.start, self.y.stop, self.window_rows):
+            yield slice(start, min(start + self.window_rows, self.y.stop))
+
+
+def slot_shape(spec: CubeSpec, variable: Variable, plan: SlotPlan) -> SlotShape:
+    """Where ``plan``'s slot lies, and how many rows to take at a time."""
+    y, x = spec.grid.slices(plan.slot.iy, plan.slot.ix)
+    axes = tuple(a.block_slice(b) for a, b in zip(spec.axes_of(variable), plan.slot.block, strict=True))
+    written_rows = variable.write_shape[-2]
+    positions = int(np.prod([s.stop - s.start for s in axes]))
+    row_bytes = positions * (x.stop - x.start) * variable.np_dtype.itemsize
+    rows = written_rows * max(1, WINDOW_BYTES // (row_bytes * written_rows))
+    return SlotShape(axes, y, x, rows)
+
+
+def size_of(spec: CubeSpec, plan: Plan) -> list[tuple[int, int]]:
+    """(pixels, bytes) of each slot that a plan fills."""
+    out = []
+    for task in plan.tasks:
+        for slot in task.slots:
+            variable = spec.variable(slot.slot.variable)
+            pixels = slot_shape(spec, variable, slot).n_pixels
+            out.append((pixels, pixels * variable.np_dtype.itemsize))
+    return out
+
+
+def source_ids(plan: SlotPlan) -> tuple[SourceId, ...]:
+    """Identity of each of a slot's sources, in order. Raises :class:`TileError` for one that is not there."""
+    out = []
+    for href in hrefs_of(plan.tiles):
+        try:
+            out.append(source_id(href))
+        except FileNotFoundError:
+            raise TileError(f"tile {public_href(href)!r} is not there") from None
+        except OSError as e:
+            raise TileError(f"tile {public_href(href)!r} cannot be reached: {e.strerror or e}") from e
+    return tuple(out)
+
+
+@contextmanager
+def read_ahead(
+    spec: CubeSpec, variable: Variable, plan: SlotPlan, shape: SlotShape, rows: list[slice] | None = None
+) -> Iterator[Iterator[tuple[slice, Array]]]:
+    """Stream (grid rows, pixels) of a slot, the next window being read while the caller works on this one.
+
+    ``rows`` restricts the stream to some of ``shape.row_slices()``. Pixels have shape (axis positions..., rows,
+    columns), in the variable's dtype; the array is used again two windows later. Every tile is opened, and proven to fit,
+    before the first window is given.
+
+    Raises :class:`TileError` for a tile that does not fit or cannot be read.
+    """
+    windows = _read(spec, variable, plan, shape, list(shape.row_slices()) if rows is None else rows)
+    # GDAL's options are bound to a thread, so opening, reading and closing all happen in this one.
+    with ThreadPoolExecutor(1, thread_name_prefix="cubeingest-read") as thread:
+
+        def stream() -> Iterator[tuple[slice, Array]]:
+            ahead = thread.submit(next, windows, None)
+            while (item := ahead.result()) is not None:
+                ahead = thread.submit(next, windows, None)
+                yield item
+
+        try:
+            yield stream()
+        finally:
+            thread.submit(windows.close).result()
+
+
+def _read(spec: CubeSpec, variable: Variable, plan: SlotPlan, shape: SlotShape, rows: list[slice]) -> Iterator[Any]:
+    height = max((r.stop - r.start for r in rows), default=0)
+    buffers = [
+        np.empty((*shape.block_shape, height, shape.x.stop - shape.x.start), variable.np_dtype) for _ in range(2)
+    ]
+    with ExitStack() as stack:
+        readers = [
+            (tuple(i - s.start for i, s in zip(t.position, shape.axes, strict=True)),
+             stack.enter_context(open_tile(t.href, spec.grid, variable, t.band, t.expected)))
+            for t in plan.tiles
+        ]  # fmt: skip
+        for n, part in enumerate(rows):
+            pixels = buffers[n % 2][..., : part.stop - part.start, :]
+            _paint(pixels, part, shape.x, readers, variable)
+            yield part, pixels
+
+
+def _paint(
+    pixels: Array, y: slice, x: slice, readers: list[tuple[tuple[int, ...], TileReader]], variable: Variable
+) -> None:
+    """Fill one window from every tile that overlaps it; where tiles overlap, the first with data there wins."""
+    painted: dict[tuple[int, ...], list[Window]] = {}
+    whole = sum(1 for _, r in readers if _overlap(r.placement.window, (y, x)) == (y, x))
+    if whole < int(np.prod(pixels.shape[:-2])) or len(readers) != whole:
+        pixels[...] = variable.np_fill
+    for position, reader in readers:
+        part = _overlap(reader.placement.window, (y, x))
+        if part is None:
+            continue
+        target = pixels[position][
+            part[0].start - y.start : part[0].stop - y.start, part[1].start - x.start : part[1].stop - x.start
+        ]
+        before = painted.setdefault(position, [])
+        if any(_overlap(part, other) for other in before):
+            fresh = np.empty(target.shape, target.dtype)
+            reader.read_into(fresh, *part)
+            np.copyto(target, fresh, where=is_fill(target, variable))
+        else:
+            reader.read_into(target, *part)
+        before.append(part)
+
+
+def _overlap(a: Window, b: Window) -> Window | None:
+    y = slice(max(a[0].start, b[0].start), min(a[0].stop, b[0].stop))
+    x = slice(max(a[1].start, b[1].start), min(a[1].stop, b[1].stop))
+    return (y, x) if y.start < y.stop and x.start < x.stop else None
+
+
+def is_fill(pixels: Array, variable: Variable) -> Array:
+    """Where pixels are the fill value; NaN is equal to NaN here."""
+    fill = variable.np_fill
+    result: Array = np.isnan(pixels) if fill != fill else pixels == fill
+    return result

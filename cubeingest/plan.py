@@ -1,0 +1,243 @@
+"""Catalog and ledger become disjoint tasks. Pure: nothing here reads a file or a store."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from cubeingest.catalog import Catalog, TileRow
+from cubeingest.errors import GridError
+from cubeingest.grid import Axis
+from cubeingest.ledger import Record, Slot
+from cubeingest.spec import CubeSpec, Variable
+from cubeingest.tile import SourceId
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What a person asked for. Empty means everything.
+
+    ``axes`` holds labels by axis, each a value or a range ``2000..2020`` (both ends included). ``bbox`` is (west, south,
+    east, north) in longitude and latitude. ``part`` is (k, n), k from 1 to n.
+    """
+
+    axes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    bbox: tuple[float, float, float, float] | None = None
+    regions: tuple[str, ...] = ()
+    variables: tuple[str, ...] = ()
+    limit: int | None = None
+    part: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A selection resolved against a spec: axis positions, lattice places (None: all) and variables."""
+
+    positions: Mapping[str, tuple[int, ...]]
+    places: frozenset[tuple[int, int]] | None
+    variables: tuple[Variable, ...]
+
+    def blocks(self, axis: Axis) -> tuple[int, ...]:
+        """Axis blocks that are chosen."""
+        return tuple(sorted({i // axis.block for i in self.positions[axis.name]}))
+
+
+@dataclass(frozen=True)
+class SlotPlan:
+    """One slot to fill. ``tiles`` are in order: where they overlap, the first with data there wins.
+
+    ``is_new`` says that the cube holds nothing there yet, so that nothing must be cleared.
+    """
+
+    slot: Slot
+    tiles: tuple[TileRow, ...]
+    is_new: bool = True
+
+
+@dataclass(frozen=True)
+class Task:
+    """The unit of work: one region at one axis block, all variables with the same axes."""
+
+    axes: tuple[str, ...]
+    block: tuple[int, ...]
+    iy: int
+    ix: int
+    slots: tuple[SlotPlan, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Tasks to run, and the slots that need none since they are done from the same source."""
+
+    tasks: tuple[Task, ...]
+    skipped: tuple[Slot, ...]
+
+    @property
+    def n_slots(self) -> int:
+        return sum(len(t.slots) for t in self.tasks)
+
+
+def choose(spec: CubeSpec, selection: Selection) -> Chosen:
+    """Resolve a selection. Raises :class:`GridError` for what the cube does not have, or for part of an axis block."""
+    positions = {axis.name: tuple(range(axis.size)) for axis in spec.grid.axes}
+    for name, texts in selection.axes.items():
+        axis = spec.grid.axis(name)
+        found = sorted({i for text in texts for i in _positions_of(axis, text)})
+        for block in {i // axis.block for i in found}:
+            whole = axis.block_slice(block)
+            if not set(range(whole.start, whole.stop)) <= set(found):
+                raise GridError(
+                    f"{name} {', '.join(texts)} is part of the axis block {axis.block_label(block)}, which one chunk spans: "
+                    f"select all of it (--{name} {axis.block_label(block)})"
+                )
+        positions[name] = tuple(found)
+    places: set[tuple[int, int]] | None = None
+    if selection.regions:
+        places = {spec.grid.region_index(r) for r in selection.regions}
+    if selection.bbox is not None:
+        boxed = set(spec.grid.get_chunks_for_bbox(selection.bbox, "OGC:CRS84"))
+        if not boxed:
+            raise GridError(
+                f"bbox {selection.bbox} overlaps no region of the grid, whose bounds are {spec.grid.bounds()}"
+            )
+        places = boxed if places is None else places & boxed
+    variables = tuple(spec.variable(n) for n in dict.fromkeys(selection.variables)) or spec.variables
+    if selection.limit is not None and selection.limit < 1:
+        raise GridError(f"limit is {selection.limit}: it must be 1 or more")
+    if selection.part is not None and not 1 <= selection.part[0] <= selection.part[1]:
+        raise GridError(f"part {selection.part[0]}/{selection.part[1]}: K must be from 1 to N")
+    return Chosen(positions, None if places is None else frozenset(places), variables)
+
+
+def _positions_of(axis: Axis, text: str) -> Iterable[int]:
+    """Positions of ``2000``, ``2000..2020`` or, on a date axis, a prefix such as ``2000-03``."""
+    if text in axis.labels:
+        return (axis.labels.index(text),)
+    first, dots, last = text.partition("..")
+    if dots:
+        ends = [_ends_of(axis, end) for end in (first, last)]
+        start, stop = ends[0][0], ends[1][1]
+        if start > stop:
+            raise GridError(f"{axis.name} {text}: the range is empty (first value after the last)")
+        return range(start, stop + 1)
+    start, stop = _ends_of(axis, text)
+    return range(start, stop + 1)
+
+
+def _ends_of(axis: Axis, text: str) -> tuple[int, int]:
+    from datetime import datetime
+
+    if isinstance(axis.values[0], datetime) and text:
+        hits = [i for i, label in enumerate(axis.labels) if label.startswith(text)]
+        if hits:
+            return hits[0], hits[-1]
+    i = axis.index(text)
+    return i, i
+
+
+def slots_of(spec: CubeSpec, chosen: Chosen) -> Iterable[Slot]:
+    """Every slot that is chosen, whether there is a tile for it or not."""
+    ny, nx = spec.grid.lattice_shape_yx
+    places = sorted(chosen.places) if chosen.places is not None else list(itertools.product(range(ny), range(nx)))
+    for v in chosen.variables:
+        for block in itertools.product(*(chosen.blocks(a) for a in spec.axes_of(v))):
+            for iy, ix in places:
+                yield Slot(v.name, block, iy, ix)
+
+
+def tiles_by_slot(spec: CubeSpec, chosen: Chosen, catalog: Catalog) -> dict[Slot, tuple[TileRow, ...]]:
+    """The catalog's tiles, in order, for each chosen slot that has any."""
+    out: dict[Slot, list[TileRow]] = {}
+    for v in chosen.variables:
+        sizes = [a.block for a in spec.axes_of(v)]
+        for row in catalog.rows.get(v.name, ()):
+            if chosen.places is not None and (row.iy, row.ix) not in chosen.places:
+                continue
+            block = tuple(i // size for i, size in zip(row.position, sizes, strict=True))
+            out.setdefault(Slot(v.name, block, row.iy, row.ix), []).append(row)
+    return {slot: tuple(rows) for slot, rows in out.items()}
+
+
+def is_in_part(spec: CubeSpec, slot: Slot, part: tuple[int, int]) -> bool:
+    """Whether a slot falls to part k of n, by a hash of its region and axis values that no later run changes."""
+    variable = spec.variable(slot.variable)
+    labels = [a.block_label(b) for a, b in zip(spec.axes_of(variable), slot.block, strict=True)]
+    key = "/".join([*labels, spec.grid.region_id(slot.iy, slot.ix)])
+    digest = hashlib.blake2b(key.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") % part[1] == part[0] - 1
+
+
+def make_plan(
+    spec: CubeSpec,
+    tiles: Mapping[Slot, tuple[TileRow, ...]],
+    records: Mapping[Slot, Record],
+    current: Mapping[str, SourceId | None],
+    selection: Selection,
+    redo: bool = False,
+) -> Plan:
+    """Tasks for the slots that have tiles and are not done from just those sources.
+
+    ``current`` gives the identity, now, of the sources of slots that have a record (None if it cannot be had: such a
+    slot is planned, and the worker will say why it cannot be read).
+    """
+    todo: dict[tuple[tuple[str, ...], tuple[int, ...], int, int], list[SlotPlan]] = {}
+    skipped = []
+    for slot, rows in sorted(tiles.items()):
+        if selection.part is not None and not is_in_part(spec, slot, selection.part):
+            continue
+        record = records.get(slot)
+        if record is not None and not redo and record.sources == tuple(current.get(h) for h in hrefs_of(rows)):
+            skipped.append(slot)
+            continue
+        key = (spec.variable(slot.variable).axes, slot.block, slot.iy, slot.ix)
+        todo.setdefault(key, []).append(SlotPlan(slot, rows, is_new=record is None))
+    tasks = [Task(axes, block, iy, ix, tuple(slots)) for (axes, block, iy, ix), slots in sorted(todo.items())]
+    if selection.limit is not None:
+        tasks = tasks[: selection.limit]
+    prove_disjoint(spec, tasks)
+    return Plan(tuple(tasks), tuple(skipped))
+
+
+def hrefs_of(rows: Iterable[TileRow]) -> tuple[str, ...]:
+    """Hrefs of a slot's tiles, each once, in order."""
+    return tuple(dict.fromkeys(r.href for r in rows))
+
+
+def prove_disjoint(spec: CubeSpec, tasks: Iterable[Task]) -> None:
+    """Check that no two tasks write the same chunk (shard, where there are shards).
+
+    Nothing below would: when two forks hold the same chunk, Icechunk keeps the last one merged, without an error.
+    """
+    owner: dict[Slot, Task] = {}
+    checked: set[str] = set()
+    for task in tasks:
+        for plan in task.slots:
+            other = owner.setdefault(plan.slot, task)
+            if other is not task:
+                raise AssertionError(f"two tasks would write slot {plan.slot}")
+            if plan.slot.variable not in checked:
+                checked.add(plan.slot.variable)
+                _prove_aligned(spec, spec.variable(plan.slot.variable))
+
+
+def _prove_aligned(spec: CubeSpec, v: Variable) -> None:
+    """Region and block edges are chunk edges, so that distinct slots hold distinct chunks."""
+    for axis, written in zip(spec.axes_of(v), v.write_shape, strict=False):
+        if axis.n_blocks > 1 and axis.block % written:
+            raise AssertionError(f"{v.name}: axis block {axis.block} of {axis.name!r} cuts chunks of {written}")
+    for n, r, written in zip(spec.grid.lattice_shape_yx, spec.grid.region_shape_yx, v.write_shape[-2:], strict=True):
+        if n > 1 and r % written:
+            raise AssertionError(f"{v.name}: regions of {r} pixels cut chunks of {written}")
+
+
+def slot_labels(spec: CubeSpec, slot: Slot) -> dict[str, str]:
+    """``{"year": "2000"}``: the labels of a slot's axis blocks."""
+    axes = spec.axes_of(spec.variable(slot.variable))
+    return {a.name: a.block_label(b) for a, b in zip(axes, slot.block, strict=True)}
+
+
+def labels_of(spec: CubeSpec, variable: str, position: tuple[int, ...]) -> dict[str, str]:
+    axes = spec.axes_of(spec.variable(variable))
+    return {a.name: a.labels[i] for a, i in zip(axes, position, strict=True)}

@@ -1,0 +1,99 @@
+"""From a spec to the dataless Dataset that fixes a cube's shape, dtypes, chunks, coordinates and conventions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cubeingest.grid import Axis, TilingGrid
+from cubeingest.spec import CubeSpec, Variable, build_codec
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+
+def build_template(spec: CubeSpec) -> xr.Dataset:
+    """The cube as a lazy Dataset: coordinates are real, variables are placeholders of the right shape and dtype.
+
+    Coordinates are pixel centres. ``spatial_ref`` carries the CRS as CF grid mapping and GDAL's ``GeoTransform``
+    (order c a b f d e); the group's attributes carry the Zarr conventions ``proj:`` and ``spatial:``.
+    """
+    import dask.array as da
+    import rioxarray  # noqa: F401  (registers .rio)
+    import xarray as xr
+
+    grid = spec.grid
+    coords: dict[str, Any] = {axis.name: _axis_coordinate(axis) for axis in grid.axes}
+    for dim in grid.dims_yx:
+        coords[dim] = (dim, grid.coordinate(dim))
+    data = {
+        v.name: (
+            v.dims,
+            da.full(spec.shape_of(v), v.np_fill, chunks=-1, dtype=v.np_dtype),
+            {**v.attrs, "grid_mapping": "spatial_ref"},
+        )
+        for v in spec.variables
+    }
+    ds = xr.Dataset(
+        data, coords=coords, attrs={"title": spec.name, "Conventions": "CF-1.12", **spec.attrs, **_conventions(grid)}
+    )
+    ds = ds.rio.set_spatial_dims(x_dim=grid.dims_yx[1], y_dim=grid.dims_yx[0])
+    ds = ds.rio.write_crs(grid.crs).rio.write_transform(grid.affine()).rio.write_coordinate_system()
+    for v in spec.variables:  # rioxarray moves the name into the encoding, where region writers do not find it
+        ds[v.name].encoding.pop("grid_mapping", None)
+        ds[v.name].attrs["grid_mapping"] = "spatial_ref"
+    return ds
+
+
+def _axis_coordinate(axis: Axis) -> Any:
+    from datetime import datetime
+
+    if isinstance(axis.values[0], datetime):
+        return (
+            axis.name,
+            np.array(axis.values, dtype="datetime64[ns]"),
+            {},
+            {"units": "seconds since 1970-01-01", "dtype": "int64"},
+        )
+    return (axis.name, np.array(axis.values))
+
+
+def _conventions(grid: TilingGrid) -> dict[str, Any]:
+    import zarr_cm
+    from pyproj import CRS
+
+    crs = CRS.from_user_input(grid.crs)
+    authority = crs.to_authority(min_confidence=100)
+    proj = {"proj:code": ":".join(authority)} if authority else {"proj:wkt2": crs.to_wkt("WKT2_2019")}
+    a = grid.affine()
+    spatial = {
+        "spatial:dimensions": list(grid.dims_yx),
+        "spatial:transform": [a.a, a.b, a.c, a.d, a.e, a.f],
+        "spatial:shape": list(grid.shape_yx),
+        "spatial:bbox": list(grid.bounds()),
+        "spatial:registration": "pixel",
+    }
+    attrs: dict[str, Any] = zarr_cm.create_many({"proj": proj, "spatial": spatial})  # type: ignore[arg-type]
+    return attrs
+
+
+def build_encoding(spec: CubeSpec) -> dict[str, dict[str, Any]]:
+    """Zarr encoding of every variable and coordinate, for ``Dataset.to_zarr``."""
+    encoding: dict[str, dict[str, Any]] = {v.name: _variable_encoding(v, spec.cf_fill) for v in spec.variables}
+    for axis, size in [(a.name, a.size) for a in spec.grid.axes] + list(
+        zip(spec.grid.dims_yx, spec.grid.shape_yx, strict=True)
+    ):
+        # One chunk a coordinate: a reader needs all of it to open the cube.
+        encoding[axis] = {"chunks": (size,), "_FillValue": None}
+    return encoding
+
+
+def _variable_encoding(v: Variable, cf_fill: bool) -> dict[str, Any]:
+    return {
+        "chunks": v.chunks,
+        "shards": v.shards,
+        "fill_value": v.np_fill.item(),
+        "_FillValue": v.np_fill.item() if cf_fill else None,
+        "compressors": None if v.compressor is None else (build_codec(v.compressor),),
+    }
