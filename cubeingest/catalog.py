@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from string import Formatter
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from cubeingest.errors import CatalogError, GridError, TileError
 from cubeingest.grid import Axis, TilingGrid
@@ -24,8 +24,9 @@ REQUESTS_AT_ONCE = 32
 MAX_LINE = 8192
 """Characters in one line of a list; a longer one is no href and no id."""
 
-T = TypeVar("T")
-R = TypeVar("R")
+
+Placed = tuple[str, dict[str, int], tuple[int, int] | Window | None]
+"""A tile's href, its position by axis name, and its cell in the tile lattice, its window, or None: its header tells."""
 
 
 @dataclass(frozen=True)
@@ -120,14 +121,10 @@ class _Reader:
         rows = self._to_rows(placed)
         return [r for row in rows for r in self._bands(row, chosen)]
 
-    # A placed tile is (href, position by axis name, its cell in the tile lattice or None).
-
-    def _from_texts(
-        self, positions: list[dict[str, int]], read: Callable[[str], list[str]]
-    ) -> list[tuple[str, dict[str, int], tuple[int, int] | None]]:
+    def _from_texts(self, positions: list[dict[str, int]], read: Callable[[str], list[str]]) -> list[Placed]:
         """Tiles from lists or globs: each pattern is read once for each set of axis values that it names."""
         assert self.source.tiles is not None
-        kind, pattern = self.source.tiles
+        pattern = self.source.tiles[1]
         by_uri: dict[str, list[dict[str, int]]] = {}
         for position in positions:
             by_uri.setdefault(self._fill(pattern, position), []).append(position)
@@ -140,9 +137,7 @@ class _Reader:
                     out.append(place)
         return out
 
-    def _read_text(
-        self, line: str, candidates: list[dict[str, int]], uri: str, fixed: set[str]
-    ) -> tuple[str, dict[str, int], tuple[int, int] | None] | None:
+    def _read_text(self, line: str, candidates: list[dict[str, int]], uri: str, fixed: set[str]) -> Placed | None:
         """One line of a list (an href or a region id), or one href of a glob; None for an axis value not asked for."""
         where = f"{public_href(uri)!r}, line {line[:120]!r}"
         if not self.source.href:
@@ -243,9 +238,7 @@ class _Reader:
         patterns = self.source.href.values()
         return {spec or "" for p in patterns for _, name, spec, _ in Formatter().parse(p) if name == axis}
 
-    def _from_table(
-        self, positions: list[dict[str, int]]
-    ) -> Iterator[tuple[str, dict[str, int], tuple[int, int] | Window | None]]:
+    def _from_table(self, positions: list[dict[str, int]]) -> Iterator[Placed]:
         assert self.source.tiles is not None
         uri = self.source.tiles[1]
         table = _read_table(uri)
@@ -281,11 +274,9 @@ class _Reader:
             else:
                 yield href, position, None
 
-    def _expected_everywhere(
-        self, positions: list[dict[str, int]]
-    ) -> list[tuple[str, dict[str, int], tuple[int, int] | None]]:
+    def _expected_everywhere(self, positions: list[dict[str, int]]) -> list[Placed]:
         ny, nx = self.tile_grid.lattice_shape_yx
-        out = []
+        out: list[Placed] = []
         for position in positions:
             if self.source.pattern(self._labels(position)) is None:
                 continue
@@ -298,7 +289,7 @@ class _Reader:
 
     # ---- from a placed tile to rows -----------------------------------------------------------------------
 
-    def _to_rows(self, placed: Iterable[tuple[str, dict[str, int], Any]]) -> list[TileRow]:
+    def _to_rows(self, placed: Iterable[Placed]) -> list[TileRow]:
         placed = list(placed)
         unknown = sorted({href for href, _, cell in placed if cell is None})
         windows = dict(zip(unknown, _in_threads(self._window_of_header, unknown), strict=True))
@@ -307,6 +298,7 @@ class _Reader:
         for href, by_name, cell in placed:
             position = tuple(by_name.get(a.name, 0) for a in self.axes)
             expected: Window | None = None
+            window: Window
             if cell is None:
                 found = windows[href]
                 if isinstance(found, str):
@@ -316,10 +308,11 @@ class _Reader:
             elif isinstance(cell[0], slice):
                 window = cell
             else:
-                window = expected = self.tile_grid.slices(*cell)
-                other = taken.setdefault((position, *cell), href)
+                place = cell
+                window = expected = self.tile_grid.slices(*place)
+                other = taken.setdefault((position, *place), href)
                 if other is not href:
-                    region = self.tile_grid.region_id(*cell)
+                    region = self.tile_grid.region_id(*place)
                     raise CatalogError(
                         f"two tiles for region {region!r}{self._at(position)} of variable {self.variable.name!r}: "
                         f"{public_href(other)!r} and {public_href(href)!r}"
@@ -372,7 +365,7 @@ def _regions_of(grid: TilingGrid, window: Window) -> Iterator[tuple[int, int]]:
     for part, n, r in zip(window, grid.shape_yx, grid.region_shape_yx, strict=True):
         start, stop = max(part.start, 0), min(part.stop, n)
         spans.append(range(start // r, -(-stop // r)) if start < stop else range(0))
-    return itertools.product(*spans)
+    return itertools.product(spans[0], spans[1])
 
 
 def _named(pattern: str) -> set[str]:
@@ -394,7 +387,7 @@ def _plain_label(value: Any) -> Any:
     return value.to_pydatetime() if hasattr(value, "to_pydatetime") else value
 
 
-def _in_threads(function: Callable[[T], R], items: list[T]) -> list[R]:
+def _in_threads[T, R](function: Callable[[T], R], items: list[T]) -> list[R]:
     if len(items) < 2:
         return [function(item) for item in items]
     with ThreadPoolExecutor(min(REQUESTS_AT_ONCE, len(items))) as pool:

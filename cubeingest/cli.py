@@ -10,7 +10,7 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 import typer
 
 from cubeingest import __version__
-from cubeingest.errors import CubeIngestError, SpecError, StoreError, nearest
+from cubeingest.errors import CubeIngestError, StoreError, nearest
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -201,9 +201,10 @@ def _usage(ctx: typer.Context, message: str) -> NoReturn:
 
 
 @contextmanager
-def _progress(title: str) -> Iterator[Any]:
+def _progress(title: str) -> Iterator[Callable[[Progress], None]]:
     """A live bar on stderr, fed with :class:`Progress`; silent where stderr is no terminal."""
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
 
     console = _err()
     if not console.is_terminal:
@@ -218,13 +219,12 @@ def _progress(title: str) -> Iterator[Any]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[failures]}", style="red"),
     )
-    with Progress(*columns, console=console, transient=True) as bar:
+    with Bar(*columns, console=console, transient=True) as bar:
         task = bar.add_task(title, total=None, slots="starting", rate="", failures="")
         done = failures = 0
 
-        def update(progress: Any) -> None:
+        def update(progress: Progress) -> None:
             nonlocal done, failures
-            event: Progress = progress  # type: ignore[assignment]
             bar.update(task, total=progress.n_pixels or 1)
             result = progress.result
             if result is None:
@@ -239,7 +239,6 @@ def _progress(title: str) -> Iterator[Any]:
                 rate=_rate(bar.tasks[0].speed),
                 failures=f"{failures} failed" if failures else "",
             )
-            del event
 
         yield update
 

@@ -102,7 +102,7 @@ def _write_template(session: icechunk.Session, spec: CubeSpec) -> None:
         warnings.filterwarnings("ignore", message=".*[Cc]onsolidated.*")
         template.to_zarr(
             session.store, compute=False, mode="w", encoding=build_encoding(spec), consolidated=False, zarr_format=3
-        )  # type: ignore[call-overload]
+        )
     root = zarr.open_group(session.store, mode="r+")
     root.create_group(INTERNAL_GROUP, attributes=_internal_attrs(spec))
     root.create_array(PROBE, shape=(PROBE_LENGTH,), chunks=(PROBE_LENGTH,), dtype="int64", fill_value=0)

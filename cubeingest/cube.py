@@ -100,9 +100,10 @@ class Cube:
         import xarray as xr
 
         session = self.store.readonly(snapshot)
-        return xr.open_zarr(
+        ds: xr.Dataset = xr.open_zarr(
             session.store, consolidated=False, chunks=chunks, decode_coords="all", mask_and_scale=self.spec.cf_fill
         )
+        return ds
 
     def select(
         self,

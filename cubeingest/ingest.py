@@ -17,9 +17,9 @@ from cubeingest.catalog import REQUESTS_AT_ONCE, Catalog, read_catalog
 from cubeingest.engine import (
     KEPT_BYTES,
     Interrupts,
+    Merger,
     Options,
     Progress,
-    Merger,
     SlotResult,
     interrupts,
     open_pool,
@@ -27,7 +27,7 @@ from cubeingest.engine import (
 )
 from cubeingest.errors import CubeIngestError, TileError
 from cubeingest.ledger import NOTHING, Record, Slot, read_records, read_states, write_record
-from cubeingest.mosaic import is_fill, read_ahead, size_of, slot_shape, source_ids
+from cubeingest.mosaic import all_fill, read_ahead, size_of, slot_shape, source_ids
 from cubeingest.plan import (
     Chosen,
     Plan,
@@ -45,6 +45,9 @@ from cubeingest.plan import (
 from cubeingest.spec import CubeSpec
 from cubeingest.store import Store
 from cubeingest.tile import SourceId, public_href, source_id
+
+CHUNKS_AT_ONCE = 4
+"""Chunks that a worker encodes at the same time. Zarr's default of 10 was no faster and held 20 MB more."""
 
 REGIONS_IN_METADATA = 8
 """Region ids named in a commit's metadata, which is copied with every later commit; the ledger has them all."""
@@ -80,11 +83,12 @@ def fill_slot(job: IngestJob, task: Task, plan: SlotPlan) -> SlotResult:
         for rows, pixels in windows:
             for position, digest in zip(np.ndindex(shape.block_shape), hashes, strict=True):
                 digest.update(np.ascontiguousarray(pixels[position]).data)
-            void = bool(is_fill(pixels, variable).all())
+            void = all_fill(pixels, variable)
             empty &= void
             if void and plan.is_new:
                 continue  # nothing there and nothing to put there
-            array[(*shape.axes, rows, shape.x)] = pixels
+            with zarr.config.set({"async.concurrency": CHUNKS_AT_ONCE}):
+                array[(*shape.axes, rows, shape.x)] = pixels
     if source_ids(plan) != sources:
         raise TileError(
             f"tile {public_href(hrefs_of(plan.tiles)[0])!r} changed while it was read: run the command again"
@@ -294,7 +298,7 @@ def _work(
 
 def _commit(merger: Merger, spec: CubeSpec, run: str, report: IngestReport) -> None:
     before = len(merger.committed), len(merger.lost)
-    snapshot = merger.commit(lambda kept: _message(kept), lambda kept: _metadata(spec, kept, run))
+    snapshot = merger.commit(_message, lambda kept: _metadata(spec, kept, run))
     report.snapshot = snapshot or report.snapshot
     for result in merger.committed[before[0] :]:
         report.written += result.state == "done"

@@ -117,7 +117,6 @@ def read_states(session: icechunk.Session, spec: CubeSpec) -> dict[str, npt.NDAr
 
 def present_chunks(session: icechunk.Session, path: str) -> list[tuple[int, ...]]:
     """Indices of the chunks that an array has, without reading any."""
-
     from zarr.core.sync import sync  # its own thread, so that this works inside a notebook's event loop
 
     async def collect() -> list[tuple[int, ...]]:

@@ -33,10 +33,12 @@ def draw_map(
     from matplotlib.figure import Figure
 
     spec, grid = store.spec, store.spec.grid
-    index = tuple(_position(spec, variable, name, (positions or {}).get(name, 0)) for name in variable.axes)
+    index: tuple[int, ...] = tuple(
+        _position(spec, variable, name, (positions or {}).get(name, 0)) for name in variable.axes
+    )
     step = max(1, -(-max(grid.shape_yx) // MAP_PIXELS))
     array = zarr.open_array(store.readonly().store, path=variable.name, mode="r")
-    pixels = np.asarray(array[(*index, slice(None, None, step), slice(None, None, step))])
+    pixels = np.asarray(array.get_basic_selection((*index, slice(None, None, step), slice(None, None, step))))
     shown = np.ma.masked_invalid(pixels) if variable.np_dtype.kind == "f" else np.ma.asarray(pixels)
     shown = np.ma.masked_where(pixels == variable.np_fill, shown)
     left, bottom, right, top = grid.bounds()

@@ -5,7 +5,8 @@ Memory is bounded by the window, not by the tile or the region. Windows are read
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -40,7 +41,7 @@ class SlotShape:
 
     @property
     def n_pixels(self) -> int:
-        return int(np.prod(self.block_shape)) * (self.y.stop - self.y.start) * (self.x.stop - self.x.start)
+        return math.prod(self.block_shape) * int(self.y.stop - self.y.start) * int(self.x.stop - self.x.start)
 
     def row_slices(self) -> Iterator[slice]:
         """Grid rows of each window in turn."""
@@ -111,7 +112,9 @@ def read_ahead(
             thread.submit(windows.close).result()
 
 
-def _read(spec: CubeSpec, variable: Variable, plan: SlotPlan, shape: SlotShape, rows: list[slice]) -> Iterator[Any]:
+def _read(
+    spec: CubeSpec, variable: Variable, plan: SlotPlan, shape: SlotShape, rows: list[slice]
+) -> Generator[tuple[slice, Array]]:
     height = max((r.stop - r.start for r in rows), default=0)
     buffers = [
         np.empty((*shape.block_shape, height, shape.x.stop - shape.x.start), variable.np_dtype) for _ in range(2)
@@ -162,5 +165,12 @@ def _overlap(a: Window, b: Window) -> Window | None:
 def is_fill(pixels: Array, variable: Variable) -> Array:
     """Where pixels are the fill value; NaN is equal to NaN here."""
     fill = variable.np_fill
-    result: Array = np.isnan(pixels) if fill != fill else pixels == fill
+    result: Array = np.isnan(pixels) if np.isnan(fill) else pixels == fill
     return result
+
+
+def all_fill(pixels: Array, variable: Variable) -> bool:
+    """Whether there is nothing but fill value. Looks at a few rows at a time: most windows are told by the first."""
+    rows = pixels.shape[-2]
+    step = max(1, rows // 64)
+    return all(bool(is_fill(pixels[..., i : i + step, :], variable).all()) for i in range(0, rows, step))

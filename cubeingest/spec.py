@@ -32,8 +32,39 @@ INTERNAL_GROUP = "cubeingest"
 """The group of a cube that holds its spec, catalog and ledger; no variable or axis may take its name."""
 
 RESERVED_AXIS_NAMES = frozenset(
-    "at bbox branch commit-every crs debug help html json keep kind limit mode name on-error out output overwrite part redo "
-    "region resampling sample scheduler spatial_ref store to update variable version workers".split()
+    [
+        "at",
+        "bbox",
+        "branch",
+        "commit-every",
+        "crs",
+        "debug",
+        "help",
+        "html",
+        "json",
+        "keep",
+        "kind",
+        "limit",
+        "mode",
+        "name",
+        "on-error",
+        "out",
+        "output",
+        "overwrite",
+        "part",
+        "redo",
+        "region",
+        "resampling",
+        "sample",
+        "scheduler",
+        "spatial_ref",
+        "store",
+        "to",
+        "update",
+        "variable",
+        "version",
+        "workers",
+    ]
 )
 """Names that the command line uses as options, so that ``--<axis> VALUE`` is never ambiguous."""
 
@@ -97,7 +128,7 @@ class Variable:
     @property
     def np_fill(self) -> np.generic:
         """The fill value as a scalar of the variable's dtype."""
-        scalar: np.generic = np.asarray(self.fill_value).astype(self.np_dtype)[()]
+        scalar: np.generic = self.np_dtype.type(self.fill_value)
         return scalar
 
 
@@ -530,7 +561,6 @@ def _explain(error: Any) -> str:
         return f"{path}: is missing"
     if kind == "value_error":
         return f"{path}: {message.removeprefix('Value error, ')}"
-    expected = message[0].lower() + message[1:].replace("Input should be", "must be").removeprefix("nput should be")
     expected = message.replace("Input should be", "must be")
     return f"{path}: {expected}; got {value!r}"
 
@@ -609,19 +639,17 @@ def _fill_value(value: Any, dtype: np.dtype[Any]) -> float | int | bool:
         value = float(value.lower().replace(".", ""))
     if not isinstance(value, int | float):
         raise ValueError(f".fill_value: {value!r} is not a number")
-    try:
-        with np.errstate(all="ignore"):
-            kept = np.asarray(value).astype(dtype)[()].item()
-    except (OverflowError, ValueError):
-        kept = None
-    if kept is None or (kept != value and not (kept != kept and value != value) and dtype.kind != "f"):
-        info = np.iinfo(dtype) if dtype.kind in "ui" else None
-        allowed = f"a whole number from {info.min} to {info.max}" if info else "true or false"
+    if dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            kept = dtype.type(value)
+        if np.isfinite(value) and not np.isfinite(kept):
+            raise ValueError(f".fill_value: {value!r} does not fit dtype {dtype.name}")
+        return float(kept)
+    low, high = (0, 1) if dtype.kind == "b" else (int(np.iinfo(dtype).min), int(np.iinfo(dtype).max))
+    if not np.isfinite(value) or value != int(value) or not low <= value <= high:
+        allowed = "true or false" if dtype.kind == "b" else f"a whole number from {low} to {high}"
         raise ValueError(f".fill_value: {_plain(value)!r} does not fit dtype {dtype.name}: give {allowed}")
-    if dtype.kind == "f" and math.isfinite(value) and not math.isfinite(kept):
-        raise ValueError(f".fill_value: {value!r} does not fit dtype {dtype.name}")
-    result: float | int | bool = kept
-    return result
+    return bool(value) if dtype.kind == "b" else int(value)
 
 
 def _shape_of_chunks(
@@ -656,7 +684,7 @@ def _check_divides(
         kind, size = ("shards", shards[i]) if shards else ("chunks", chunks[i])
         if region[dim] % size and region[dim] < sizes[dim]:
             near = [d for d in range(1, region[dim] + 1) if region[dim] % d == 0]
-            best = sorted(near, key=lambda d: abs(d - size))[:3]  # noqa: B023
+            best = sorted(near, key=lambda d, size=size: abs(d - size))[:3]  # type: ignore[misc]
             raise ValueError(
                 f".{kind}.{dim}: {size} does not divide the region's {region[dim]} pixels, so two regions would share a "
                 f"chunk; {', '.join(map(str, sorted(best)))} would"

@@ -35,11 +35,11 @@ def build_template(spec: CubeSpec) -> xr.Dataset:
         )
         for v in spec.variables
     }
-    ds = xr.Dataset(
+    bare = xr.Dataset(
         data, coords=coords, attrs={"title": spec.name, "Conventions": "CF-1.12", **spec.attrs, **_conventions(grid)}
     )
-    ds = ds.rio.set_spatial_dims(x_dim=grid.dims_yx[1], y_dim=grid.dims_yx[0])
-    ds = ds.rio.write_crs(grid.crs).rio.write_transform(grid.affine()).rio.write_coordinate_system()
+    bare = bare.rio.set_spatial_dims(x_dim=grid.dims_yx[1], y_dim=grid.dims_yx[0])
+    ds: xr.Dataset = bare.rio.write_crs(grid.crs).rio.write_transform(grid.affine()).rio.write_coordinate_system()
     for v in spec.variables:  # rioxarray moves the name into the encoding, where region writers do not find it
         ds[v.name].encoding.pop("grid_mapping", None)
         ds[v.name].attrs["grid_mapping"] = "spatial_ref"
@@ -67,14 +67,14 @@ def _conventions(grid: TilingGrid) -> dict[str, Any]:
     authority = crs.to_authority(min_confidence=100)
     proj = {"proj:code": ":".join(authority)} if authority else {"proj:wkt2": crs.to_wkt("WKT2_2019")}
     a = grid.affine()
-    spatial = {
+    spatial: dict[str, Any] = {
         "spatial:dimensions": list(grid.dims_yx),
         "spatial:transform": [a.a, a.b, a.c, a.d, a.e, a.f],
         "spatial:shape": list(grid.shape_yx),
         "spatial:bbox": list(grid.bounds()),
         "spatial:registration": "pixel",
     }
-    attrs: dict[str, Any] = zarr_cm.create_many({"proj": proj, "spatial": spatial})  # type: ignore[arg-type]
+    attrs: dict[str, Any] = zarr_cm.create_many({"proj": proj, "spatial": spatial})
     return attrs
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from rasterio.io import DatasetReader
 
-GDAL_CACHE_MB = 64
+GDAL_CACHE_BYTES = 16 * 2**20
 """GDAL's block cache. Blocks are asked for once and in order, so it need hold little; its default, 5 % of memory,
 made a worker five times larger and no faster."""
 
@@ -122,7 +122,7 @@ def _open(href: str) -> Iterator[DatasetReader]:
     from rasterio.errors import RasterioError
 
     remote = "://" in href and not href.startswith("file://")
-    options: dict[str, Any] = {"GDAL_CACHEMAX": GDAL_CACHE_MB}
+    options: dict[str, Any] = {"GDAL_CACHEMAX": GDAL_CACHE_BYTES}
     if remote:
         options |= {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", "GDAL_HTTP_MAX_RETRY": 4, "GDAL_HTTP_RETRY_DELAY": 0.5}
         if not any(k.startswith(("GOOGLE_", "GS_")) for k in os.environ):
@@ -360,16 +360,16 @@ def open_tile(
 
 def _as_dtype(value: float | None, dtype: np.dtype[Any]) -> np.generic | None:
     """``value`` as a scalar of ``dtype``; None if it cannot hold it, so that no pixel equals it."""
-    if value is None or (dtype.kind in "uib" and value != value):
+    if value is None or (dtype.kind in "uib" and np.isnan(value)):
         return None
     if dtype.kind in "ui" and not (np.iinfo(dtype).min <= value <= np.iinfo(dtype).max and value == int(value)):
         return None
-    scalar: np.generic = np.asarray(value).astype(dtype)[()]
+    scalar: np.generic = dtype.type(value)
     return scalar
 
 
 def _is_nan(value: Any) -> bool:
-    return bool(value != value)
+    return bool(np.isnan(value))
 
 
 def _same(nodata: np.generic | None, fill: np.generic) -> bool:

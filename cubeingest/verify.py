@@ -51,8 +51,10 @@ def compare_slot(job: VerifyJob, task: Task, plan: SlotPlan) -> SlotResult:
     with read_ahead(spec, variable, plan, shape, rows) as windows:
         for part, pixels in windows:
             held = np.asarray(array[(*shape.axes, part, shape.x)])
-            both_nan = (held != held) & (pixels != pixels)
-            different += int(np.count_nonzero((held != pixels) & ~both_nan))
+            unequal = held != pixels
+            if variable.np_dtype.kind == "f":
+                unequal &= ~(np.isnan(held) & np.isnan(pixels))
+            different += int(np.count_nonzero(unequal))
             compared += pixels.size
     return SlotResult(
         plan.slot,

@@ -1,0 +1,109 @@
+"""The layers of DESIGN.md: a module knows the ones to its right, never to its left."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import cubeingest
+
+PACKAGE = Path(cubeingest.__file__).parent
+
+LAYERS: list[set[str]] = [
+    {"__main__"},
+    {"cli"},
+    {"demo"},
+    {"cube"},
+    {"create", "ingest", "preflight", "verify", "status", "look"},
+    {"engine"},
+    {"mosaic"},
+    {"plan"},
+    {"ledger"},
+    {"catalog"},
+    {"tile"},
+    {"template"},
+    {"store"},
+    {"spec"},
+    {"grid"},
+    {"errors"},
+]
+"""From left to right. Modules of one layer may import one another as long as there is no cycle."""
+
+LEVEL = {module: level for level, modules in enumerate(LAYERS) for module in modules}
+
+HOMES = {
+    "typer": {"cli"},
+    "rich": {"cli"},
+    "pydantic": {"spec"},
+    "yaml": {"spec"},
+    "ruamel": {"spec"},
+    "rasterio": {"tile", "demo"},
+}
+"""Libraries that only some modules may import."""
+
+HEAVY = ("numpy", "xarray", "zarr", "rasterio", "icechunk", "dask", "distributed", "pandas", "pydantic", "pyproj")
+
+MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
+
+
+def imports_of(module: str) -> Iterator[tuple[int, str]]:
+    """(line, dotted name) of everything that a module imports, inside functions and for type checking too."""
+    for node in ast.walk(ast.parse((PACKAGE / f"{module}.py").read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module}.py:{node.lineno}: relative import"
+            if node.module == "cubeingest":
+                yield from ((node.lineno, f"cubeingest.{alias.name}") for alias in node.names)
+            else:
+                yield node.lineno, str(node.module)
+
+
+def own_imports(module: str) -> Iterator[tuple[int, str]]:
+    """As :func:`imports_of`, but only this package's modules, by their short names."""
+    for line, name in imports_of(module):
+        package, _, own = name.partition(".")
+        if package == "cubeingest" and own.partition(".")[0] in MODULES:
+            yield line, own.partition(".")[0]
+
+
+def test_every_module_has_a_layer_and_every_layer_a_module() -> None:
+    assert set(MODULES) == set(LEVEL)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_module_imports_none_to_its_left(module: str) -> None:
+    wrong = [f"{module}.py:{n} imports {own}" for n, own in own_imports(module) if LEVEL[own] < LEVEL[module]]
+    assert wrong == []
+
+
+def test_imports_have_no_cycle() -> None:
+    left = {module: {own for _, own in own_imports(module)} for module in MODULES}
+    while free := [module for module, needs in left.items() if not needs & set(left)]:
+        for module in free:
+            del left[module]
+    assert left == {}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_module_imports_no_library_that_has_another_home(module: str) -> None:
+    wrong = [
+        f"{module}.py:{line} imports {name}, whose home is {', '.join(sorted(HOMES[name.partition('.')[0]]))}"
+        for line, name in imports_of(module)
+        if module not in HOMES.get(name.partition(".")[0], {module})
+    ]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("name", ["cubeingest", "cubeingest.cli"])
+def test_nothing_heavy_is_imported_before_a_command_runs(name: str) -> None:
+    loaded = "import sys; print(*sorted({m.partition('.')[0] for m in sys.modules}))"
+    done = subprocess.run(
+        [sys.executable, "-c", f"import {name}; {loaded}"], capture_output=True, text=True, check=True
+    )
+    assert set(done.stdout.split()) & set(HEAVY) == set()
