@@ -136,13 +136,17 @@ class Interrupts:
         if self._working:
             raise _Stop
 
+    def check(self) -> None:
+        """Leave :meth:`working` at once if a signal came before it began."""
+        if self.signum is not None:
+            raise _Stop
+
     @contextmanager
     def working(self) -> Iterator[None]:
         """Work that the first signal may cut off: an exception leaves it, and is swallowed here."""
         try:
             self._working = True
-            if self.signum is None:
-                yield
+            yield
         except _Stop:
             pass
         finally:
@@ -190,6 +194,7 @@ class SerialPool:
         for task in tasks:
             results: list[SlotResult] | None = None
             with stop.working():
+                stop.check()
                 results = attempt(function, job, task)
             if results is None:
                 return
@@ -229,6 +234,7 @@ class ClusterPool:
             while running:
                 future = None
                 with stop.working():
+                    stop.check()
                     future = next(completed)
                 if future is None:
                     return

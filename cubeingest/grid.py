@@ -318,6 +318,7 @@ class TilingGrid:
         if isinstance(where, str):
             y, x = self.slices(*self.region_index(where))
         else:
+            self._check_crs(where.rio.crs)
             y, x = self._region_of_bounds(where.rio.bounds())
         return {**self._axis_slices(axes), self.dims_yx[0]: y, self.dims_yx[1]: x}
 
@@ -338,6 +339,14 @@ class TilingGrid:
                 )
             out[axis.name] = block
         return out
+
+    def _check_crs(self, crs: Any) -> None:
+        from pyproj import CRS
+
+        if crs is not None and not CRS.from_wkt(crs.to_wkt()).equals(
+            CRS.from_user_input(self.crs), ignore_axis_order=True
+        ):
+            raise GridError(f"the object is in CRS {crs.to_string()[:80]}, the grid in {self.crs}: reproject it first")
 
     def _region_of_bounds(self, bounds: Bounds) -> tuple[slice, slice]:
         y, x = self.window(bounds)

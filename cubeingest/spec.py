@@ -736,6 +736,11 @@ def _source(
     if not patterns and kind is None:
         raise ValueError(".source: say where the tiles are: href, tiles or file")
     allowed = {*axes, "id"}
+    for text in (*patterns.values(), uri):
+        if "@" in text.partition("://")[2].partition("/")[0]:
+            raise ValueError(
+                ".source: leave user and password out of hrefs (the spec is kept in the cube): use the environment"
+            )
     for key, pattern in [(".source.href", p) for p in patterns.values()] + (
         [(f".source.tiles.{kind}", uri)] if kind else []
     ):

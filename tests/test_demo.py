@@ -1,0 +1,90 @@
+"""The demo, the examples and README's Python, run as a user would."""
+
+from __future__ import annotations
+
+import re
+import runpy
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+
+import cubeingest as ci
+from tests.conftest import Ran
+
+ROOT = Path(__file__).parent.parent
+
+
+def check_picture(path: Path) -> None:
+    """Land is green and sea is blue: much of a row through the Sahara is land, little of one through Tasmania."""
+    import matplotlib.image
+
+    image = matplotlib.image.imread(path)[..., :3]
+    assert image.shape[1] > 1500
+    green = image[..., 1] > image[..., 2]
+    rows = np.flatnonzero(green.any(axis=1))
+    height = rows[-1] - rows[0]
+    assert green[rows[0] + int(0.4 * height)].mean() > 3 * green[rows[0] + int(0.92 * height)].mean() > 0
+
+
+def test_demo_goes_the_whole_way_and_its_cube_is_the_land(tmp_path: Path, run: Callable[..., Ran]) -> None:
+    done = run("demo", "--json", cwd=tmp_path)
+    assert done.code == 0, done.err
+    report = done.json
+    assert report["ingest"]["written"] == report["status"]["done"] == report["verify"]["equal"] == 353
+    with rasterio.open(ROOT / "cubeingest" / "data" / "land.tif") as land:
+        whole = land.read(1)
+    held = ci.open(report["store"]).dataset()["land"].values
+    assert np.array_equal(np.where(held == 255, 0, held), whole)
+    assert ((held == 255) <= (whole == 0)).all()
+    assert "353 slots written" in done.err
+    check_picture(tmp_path / report["picture"])
+    again = run("demo", cwd=tmp_path)
+    assert again.code == 0
+    assert "0 slots written" in again.err
+    assert "ci.open(" in again.out
+
+
+@pytest.mark.slow
+def test_full_mask_example_becomes_a_cube(tmp_path: Path, run: Callable[..., Ran]) -> None:
+    example = runpy.run_path(str(ROOT / "examples" / "glad_names_full_30s.py"))
+    names = example["cut_mask"](tmp_path)
+    assert len(names) == 463
+    assert run("init", "land-30s.yaml", cwd=tmp_path).code == 0
+    assert run("ingest", "--json", cwd=tmp_path).json["written"] == 463
+    land = ci.open(tmp_path / "land-30s.icechunk").dataset()["land"]
+    from importlib.metadata import distribution
+
+    path = distribution("global-land-mask").locate_file("global_land_mask/globe_combined_mask_compressed.npz")
+    with np.load(str(path)) as arrays:
+        mask = ~arrays["mask"]
+    part = (slice(6000, 9000), slice(20000, 26000))
+    assert np.array_equal(land.values[part] == 1, mask[part])
+
+
+def test_python_in_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    code = re.search(r"```python\n(.*?)```", readme, re.S)
+    spec = re.search(r"```yaml\n(.*?)```", readme, re.S)
+    assert code
+    assert spec
+    monkeypatch.chdir(tmp_path)
+    tiles = spec[1].replace("gs://earthenginepartners-hansen/GLCLU2000-2020/v2", "tiles")
+    (tmp_path / "grid.yaml").write_text(tiles, encoding="utf-8")
+    (tmp_path / "tiles").mkdir()
+    for year in range(2000, 2021, 5):
+        (tmp_path / "tiles" / f"{year}.txt").write_text("")
+    names: dict[str, object] = {}
+    exec(code[1], names)  # the snippet itself
+    grid = names["grid"]
+    assert isinstance(grid, ci.TilingGrid)
+    assert grid.regions(bbox=(-109.06, 36.99, -102.04, 41.0)) == ["50N_110W", "40N_110W"]
+    assert grid.region("70N_180W", year=2000) == {"year": slice(0, 1), "y": slice(40000, 80000), "x": slice(0, 40000)}
+
+
+def test_commands_in_the_readme_exist(run: Callable[..., Ran]) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for command in sorted(set(re.findall(r"^cubeingest (\w+)", readme, re.M))):
+        assert run(command, "--help").code == 0
