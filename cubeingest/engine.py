@@ -358,7 +358,6 @@ def _local_cluster(n_workers: int) -> Iterator[Client]:
                 spec = json.dumps({"cls": self.worker_class, "opts": self.worker_kwargs})
                 command = [sys.executable, "-m", "dask", "spec", self.scheduler, "--spec", spec]
                 environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-                environment.setdefault("ZARR_THREADING__MAX_WORKERS", "2")  # more hold memory, and find no core
                 self.process = await asyncio.create_subprocess_exec(
                     *command, start_new_session=True, stdout=log, stderr=log, env=environment
                 )

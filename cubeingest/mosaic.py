@@ -18,6 +18,7 @@ from cubeingest.errors import TileError
 from cubeingest.plan import Plan, SlotPlan, hrefs_of
 from cubeingest.spec import CubeSpec, Variable
 from cubeingest.tile import SourceId, TileReader, Window, open_tile, public_href, source_id
+from cubeingest.writer import is_fill
 
 WINDOW_BYTES = 32 * 2**20
 """What a window is filled up to, in whole chunk rows; it is never less than one. Two are held at a time. Below about
@@ -160,17 +161,3 @@ def _overlap(a: Window, b: Window) -> Window | None:
     y = slice(max(a[0].start, b[0].start), min(a[0].stop, b[0].stop))
     x = slice(max(a[1].start, b[1].start), min(a[1].stop, b[1].stop))
     return (y, x) if y.start < y.stop and x.start < x.stop else None
-
-
-def is_fill(pixels: Array, variable: Variable) -> Array:
-    """Where pixels are the fill value; NaN is equal to NaN here."""
-    fill = variable.np_fill
-    result: Array = np.isnan(pixels) if np.isnan(fill) else pixels == fill
-    return result
-
-
-def all_fill(pixels: Array, variable: Variable) -> bool:
-    """Whether there is nothing but fill value. Looks at a few rows at a time: most windows are told by the first."""
-    rows = pixels.shape[-2]
-    step = max(1, rows // 64)
-    return all(bool(is_fill(pixels[..., i : i + step, :], variable).all()) for i in range(0, rows, step))

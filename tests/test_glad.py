@@ -6,8 +6,10 @@ Once scaled down by 1000 with all 1,400 tiles of the five years, once in its tru
 from __future__ import annotations
 
 import hashlib
+import queue
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -42,23 +44,32 @@ SCALED = (
 
 @dataclass
 class Web:
-    """Files by path, served on loopback: HEAD, GET and Range, with ETag and Content-Length. Notes each request."""
+    """Files by path, served on loopback: HEAD, GET and Range, with ETag and Content-Length. Notes each request.
+
+    A GET of a path in ``held`` waits until that event is set; then (path, client port) is in ``waiting``.
+    """
 
     url: str = ""
     files: dict[str, bytes | Path] = field(default_factory=dict)
     requests: list[tuple[str, str]] = field(default_factory=list)
-
-    def put(self, path: str, content: bytes | str | Path) -> None:
-        self.files[f"/{FOLDER}/{path}"] = content.encode() if isinstance(content, str) else content
+    held: dict[str, threading.Event] = field(default_factory=dict)
+    waiting: queue.Queue[tuple[str, int]] = field(default_factory=queue.Queue)
 
     def asked(self, method: str, suffix: str) -> int:
         return sum(m == method and path.endswith(suffix) for m, path in self.requests)
 
+    def hold(self, *paths: str) -> None:
+        self.held |= {path: threading.Event() for path in paths}
 
-@pytest.fixture(scope="module")
-def web() -> Iterator[Web]:
-    """A web server for the module's tests."""
-    made = Web()
+    def release(self) -> None:
+        for event in self.held.values():
+            event.set()
+
+
+@contextmanager
+def serve() -> Iterator[Web]:
+    """A web server on a port of its own."""
+    web = Web()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -66,14 +77,17 @@ def web() -> Iterator[Web]:
         wbufsize = -1
 
         def do_HEAD(self) -> None:
-            self.answer(with_body=False)
+            self.answer()
 
         def do_GET(self) -> None:
-            self.answer(with_body=True)
+            if self.path in web.held:
+                web.waiting.put((self.path, self.client_address[1]))
+                web.held[self.path].wait()
+            self.answer()
 
-        def answer(self, with_body: bool) -> None:
-            made.requests.append((self.command, self.path))
-            content = made.files.get(self.path)
+        def answer(self) -> None:
+            web.requests.append((self.command, self.path))
+            content = web.files.get(self.path)
             if content is None:
                 self.send_error(HTTPStatus.NOT_FOUND)
                 return
@@ -82,9 +96,7 @@ def web() -> Iterator[Web]:
             asked = self.headers.get("Range")
             if asked:
                 first, _, last = asked.removeprefix("bytes=").partition("-")
-                start, stop = (
-                    (int(first), min(int(last or size) + 1, size)) if first else (max(0, size - int(last)), size)
-                )
+                start, stop = int(first), min(int(last or size) + 1, size)
                 if start >= size:
                     self.send_error(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE)
                     return
@@ -95,14 +107,8 @@ def web() -> Iterator[Web]:
             self.send_header("Content-Length", str(stop - start))
             self.send_header("ETag", f'"{tag_of(content)}"')
             self.end_headers()
-            if not with_body:
-                return
-            if isinstance(content, Path):
-                with content.open("rb") as file:
-                    file.seek(start)
-                    self.wfile.write(file.read(stop - start))
-            else:
-                self.wfile.write(content[start:stop])
+            if self.command == "GET":
+                self.wfile.write(read_range(content, start, stop))
 
         def log_message(self, *args: object) -> None:
             """Say nothing."""
@@ -111,20 +117,41 @@ def web() -> Iterator[Web]:
         daemon_threads = True
         request_queue_size = 128
 
-    server = Server(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    made.url = f"http://127.0.0.1:{server.server_port}"
-    yield made
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with Server(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        web.url = f"http://127.0.0.1:{server.server_port}"
+        try:
+            yield web
+        finally:
+            web.release()
+            server.shutdown()
+            thread.join()
+
+
+def read_range(content: bytes | Path, start: int, stop: int) -> bytes:
+    if isinstance(content, bytes):
+        return content[start:stop]
+    with content.open("rb") as file:
+        file.seek(start)
+        return file.read(stop - start)
 
 
 def tag_of(content: bytes | Path) -> str:
     if isinstance(content, Path):
         return f"{content.stat().st_mtime_ns:x}"
     return hashlib.sha256(content).hexdigest()[:16]
+
+
+@pytest.fixture(scope="module")
+def web() -> Iterator[Web]:
+    with serve() as made:
+        yield made
+
+
+def put(web: Web, path: str, content: bytes | str | Path) -> None:
+    """Put a file into GLAD's folder on the server."""
+    web.files[f"/{FOLDER}/{path}"] = content.encode() if isinstance(content, str) else content
 
 
 def tile_name(left: int, top: int) -> str:
@@ -172,7 +199,7 @@ def write_spec(folder: Path, web: Web, *changes: tuple[str, str]) -> None:
 def put_lists(web: Web, names: list[str]) -> None:
     """As GLAD's: whole URLs, and not those that the spec has."""
     for year in YEARS:
-        web.put(f"{year}.txt", "".join(f"https://lists.example/{FOLDER}/{year}/{name}.tif\n" for name in names))
+        put(web, f"{year}.txt", "".join(f"https://lists.example/{FOLDER}/{year}/{name}.tif\n" for name in names))
 
 
 def test_spec_declares_the_cube_that_glad_is() -> None:
@@ -204,7 +231,7 @@ def test_all_1400_tiles_make_the_cube_that_pasting_by_name_makes(
             pixels = rng.integers(0, 251, (40, 40), dtype=np.uint8)
             if name == "00N_020E":
                 pixels[: 10 * t] = 255  # no data; all of it in 2020
-            web.put(f"{year}/{name}.tif", make_tile(pixels, left, top))
+            put(web, f"{year}/{name}.tif", make_tile(pixels, left, top))
             y, x = (80 - top) * 4, (left + 180) * 4
             oracle[t, y : y + 40, x : x + 40] = pixels
     put_lists(web, sorted(corners))
@@ -227,7 +254,7 @@ def test_all_1400_tiles_make_the_cube_that_pasting_by_name_makes(
     assert status["by"]["year"]["2000"] == {"done": 280, "empty": 0, "pending": 0, "absent": 224}
     assert status["by"]["year"]["2005"] == {"done": 0, "empty": 0, "pending": 280, "absent": 224}
 
-    rest = invoke("ingest", "--json", cwd=tmp_path)
+    rest = invoke("ingest", "--workers", 2, "--json", cwd=tmp_path)
     assert (rest.code, rest.json["written"], rest.json["empty"], rest.json["skipped"]) == (0, 1119, 1, 280)
     assert rest.json["bytes"] == 1120 * 40 * 40
     status = invoke("status", "--json", cwd=tmp_path).json
@@ -250,10 +277,10 @@ def test_tile_that_changed_on_the_server_is_read_anew_by_a_process_that_read_it_
     write_spec(tmp_path, web, *SCALED)
     put_lists(web, ["70N_180W", "60N_180W"])
     for name in ("70N_180W", "60N_180W"):
-        web.put(f"2010/{name}.tif", make_tile(np.full((40, 40), 1, np.uint8), *corners[name]))
+        put(web, f"2010/{name}.tif", make_tile(np.full((40, 40), 1, np.uint8), *corners[name]))
     cube = ci.init(tmp_path / "glad-lclu.yaml")
     assert cube.ingest(year=2010).written == 2
-    web.put("2010/70N_180W.tif", make_tile(np.full((40, 40), 2, np.uint8), *corners["70N_180W"]))
+    put(web, "2010/70N_180W.tif", make_tile(np.full((40, 40), 2, np.uint8), *corners["70N_180W"]))
     report = cube.ingest(year=2010)
     assert (report.written, report.skipped) == (1, 1)
     assert (cube.dataset()["lclu"].sel(year=2010)[40:80, :40].values == 2).all()
@@ -281,7 +308,7 @@ def test_one_tile_of_true_size_goes_into_the_cube_of_true_size(
 ) -> None:
     path = tmp_path / "70N_180W.tif"
     write_big_tile(path, -180, 70)
-    web.put("2020/70N_180W.tif", path)
+    put(web, "2020/70N_180W.tif", path)
     put_lists(web, ["70N_180W", "60N_180W"])
     write_spec(tmp_path, web)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import date, datetime
 from fractions import Fraction as F
@@ -101,14 +102,10 @@ def test_chunks_for_the_boxes_of_the_seed_equal_brute_force(box: Bounds) -> None
     assert OCR.regions(box) == [f"y{iy}_x{ix}" for iy, ix in pairs]
 
 
-def test_colorado_lies_in_28_chunks_and_a_fire_in_one() -> None:
+def test_colorado_lies_in_28_chunks_and_chunks_may_be_smaller_than_regions() -> None:
     assert OCR.get_chunks_for_bbox(COLORADO) == list(itertools.product(range(7, 11), range(13, 20)))
-    assert OCR.get_chunks_for_bbox(EATON) == [(6, 7)]
-
-
-def test_chunks_for_a_box_may_be_smaller_than_regions() -> None:
-    found = GLAD.get_chunks_for_bbox((-180, 79.5, -179.5, 80), chunk_shape_yx=(1000, 1000))
-    assert found == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    assert OCR.get_chunks_for_bbox(EATON, chunk_shape_yx=(3000, 4500)) == [(12, 7)]
+    assert GLAD.get_chunks_for_bbox((-180, 79.5, -179.75, 80), chunk_shape_yx=(1000, 1000)) == [(0, 0), (1, 0)]
 
 
 # ---- exactness ------------------------------------------------------------------------------------------------
@@ -124,18 +121,6 @@ def test_coordinates_are_exact_rationals_rounded_once(grid: TilingGrid, dim: str
     assert grid.coordinate(dim).shape == (grid.shape_yx[0 if is_y else 1],)
 
 
-def test_coordinate_of_an_axis_is_refused() -> None:
-    with pytest.raises(GridError, match=r"'year' is not a spatial dimension of the grid \(y, x\)"):
-        GLAD.coordinate("year")
-
-
-def test_neighbours_share_the_same_floats() -> None:
-    for iy, ix in itertools.product(range(16), range(46)):
-        _, _, right, top = OCR.bounds(OCR.region_id(iy, ix))
-        assert right == OCR.bounds(OCR.region_id(iy, ix + 1))[0]
-        assert top == OCR.bounds(OCR.region_id(iy + 1, ix))[1]
-
-
 @pytest.mark.parametrize(
     ("grid", "region"), [(GLAD, "70N_180W"), (GLAD, "50S_170E"), (OCR, "y5_x14"), (ALBERS, "y3_x4")]
 )
@@ -148,53 +133,50 @@ def test_geobox_agrees_with_bounds(grid: TilingGrid, region: str) -> None:
     assert (grid.geobox().shape, grid.geobox().affine) == (grid.shape_yx, grid.affine())
 
 
-@pytest.mark.parametrize(("change", "match"), [
-    ({"resolution_x": F(0)}, "x must be above 0"),
-    ({"resolution_y": F(0)}, "y not 0"),
-    ({"region_shape_yx": (560001, 40000)}, "region y is 560001 of 560000 pixels: it must be between 1 and"),
-    ({"region_shape_yx": (40000, 0)}, "region x is 0 of 1440000 pixels"),
-])  # fmt: skip
-def test_lattice_that_cannot_be_is_refused(change: dict[str, object], match: str) -> None:
-    with pytest.raises(GridError, match=match):
-        replace(GLAD, **change)  # type: ignore[arg-type]
-
-
 # ---- regions from rasters and axis values ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("bounds", "match"), [
-    ((10 + 1 / 16, 0, 20 + 1 / 16, 10), r"0\.5 px (east|west) of the grid \(allowed 0\.01 px\)"),
-    ((10, 1 / 32, 20, 10 + 1 / 32), r"0\.25 px north of the grid"),
-    ((10 - 1 / 32, 0, 20 - 1 / 32, 10), r"0\.25 px west of the grid"),
-    ((10, 0, 15, 10), r"y 640:720, x 1520:1560, which is not a whole region \(region '10N_010E' .*use window\(\)"),
-    ((10, 0, 30, 10), "not a whole region"),
-    ((180, 0, 190, 10), "reach outside the grid"),
+BY_TWO = replace(GLAD, axes=(Axis("year", YEARS, block=2),))
+
+
+@pytest.mark.parametrize(("grid", "where", "axes", "match"), [
+    (WORLD, (10 + 1 / 16, 0, 20 + 1 / 16, 10), {}, r"0\.5 px (east|west) of the grid \(allowed 0\.01 px\)"),
+    (WORLD, (10, 1 / 32, 20, 10 + 1 / 32), {}, r"0\.25 px north of the grid"),
+    (WORLD, (10 - 1 / 32, 0, 20 - 1 / 32, 10), {}, r"0\.25 px west of the grid"),
+    (WORLD, (10, 0, 15, 10), {}, r"y 640:720, x 1520:1560, which is not a whole region \(region '10N_010E' .*use window\(\)"),
+    (WORLD, (10, 0, 30, 10), {}, "not a whole region"),
+    (WORLD, (180, 0, 190, 10), {}, "reach outside the grid"),
+    (BY_TWO, "70N_180W", {"year": 2005}, r"year=2005 is part of the axis block 2000\.\.2005.*write the whole block"),
+    (BY_TWO, (-180, 60, -170, 70), {"year": 2010}, r"part of the axis block 2010\.\.2015"),
+    (GLAD, "70N_180W", {"yaer": 2000}, r"no axis 'yaer'; did you mean 'year'\? \(axes: year\)"),
+    (GLAD, "70N_180W", {"year": 2001}, r"axis 'year' has no value '2001'.*\(values: 2000, 2005, 2010, 2015, 2020\)"),
 ])  # fmt: skip
-def test_raster_that_is_no_region_is_refused(bounds: Bounds, match: str) -> None:
+def test_what_is_no_whole_region_is_refused(
+    grid: TilingGrid, where: str | Bounds, axes: dict[str, int], match: str
+) -> None:
     with pytest.raises(GridError, match=match):
-        WORLD.region(raster(bounds, 80, 80))
+        grid.region(where if isinstance(where, str) else raster(where, 80, 80), **axes)
 
 
-def test_raster_is_found_where_rows_run_south_to_north() -> None:
-    assert UPWARDS.region(raster((10, 0, 20, 10), 80, 80)) == {"y": slice(720, 800), "x": slice(1520, 1600)}
+def test_raster_in_another_crs_is_refused() -> None:
+    tile = raster((10, 0, 20, 10), 80, 80)
+    assert WORLD.region(tile.rio.write_crs("EPSG:4326")) == WORLD.region("10N_010E")
+    with pytest.raises(GridError, match="is in CRS EPSG:32631, the grid in EPSG:4326: reproject it first"):
+        WORLD.region(tile.rio.write_crs("EPSG:32631"))
+
+
+def test_region_is_found_in_a_short_last_axis_block_and_where_rows_run_south_to_north() -> None:
+    assert BY_TWO.region("70N_180W", year=2020)["year"] == slice(4, 5)
+    assert BY_TWO.region("70N_180W")["year"] == slice(0, 5)
+    assert UPWARDS.region(raster((10, 0, 20, 10), 80, 80)) == UPWARDS.region("10N_010E")
     assert UPWARDS.region("10N_010E") == {"y": slice(720, 800), "x": slice(1520, 1600)}
 
 
-def test_value_inside_an_axis_block_is_refused() -> None:
-    grid = replace(GLAD, axes=(Axis("year", YEARS, block=2),))
-    with pytest.raises(GridError, match=r"year=2005 is part of the axis block 2000\.\.2005.*write the whole block"):
-        grid.region("70N_180W", year=2005)
-    with pytest.raises(GridError, match="part of the axis block"):
-        grid.region(raster((-180, 60, -170, 70), 400, 400), year=2010)
-    assert grid.region("70N_180W", year=2020)["year"] == slice(4, 5)
-    assert grid.region("70N_180W")["year"] == slice(0, 5)
-
-
-def test_axis_and_value_that_are_not_there_are_refused() -> None:
-    with pytest.raises(GridError, match=r"no axis 'yaer'; did you mean 'year'\? \(axes: year\)"):
-        GLAD.region("70N_180W", yaer=2000)
-    with pytest.raises(GridError, match=r"axis 'year' has no value '2001'.*\(values: 2000, 2005, 2010, 2015, 2020\)"):
-        GLAD.region("70N_180W", year=2001)
+@pytest.mark.parametrize("name", ["where", "self", "region_id", "chunk_shape"])
+def test_axis_may_be_named_like_a_parameter(name: str) -> None:
+    grid = replace(GLAD, axes=(Axis(name, YEARS),))
+    assert grid.region("70N_180W", **{name: 2005})[name] == slice(1, 2)
+    assert grid.chunks("70N_180W", {"y": 1000, "x": 1000, name: 1}, **{name: 2005})[name] == slice(1, 2)  # type: ignore[misc]
 
 
 @pytest.mark.parametrize(
@@ -223,21 +205,22 @@ def test_id_names_the_region_as_datasets_do(template: str, box: Bounds, region: 
     assert grid.bounds(region) == box
 
 
-@pytest.mark.parametrize(("template", "match"), [
-    ("{top:02H}", r"must name a row \(iy, top or bottom\) and a column"), ("{ix}", "must name a row"),
-    ("tile", "must name a row"), ("{topp}_{left}", r"names 'topp'; did you mean 'top'\?"),
-    ("{}_{left}", r"names '' \(known: top, bottom"), ("{top:H02H}_{left}", "cannot use format"),
-    ("{top:02Q}_{left}", r"cannot use format '02Q'; write 02H, H02, 03d or nothing"),
-    ("{top", "is not a valid pattern"), ("{top}}_{left}", "is not a valid pattern"),
+@pytest.mark.parametrize(("grid", "change", "match"), [
+    (WORLD, {"id_template": "{top:02H}"}, r"must name a row \(iy, top or bottom\) and a column \(ix, left or right\)"),
+    (WORLD, {"id_template": "{ix}"}, "must name a row"), (WORLD, {"id_template": "tile"}, "must name a row"),
+    (WORLD, {"id_template": "{topp}_{left}"}, r"names 'topp'; did you mean 'top'\?"),
+    (WORLD, {"id_template": "{}_{left}"}, r"names '' \(known: top, bottom"),
+    (WORLD, {"id_template": "{top:02Q}_{left}"}, r"cannot use format '02Q'; write 02H, H02, 03d or nothing"),
+    (WORLD, {"id_template": "{top:H02H}_{left}"}, "cannot use format"),
+    (WORLD, {"id_template": "{top"}, "is not a valid pattern"), (WORLD, {"id_template": "{top}}_{left}"}, "not a valid pattern"),
+    (OCR, {"id_template": "y{iy}_{left}"}, r"uses 'left', but region edges are not whole numbers.*use iy and ix"),
+    (GLAD, {"resolution_x": F(0)}, "x must be above 0"), (GLAD, {"resolution_y": F(0)}, "y not 0"),
+    (GLAD, {"region_shape_yx": (560001, 40000)}, "region y is 560001 of 560000 pixels: it must be between 1 and"),
+    (GLAD, {"region_shape_yx": (40000, 0)}, "region x is 0 of 1440000 pixels"),
 ])  # fmt: skip
-def test_bad_id_template_is_refused(template: str, match: str) -> None:
+def test_grid_that_cannot_be_is_refused(grid: TilingGrid, change: dict[str, object], match: str) -> None:
     with pytest.raises(GridError, match=match):
-        replace(WORLD, id_template=template)
-
-
-def test_id_from_edges_that_are_no_whole_numbers_is_refused() -> None:
-    with pytest.raises(GridError, match=r"uses 'left', but region edges are not whole numbers.*use iy and ix"):
-        replace(OCR, id_template="y{iy}_{left}")
+        replace(grid, **change)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("template", ["{iy}{ix}", "{iy:02d}{ix:02d}", "{top:H02}{left:003H}", "{top}{left}", "{iy:5d}_{ix}",
@@ -255,12 +238,6 @@ def test_template_that_is_accepted_can_be_read_back(template: str) -> None:
 def test_text_that_is_no_id_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(GridError, match=r"no region .* in this grid \(ids look like '80N_180W'\)"):
         GLAD.region_index(text)
-
-
-@pytest.mark.parametrize("place", [(-1, 0), (0, -1), (14, 0), (0, 36)])
-def test_place_outside_the_lattice_has_no_id(place: tuple[int, int]) -> None:
-    with pytest.raises(GridError, match=r"the grid has 14 rows and 36 columns of regions"):
-        GLAD.region_id(*place)
 
 
 # ---- queries --------------------------------------------------------------------------------------------------
@@ -291,25 +268,24 @@ def test_box_of_longitudes_wraps(box: Bounds, grid: TilingGrid, expected: list[s
     assert grid.regions(box, crs="OGC:CRS84") == expected
 
 
-@pytest.mark.parametrize(("box", "match"), [
-    ((0, 0, 0, 1), "has no area: give west south east north"), ((0, 1, 1, 1), "has no area"), ((0, 2, 1, 1), "has no area"),
-    ((float("nan"), 0, 1, 1), "has a value that is not finite"), ((0, 0, 1, float("inf")), "has a value that is not finite"),
+@pytest.mark.parametrize(("query", "match"), [
+    (lambda: WORLD.regions((0, 0, 0, 1)), "has no area: give west south east north"),
+    (lambda: WORLD.regions((0, 1, 1, 1)), "has no area"), (lambda: WORLD.regions((0, 2, 1, 1)), "has no area"),
+    (lambda: WORLD.regions((0, 2, 1, 1), "EPSG:5070"), "has no area"), (lambda: ALBERS.regions((9, 0, -9, 5)), "has no area"),
+    (lambda: WORLD.regions((float("nan"), 0, 1, 1)), "has a value that is not finite"),
+    (lambda: WORLD.regions((0, 0, 1, float("inf")), "EPSG:5070"), "has a value that is not finite"),
+    (lambda: WORLD.regions((0, 0, 1, 1), "EPSG:banana"), "EPSG:banana"),
+    (lambda: WORLD.region_at(0, 0, "EPSG:banana"), "EPSG:banana"),
+    (lambda: WORLD.region_at(180, 0), r"is outside the grid, whose bounds are \(-180\.0, -90\.0, 180\.0, 90\.0\)"),
+    (lambda: WORLD.region_at(0, -90), "is outside the grid"), (lambda: WORLD.region_at(-180.001, 0), "is outside the grid"),
+    (lambda: WORLD.region_at(float("nan"), 0), "not finite"),
+    (lambda: GLAD.region_id(-1, 0), "no region at row -1, column 0: the grid has 14 rows and 36 columns of regions"),
+    (lambda: GLAD.region_id(0, 36), "no region at row 0, column 36"),
+    (lambda: GLAD.coordinate("year"), r"'year' is not a spatial dimension of the grid \(y, x\)"),
 ])  # fmt: skip
-def test_box_without_area_is_refused(box: Bounds, match: str) -> None:
-    for crs in (None, "EPSG:5070"):
-        with pytest.raises(GridError, match=match):
-            WORLD.regions(box, crs)
-
-
-def test_box_from_east_to_west_is_refused_where_there_are_no_longitudes() -> None:
-    with pytest.raises(GridError, match="has no area"):
-        ALBERS.regions((1000, 0, -1000, 5000))
-
-
-def test_crs_of_a_query_that_is_none_is_refused() -> None:
-    for query in (lambda: WORLD.regions((0, 0, 1, 1), "EPSG:banana"), lambda: WORLD.region_at(0, 0, "EPSG:banana")):
-        with pytest.raises(GridError, match="EPSG:banana"):
-            query()
+def test_question_that_the_grid_cannot_answer_is_refused(query: Callable[[], object], match: str) -> None:
+    with pytest.raises(GridError, match=match):
+        query()
 
 
 @pytest.mark.parametrize(("grid", "box", "crs"), [
@@ -354,17 +330,9 @@ def test_corner_with_the_lowest_indices_belongs_to_its_region() -> None:
 
 
 def test_point_in_another_crs_lies_in_one_region() -> None:
-    x, y = Transformer.from_crs(LONLAT, "EPSG:32613", always_xy=True).transform(-105.0, 39.5)
+    x, y = Transformer.from_crs(LONLAT, "EPSG:32613", always_xy=True).transform(-104.5, 39.5)
     assert WORLD.region_at(x, y, "EPSG:32613") == "40N_110W"
-    assert UTM_13N.region_at(-105.0, 39.5, LONLAT) == UTM_13N.region_at(x, y) == "y7_x10"
-
-
-@pytest.mark.parametrize("point", [(180, 0), (0, -90), (-180.001, 0), (0, 90.001)])
-def test_point_outside_is_refused(point: tuple[float, float]) -> None:
-    with pytest.raises(GridError, match=r"is outside the grid, whose bounds are \(-180\.0, -90\.0, 180\.0, 90\.0\)"):
-        WORLD.region_at(*point)
-    with pytest.raises(GridError, match="not finite"):
-        WORLD.region_at(float("nan"), 0)
+    assert UTM_13N.region_at(-104.5, 39.5, LONLAT) == UTM_13N.region_at(x, y) == "y7_x10"
 
 
 # ---- properties -----------------------------------------------------------------------------------------------

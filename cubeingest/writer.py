@@ -1,0 +1,105 @@
+"""Put windows of whole chunks into an array: encoded with Zarr's own codecs, handed to the store as bytes.
+
+Zarr's writer reads, merges and tests every chunk in ways that a window of whole chunks does not need, which took as much
+processor time as the encoding itself. What is written here is read by Zarr like anything else.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cubeingest.spec import Variable
+
+if TYPE_CHECKING:
+    import icechunk
+
+ENCODERS = 2
+"""Threads that encode. One waits for the store now and then, so that two keep one core busy; more hold memory."""
+
+Array = np.ndarray[Any, Any]
+
+
+class WindowWriter:
+    """Writes into one variable's array through a session (a fork, on a worker).
+
+    ``is_new`` says that the array holds nothing yet where windows go, so that chunks of fill value need not be deleted.
+    """
+
+    def __init__(
+        self, session: icechunk.Session, variable: Variable, is_new: bool, threads: ThreadPoolExecutor
+    ) -> None:
+        import zarr
+        from zarr.core.array_spec import ArrayConfig, ArraySpec
+        from zarr.core.buffer import default_buffer_prototype
+        from zarr.core.chunk_utils import ChunkTransform
+
+        array = zarr.open_array(session.store, path=variable.name, mode="r+")
+        metadata: Any = array.metadata  # of Zarr v3: Icechunk holds no other
+        self._store, self._metadata, self._name = session.store, metadata, variable.name
+        self._variable, self._is_new, self._threads = variable, is_new, threads
+        self._shape = variable.write_shape
+        self._prototype = default_buffer_prototype()
+        config = ArrayConfig(order="C", write_empty_chunks=False)
+        self._chunk_spec = ArraySpec(self._shape, metadata.data_type, metadata.fill_value, config, self._prototype)
+        # Codecs are bound to the array they encode for (byte order, item size) as Zarr's pipelines do it.
+        codecs = tuple(codec.evolve_from_array_spec(self._chunk_spec) for codec in metadata.codecs)
+        self._transform = ChunkTransform(codecs=codecs)
+
+    def write(self, index: tuple[slice, ...], pixels: Array) -> None:
+        """Write ``pixels`` at ``index`` (a slice for each dimension), whose edges are chunk edges or the array's end.
+
+        Raises what the store raises.
+        """
+        for start, size in zip((s.start for s in index), self._shape, strict=True):
+            assert start % size == 0, f"{index} does not start at a chunk of {self._shape}"
+        ranges = [range(s.start // size, -(-s.stop // size)) for s, size in zip(index, self._shape, strict=True)]
+        origin = tuple(s.start for s in index)
+        list(self._threads.map(lambda place: self._write_chunk(place, origin, pixels), itertools.product(*ranges)))
+
+    def _write_chunk(self, place: tuple[int, ...], origin: tuple[int, ...], pixels: Array) -> None:
+        from zarr.core.sync import sync
+
+        part = pixels[
+            tuple(slice(p * n - o, (p + 1) * n - o) for p, n, o in zip(place, self._shape, origin, strict=True))
+        ]
+        key = f"{self._name}/{self._metadata.encode_chunk_key(place)}"
+        if all_fill(part, self._variable):
+            if not self._is_new:
+                sync(self._store.delete(key))
+            return
+        if part.shape != self._shape:  # the array's end cuts this chunk: the rest of it is fill value
+            whole = np.full(self._shape, self._variable.np_fill, part.dtype)
+            whole[tuple(slice(n) for n in part.shape)] = part
+            part = whole
+        encoded = self._transform.encode_chunk(
+            self._prototype.nd_buffer.from_numpy_array(np.ascontiguousarray(part)), self._chunk_spec
+        )
+        assert encoded is not None, "only a shard of fill value encodes to nothing, and that was deleted above"
+        sync(self._store.set(key, encoded))
+
+
+@contextmanager
+def open_writer(session: icechunk.Session, variable: Variable, is_new: bool) -> Iterator[WindowWriter]:
+    """A :class:`WindowWriter` with threads of its own."""
+    with ThreadPoolExecutor(ENCODERS, thread_name_prefix="cubeingest-encode") as threads:
+        yield WindowWriter(session, variable, is_new, threads)
+
+
+def is_fill(pixels: Array, variable: Variable) -> Array:
+    """Where pixels are the fill value; NaN is equal to NaN here."""
+    fill = variable.np_fill
+    result: Array = np.isnan(pixels) if np.isnan(fill) else pixels == fill
+    return result
+
+
+def all_fill(pixels: Array, variable: Variable) -> bool:
+    """Whether there is nothing but fill value. Looks at a few rows at a time: most chunks are told by the first."""
+    rows = pixels.shape[-2]
+    step = max(1, rows // 64)
+    return all(bool(is_fill(pixels[..., i : i + step, :], variable).all()) for i in range(0, rows, step))
