@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from cubeingest.errors import CatalogError, GridError, TileError
 from cubeingest.grid import Axis, TilingGrid
 from cubeingest.spec import CubeSpec, Source, Variable, resolve
-from cubeingest.tile import Window, public_href, read_header, readable_href, source_id
+from cubeingest.tile import Window, place, public_href, read_header, readable_href, source_id
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -139,7 +139,7 @@ class _Reader:
 
     def _read_text(self, line: str, candidates: list[dict[str, int]], uri: str, fixed: set[str]) -> Placed | None:
         """One line of a list (an href or a region id), or one href of a glob; None for an axis value not asked for."""
-        where = f"{public_href(uri)!r}, line {line[:120]!r}"
+        where = f"{public_href(uri)!r}, line {public_href(line)[:120]!r}"
         if not self.source.href:
             if len(candidates) != 1:
                 raise CatalogError(
@@ -150,7 +150,12 @@ class _Reader:
             cell = self.tile_grid._parse_id(line)
             if cell is not None:
                 return self._format(candidates[0], line), candidates[0], cell
-        for pattern, sharing in self._by_pattern(candidates).items():
+        patterns = self._by_pattern(candidates)
+        if not patterns:
+            raise CatalogError(
+                f"{where}: source.href has no pattern for {', '.join(self._labels(candidates[0]).values())}"
+            )
+        for pattern, sharing in patterns.items():
             values = self._match(pattern, line)
             if values is None:
                 continue
@@ -308,28 +313,29 @@ class _Reader:
             elif isinstance(cell[0], slice):
                 window = cell
             else:
-                place = cell
-                window = expected = self.tile_grid.slices(*place)
-                other = taken.setdefault((position, *place), href)
+                window = expected = self.tile_grid.slices(*cell)
+                other = taken.setdefault((position, *cell), href)
                 if other is not href:
-                    region = self.tile_grid.region_id(*place)
-                    raise CatalogError(
-                        f"two tiles for region {region!r}{self._at(position)} of variable {self.variable.name!r}: "
-                        f"{public_href(other)!r} and {public_href(href)!r}"
-                    )
+                    raise CatalogError(self._twice(cell, position, public_href(other), public_href(href)))
             regions = list(_regions_of(self.grid, window))
             if not regions:
-                raise CatalogError(f"tile {public_href(href)!r} fits no region: it lies wholly outside the grid")
+                message = f"tile {public_href(href)!r} fits no region: it lies wholly outside the grid"
+                self.misplaced.append(Misplaced(self.variable.name, href, position, message))
             rows += [TileRow(href, position, iy, ix, self.source.band, expected) for iy, ix in regions]
         return rows
 
-    def _window_of_header(self, href: str) -> Window | str:
-        """Where a tile's header says that it lies, to the nearest pixel; a message if it cannot be read.
+    def _twice(self, cell: tuple[int, int], position: tuple[int, ...], first: str, second: str) -> str:
+        where = f"for region {self.tile_grid.region_id(*cell)!r}{self._at(position)} of variable {self.variable.name!r}"
+        if first == second:
+            return f"tile {first!r} is in the catalog twice, {where}: take one out"
+        return f"two tiles {where}: {first!r} and {second!r}"
 
-        Whether it truly fits is proven when it is read: here only its region is wanted.
-        """
+    def _window_of_header(self, href: str) -> Window | str:
+        """Where a tile's header says that it lies; a message if it cannot be read, or does not fit the grid."""
         try:
-            return self.grid.lattice_window(read_header(href).bounds, tolerance_px=1)  # type: ignore[arg-type]
+            header = read_header(href)
+            band = self.source.band or (1 if self.source.bands_axis else None)
+            return place(header, self.grid, self.variable, band).window
         except (TileError, GridError) as e:
             return str(e)
 

@@ -168,7 +168,10 @@ def _selection(
             if not extra:
                 _usage(ctx, f"--{name} needs a value, such as --{name} {cube.grid.axis(name).labels[0]}")
             value = extra.pop(0)
-        axes.setdefault(name, []).extend(v for v in value.split(",") if v)
+        values = [v for v in value.split(",") if v]
+        if not values:
+            _usage(ctx, f"--{name} needs a value, such as --{name} {cube.grid.axis(name).labels[0]}")
+        axes.setdefault(name, []).extend(values)
     selected = {name: tuple(values) for name, values in axes.items()}
     return Selection(selected, bbox, tuple(region or ()), tuple(variable or ()), limit, _part(ctx, part))
 
@@ -186,7 +189,7 @@ def _part(ctx: typer.Context, text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
     k, slash, n = text.partition("/")
-    if not slash or not k.isdigit() or not n.isdigit() or not 1 <= int(k) <= int(n):
+    if not slash or not k.isdecimal() or not n.isdecimal() or not 1 <= int(k) <= int(n):
         _usage(ctx, f"--part {text}: write K/N with K from 1 to N, such as 3/16")
     return int(k), int(n)
 

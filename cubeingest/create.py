@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from cubeingest.catalog import read_catalog
+from cubeingest.catalog import Catalog, read_catalog
 from cubeingest.engine import PROBE, PROBE_LENGTH
 from cubeingest.errors import CatalogError, SpecError, StoreError
 from cubeingest.ingest import expected_slots
@@ -25,6 +25,7 @@ from cubeingest.store import (
     store_exists,
 )
 from cubeingest.template import build_encoding, build_template
+from cubeingest.tile import public_href
 
 if TYPE_CHECKING:
     import icechunk
@@ -85,10 +86,19 @@ def _check_free(uri: str) -> None:
 def _read_expected(spec: CubeSpec) -> tuple[Mapping[str, Mapping[tuple[int, ...], Any]], str]:
     """What the catalog has; a cube may be made where its tiles cannot be listed yet, which is then said."""
     try:
-        chosen = choose(spec, Selection())
-        return expected_slots(spec, chosen, read_catalog(spec)), ""
+        catalog = read_catalog(spec)
+        return expected_slots(spec, choose(spec, Selection()), catalog), _none_yet(spec, catalog)
     except CatalogError as e:
         return {}, f"the catalog could not be read, ingest will try again: {e}"
+
+
+def _none_yet(spec: CubeSpec, catalog: Catalog) -> str:
+    """What to say of variables whose lists or globs name no tile at all: right for a start, but often a wrong path."""
+    none = [v for v in spec.variables if v.source is not None and v.source.tiles and not catalog.rows.get(v.name)]
+    where = ", ".join(
+        f"{v.source.tiles[0]} {public_href(v.source.tiles[1])!r}" for v in none if v.source and v.source.tiles
+    )
+    return f"no tiles yet in {where}" if none else ""
 
 
 def _write_template(session: icechunk.Session, spec: CubeSpec) -> None:

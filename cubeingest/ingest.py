@@ -38,6 +38,7 @@ from cubeingest.plan import (
     hrefs_of,
     labels_of,
     make_plan,
+    reading_of,
     slot_labels,
     slots_of,
     tiles_by_slot,
@@ -86,7 +87,9 @@ def fill_slot(job: IngestJob, task: Task, plan: SlotPlan) -> SlotResult:
             f"tile {public_href(hrefs_of(plan.tiles)[0])!r} changed while it was read: run the command again"
         )
     state = "empty" if empty else "done"
-    write_record(session, slot, Record(state, sources, checksum(hashes), timestamp(), job.run))
+    write_record(
+        session, slot, Record(state, sources, checksum(hashes), reading_of(variable, plan.tiles), timestamp(), job.run)
+    )
     return SlotResult(
         slot, public_href(plan.tiles[0].href), state, pickle.dumps(session),
         n_bytes=shape.n_pixels * variable.np_dtype.itemsize, n_pixels=shape.n_pixels,
@@ -246,6 +249,7 @@ def ingest(
             report.signum = stop.signum
             if not report.aborted:
                 _commit(merger, spec, run, report)
+    report.unfinished = report.planned - report.written - report.empty - report.skipped - len(report.failed)
     report.seconds = time.monotonic() - started
     return report
 
@@ -267,12 +271,10 @@ def _work(
     total = Progress(plan.n_slots, sum(pixels for pixels, _ in work))
     on_progress(total)
     job = IngestJob(spec, pickle.dumps(store.repo.writable_session("main").fork()), run)
-    finished = 0
     with open_pool(options.workers, options.scheduler, len(plan.tasks), sum(n for _, n in work)) as pool:
         pool.prove(store)
         since_commit = 0
         for _, results in pool.run(fill_slot, job, plan.tasks, stop):
-            finished += len(results)
             since_commit += 1
             merger.keep(results)
             for result in results:
@@ -285,7 +287,6 @@ def _work(
             if since_commit == options.commit_every or merger.kept_bytes > KEPT_BYTES:
                 _commit(merger, spec, run, report)
                 since_commit = 0
-    report.unfinished = plan.n_slots - finished
 
 
 def _commit(merger: Merger, spec: CubeSpec, run: str, report: IngestReport) -> None:

@@ -50,17 +50,29 @@ class Slot:
 
 @dataclass(frozen=True)
 class Record:
-    """What the ledger says of one slot. ``checksum`` is the xxh3-64 of its pixels in C order, little endian."""
+    """What the ledger says of one slot.
+
+    ``checksum`` is the xxh3-64 of its pixels in C order, little endian; ``reading`` says how the sources were read (band and
+    nodata), so that a spec that reads them otherwise is noticed.
+    """
 
     state: str
     sources: tuple[SourceId, ...]
     checksum: str
+    reading: str
     time: str
     run: str
 
     def to_json(self) -> str:
         sources = [[s.href, s.size, s.stamp] for s in self.sources]
-        kept = {"state": self.state, "sources": sources, "checksum": self.checksum, "time": self.time, "run": self.run}
+        kept = {
+            "state": self.state,
+            "sources": sources,
+            "checksum": self.checksum,
+            "reading": self.reading,
+            "time": self.time,
+            "run": self.run,
+        }
         return json.dumps(kept, separators=(",", ":"))
 
     @classmethod
@@ -69,7 +81,7 @@ class Record:
         try:
             kept = json.loads(text)
             sources = tuple(SourceId(str(h), size, str(stamp)) for h, size, stamp in kept["sources"])
-            return cls(kept["state"], sources, kept["checksum"], kept["time"], kept["run"])
+            return cls(kept["state"], sources, kept["checksum"], kept["reading"], kept["time"], kept["run"])
         except (ValueError, KeyError, TypeError):
             return None
 

@@ -117,6 +117,8 @@ def _positions_of(axis: Axis, text: str) -> Iterable[int]:
         return (axis.labels.index(text),)
     first, dots, last = text.partition("..")
     if dots:
+        if not first or not last:
+            raise GridError(f"{axis.name} {text}: a range has both ends, such as {axis.labels[0]}..{axis.labels[-1]}")
         ends = [_ends_of(axis, end) for end in (first, last)]
         start, stop = ends[0][0], ends[1][1]
         if start > stop:
@@ -188,7 +190,7 @@ def make_plan(
         if selection.part is not None and not is_in_part(spec, slot, selection.part):
             continue
         record = records.get(slot)
-        if record is not None and not redo and record.sources == tuple(current.get(h) for h in hrefs_of(rows)):
+        if record is not None and not redo and _is_current(spec, slot, rows, record, current):
             skipped.append(slot)
             continue
         key = (spec.variable(slot.variable).axes, slot.block, slot.iy, slot.ix)
@@ -198,6 +200,20 @@ def make_plan(
         tasks = tasks[: selection.limit]
     prove_disjoint(spec, tasks)
     return Plan(tuple(tasks), tuple(skipped))
+
+
+def _is_current(
+    spec: CubeSpec, slot: Slot, rows: tuple[TileRow, ...], record: Record, current: Mapping[str, SourceId | None]
+) -> bool:
+    same_sources = record.sources == tuple(current.get(h) for h in hrefs_of(rows))
+    return same_sources and record.reading == reading_of(spec.variable(slot.variable), rows)
+
+
+def reading_of(variable: Variable, rows: Iterable[TileRow]) -> str:
+    """How a slot's tiles are read: bands and nodata, as kept in its record."""
+    bands = sorted({row.band or 1 for row in rows})
+    nodata = "file" if variable.source is None else variable.source.nodata
+    return f"band {','.join(map(str, bands))}; nodata {nodata}"
 
 
 def hrefs_of(rows: Iterable[TileRow]) -> tuple[str, ...]:

@@ -276,8 +276,14 @@ def builtin_specs() -> dict[str, Traversable]:
 
 def spec_from_json(text: str) -> CubeSpec:
     """The spec that a cube holds. Raises :class:`SpecError` if this version cannot read it."""
-    kept = json.loads(text)
-    return spec_from_document(kept["document"], kept["base"], "the spec in the cube")
+    try:
+        kept = json.loads(text)
+        document, base = kept["document"], kept["base"]
+    except (ValueError, KeyError, TypeError) as e:
+        raise SpecError(
+            f"the spec in the cube is damaged ({type(e).__name__}): `cubeingest init --update` cannot mend it"
+        ) from None
+    return spec_from_document(document, base, "the spec in the cube")
 
 
 def _parse(text: str, where: str, base: str) -> CubeSpec:

@@ -112,14 +112,15 @@ def first_line(error: BaseException) -> str:
 
 
 def quiet_icechunk() -> None:
-    """Silence Icechunk's log below errors, unless its own environment variable asks for it.
+    """Silence Icechunk's log, unless its own environment variable asks for it.
 
-    It warns on every opening of a local store that concurrent commits are unsafe there; they are made under a lock.
+    It warns on every opening of a local store that concurrent commits are unsafe there, though ours are made under a lock;
+    and its errors are raised as well.
     """
     if "ICECHUNK_LOG" not in os.environ:
         import icechunk
 
-        icechunk.set_logs_filter("error")
+        icechunk.set_logs_filter("off")
 
 
 def normalize_uri(uri: str | os.PathLike[str]) -> str:
@@ -185,9 +186,9 @@ def open_store(uri: str) -> Store:
         raise StoreError(f"no cube at {uri!r} ({what}): create one with `cubeingest init GRID.yaml`, or give --store")
     try:
         store = Store(uri, icechunk.Repository.open(_storage(uri)))
+        store.spec  # noqa: B018  (refused here rather than later, if it is not a cube)
     except icechunk.IcechunkError as e:
         raise StoreError(f"cannot open store {uri!r}: {first_line(e)}") from e
-    store.spec  # noqa: B018  (refused here rather than later, if it is not a cube)
     return store
 
 
@@ -206,7 +207,7 @@ def read_spec_of(session: icechunk.Session, uri: str) -> CubeSpec:
         raise StoreError(f"{uri!r} is an Icechunk repository, but not a cube that cubeingest made")
     if not isinstance(attrs["format"], int) or attrs["format"] > FORMAT:
         raise StoreError(
-            f"the cube at {uri!r} has format {attrs['format']}, written by cubeingest {attrs.get('version', '?')}; this version "
+            f"the cube at {uri!r} has format {attrs['format']!r}, written by cubeingest {attrs.get('version', '?')}; this version "
             f"reads up to format {FORMAT}: upgrade cubeingest"
         )
     return spec_from_json(str(attrs["spec"]))
@@ -248,9 +249,9 @@ def reopen_unused(uri: str) -> Store | None:
 
     try:
         store = Store(uri, icechunk.Repository.open(_storage(uri)))
+        return store if is_unused(store.readonly()) else None
     except icechunk.IcechunkError as e:
         raise StoreError(f"cannot open store {uri!r}: {first_line(e)}") from e
-    return store if is_unused(store.readonly()) else None
 
 
 @dataclass(frozen=True)

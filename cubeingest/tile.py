@@ -6,12 +6,12 @@ The only home of rasterio. A tile is never held whole, and none of its blocks is
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit, urlunsplit
 
 import numpy as np
 
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 GDAL_CACHE_BYTES = 16 * 2**20
 """GDAL's block cache. Blocks are asked for once and in order, so it need hold little; its default, 5 % of memory,
 made a worker five times larger and no faster."""
+
+HTTP_NOTHING_THERE = (404, 410)
+"""Statuses that say that there is nothing. 403 does not, though some stores answer so for a missing object: a server that
+refuses must never look like an empty sea."""
 
 Array = np.ndarray[Any, Any]
 Window = tuple[slice, slice]
@@ -55,6 +59,7 @@ class Header:
     dtypes: tuple[str, ...]
     nodata: tuple[float | None, ...]
     block_shape_yx: tuple[int, int]
+    has_mask: bool = False
 
     @property
     def bounds(self) -> tuple[Fraction, Fraction, Fraction, Fraction]:
@@ -76,10 +81,11 @@ class Placement:
 
 def public_href(href: str) -> str:
     """``href`` without user, password, query and fragment: what may be printed and kept."""
-    if "://" not in href:
+    scheme, separator, rest = href.partition("://")
+    if not separator:
         return href
-    parts = urlsplit(href)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+    host, slash, path = re.split("[?#]", rest, maxsplit=1)[0].partition("/")
+    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
 
 
 def readable_href(href: str) -> str:
@@ -105,15 +111,24 @@ def source_id(href: str) -> SourceId:
     try:
         fs, path = fsspec.core.url_to_fs(readable_href(href))
         info = fs.info(path)
-    except FileNotFoundError:
-        raise
+    except FileNotFoundError as e:
+        # fsspec says so of every trouble over HTTP; only these two statuses mean that there is nothing.
+        status = getattr(e.__cause__, "status", None)
+        if e.__cause__ is None or status in HTTP_NOTHING_THERE:
+            raise
+        raise TileError(f"cannot reach {public_href(href)!r}: {_reason(e.__cause__, status)}") from e
     except (OSError, ValueError, ImportError) as e:
-        raise TileError(f"cannot reach {public_href(href)!r}: {e or type(e).__name__}") from e
+        raise TileError(f"cannot reach {public_href(href)!r}: {_reason(e, None)}") from e
     stamps = (
         info.get(k) for k in ("ETag", "etag", "md5Hash", "Last-Modified", "LastModified", "last_modified", "mtime")
     )
     stamp = next((str(s) for s in stamps if s), "")
     return SourceId(public_href(href), info.get("size"), stamp)
+
+
+def _reason(error: BaseException, status: int | None) -> str:
+    """Why a source cannot be reached, without its address, which may hold secrets."""
+    return f"HTTP status {status}" if status else getattr(error, "strerror", None) or type(error).__name__
 
 
 @contextmanager
@@ -130,7 +145,7 @@ def _open(href: str) -> Iterator[DatasetReader]:
     with rasterio.Env(**options):
         try:
             src = rasterio.open(href)
-        except (RasterioError, OSError) as e:
+        except (RasterioError, OSError, ValueError) as e:
             raise TileError(f"tile {public_href(href)!r} is not a raster that can be read: {_clean(e, href)}") from e
         with src:
             yield src
@@ -149,10 +164,13 @@ def read_header(href: str) -> Header:
 
 
 def _header(href: str, src: DatasetReader) -> Header:
+    from rasterio.enums import MaskFlags
+
     t = src.transform
     return Header(
         href=href, crs=src.crs, transform=(t.a, t.b, t.c, t.d, t.e, t.f), shape_yx=(src.height, src.width),
         dtypes=tuple(src.dtypes), nodata=tuple(src.nodatavals), block_shape_yx=src.block_shapes[0],
+        has_mask=any(MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags for flags in src.mask_flag_enums),
     )  # fmt: skip
 
 
@@ -178,7 +196,11 @@ def place(
             )
         band = 1
     if band > len(header.dtypes):
-        raise TileError(f"{tile} has {len(header.dtypes)} bands, but band {band} is asked for")
+        raise TileError(f"{tile} has no band {band}: it has {len(header.dtypes)}")
+    if header.has_mask:
+        raise TileError(
+            f"{tile} has a mask band, which is not read, so masked pixels would count as data: burn it in as nodata"
+        )
     dtype = np.dtype(header.dtypes[band - 1])
     if not np.can_cast(dtype, variable.np_dtype, "safe"):
         raise TileError(
@@ -283,6 +305,8 @@ class TileReader:
                 last = min(last, rows.stop)
                 pieces.append((row, last, False))
             row = last
+        if self.placement.flipped:
+            pieces.reverse()
         # What was kept last time first, before another partial row of blocks replaces it.
         for start, stop, whole in sorted(pieces, key=lambda p: not self._keeps(p[0] // block, columns)):
             part = out[start - rows.start : stop - rows.start]

@@ -342,7 +342,7 @@ def test_source_band_chooses_and_a_tile_without_it_fails(world: World, invoke: I
     ran = invoke("ingest", "--json")
     assert ran.code == 1
     assert [row["region"] for row in ran.json["failed"]] == [BAD]
-    assert "has 1 bands, but band 2 is asked for" in ran.json["failed"][0]["error"]
+    assert "has no band 2: it has 1" in ran.json["failed"][0]["error"]
     assert np.array_equal(held(world), oracle)
 
 
