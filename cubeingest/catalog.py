@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from cubeingest.errors import CatalogError, GridError, TileError
 from cubeingest.grid import Axis, TilingGrid
 from cubeingest.spec import CubeSpec, Source, Variable, resolve
-from cubeingest.tile import Window, place, public_href, read_header, readable_href, source_id
+from cubeingest.tile import Window, place, public_href, read_header, readable_href, source_id, why_unreachable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -421,10 +421,8 @@ def _read_lines(uri: str) -> list[str]:
     try:
         with fsspec.open(readable_href(uri), "rt", encoding="utf-8", errors="strict") as f:
             lines = [line.strip() for line in f]
-    except FileNotFoundError:
-        raise CatalogError(f"list {public_href(uri)!r} is not there: check source.tiles.list") from None
     except (OSError, ValueError, ImportError) as e:
-        raise CatalogError(f"cannot read list {public_href(uri)!r}: {_one_line(e)}{_extra(uri, e)}") from e
+        raise _unreadable("list", uri, e) from e
     for line in lines:
         if len(line) > MAX_LINE:
             raise CatalogError(
@@ -440,7 +438,7 @@ def _expand_glob(pattern: str) -> list[str]:
         fs, path = fsspec.core.url_to_fs(readable_href(pattern))
         found = sorted(fs.glob(path))
     except (OSError, ValueError, ImportError) as e:
-        raise CatalogError(f"cannot list {public_href(pattern)!r}: {_one_line(e)}{_extra(pattern, e)}") from e
+        raise _unreadable("glob", pattern, e) from e
     return [fs.unstrip_protocol(f) if "://" in pattern else f for f in found]
 
 
@@ -449,14 +447,17 @@ def _read_table(uri: str) -> pd.DataFrame:
 
     try:
         return pd.read_parquet(uri) if uri.endswith((".parquet", ".pq")) else pd.read_csv(uri)
-    except FileNotFoundError:
-        raise CatalogError(f"table {public_href(uri)!r} is not there: check source.tiles.table") from None
     except (OSError, ValueError, ImportError) as e:
-        raise CatalogError(f"cannot read table {public_href(uri)!r}: {_one_line(e)}{_extra(uri, e)}") from e
+        raise _unreadable("table", uri, e) from e
 
 
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+def _unreadable(kind: str, uri: str, error: Exception) -> CatalogError:
+    reason = why_unreachable(error)
+    if reason is None:
+        return CatalogError(f"{kind} {public_href(uri)!r} is not there: check source.tiles.{kind}")
+    if isinstance(error, ValueError):
+        reason = " ".join(str(error).split())[:200]
+    return CatalogError(f"cannot read {kind} {public_href(uri)!r}: {reason}{_extra(uri, error)}")
 
 
 def _extra(uri: str, error: BaseException) -> str:

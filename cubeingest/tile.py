@@ -111,14 +111,11 @@ def source_id(href: str) -> SourceId:
     try:
         fs, path = fsspec.core.url_to_fs(readable_href(href))
         info = fs.info(path)
-    except FileNotFoundError as e:
-        # fsspec says so of every trouble over HTTP; only these two statuses mean that there is nothing.
-        status = getattr(e.__cause__, "status", None)
-        if e.__cause__ is None or status in HTTP_NOTHING_THERE:
-            raise
-        raise TileError(f"cannot reach {public_href(href)!r}: {_reason(e.__cause__, status)}") from e
     except (OSError, ValueError, ImportError) as e:
-        raise TileError(f"cannot reach {public_href(href)!r}: {_reason(e, None)}") from e
+        reason = why_unreachable(e)
+        if reason is None:
+            raise FileNotFoundError(public_href(href)) from None
+        raise TileError(f"cannot reach {public_href(href)!r}: {reason}") from e
     stamps = (
         info.get(k) for k in ("ETag", "etag", "md5Hash", "Last-Modified", "LastModified", "last_modified", "mtime")
     )
@@ -126,9 +123,18 @@ def source_id(href: str) -> SourceId:
     return SourceId(public_href(href), info.get("size"), stamp)
 
 
-def _reason(error: BaseException, status: int | None) -> str:
-    """Why a source cannot be reached, without its address, which may hold secrets."""
-    return f"HTTP status {status}" if status else getattr(error, "strerror", None) or type(error).__name__
+def why_unreachable(error: BaseException) -> str | None:
+    """Why a source cannot be reached, without its address, which may hold secrets; None if there is just nothing there.
+
+    fsspec raises ``FileNotFoundError`` for every trouble over HTTP, with the true one as its cause.
+    """
+    cause = error.__cause__ if isinstance(error, FileNotFoundError) and error.__cause__ is not None else error
+    status = getattr(cause, "status", None)
+    if isinstance(cause, FileNotFoundError) or status in HTTP_NOTHING_THERE:
+        return None
+    if isinstance(cause, ImportError):
+        return " ".join(str(cause).split())
+    return f"HTTP status {status}" if status else getattr(cause, "strerror", None) or type(cause).__name__
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from tests.conftest import CORNERS, Ran, World, write_tile
 
 HREF = "      href: tiles/{year}/{id}.tif\n"
 TILES = '      tiles: {list: "tiles/{year}.txt"}\n'
+BY_YEAR = "      href: {2000: 'tiles/2000/{id}.tif', 2005: 'tiles/2005/{id}.tif'}\n"
 YEAR_AXIS = "year: {values: [2000, 2005]}"
 THERE = {(2000, r) for r in ("20N_000E", "20N_010E", "10N_000E", "10N_010E", "10N_020E")} | {
     (2005, "20N_000E"),
@@ -93,9 +94,10 @@ def test_list_alone_names_the_files_and_their_headers_tell_the_region(world: Wor
     assert found(world) == THERE
 
 
+@pytest.mark.parametrize("href", [HREF, BY_YEAR], ids=["one href", "an href a year"])
 @pytest.mark.parametrize("line", ["{id}.tif", "{id}"])
-def test_one_list_for_all_years_must_say_which_year_a_line_is_for(world: World, line: str) -> None:
-    world.write_spec((TILES, "      tiles: {list: all.txt}\n"))
+def test_one_list_for_all_years_must_say_which_year_a_line_is_for(world: World, line: str, href: str) -> None:
+    world.write_spec((HREF, href), (TILES, "      tiles: {list: all.txt}\n"))
     (world.folder / "all.txt").write_text("\n".join(line.format(id=r) for _, r in sorted(THERE)))
     with pytest.raises(ci.CatalogError, match="nothing says which axis value it is for"):
         found(world)
@@ -326,7 +328,7 @@ def test_bands_of_one_file_fill_a_band_axis(world: World, per_chunk: int) -> Non
     cube = ci.init(world.spec_file)
     report = cube.ingest()
     assert (report.written, len(report.failed)) == (7 * 4 // per_chunk - 1, 1)
-    assert "has 3 bands, but band 4 is asked for" in report.failed[0].error
+    assert "has no band 4: it has 3" in report.failed[0].error
     data = cube.dataset()["cover"]
     assert data.dims == ("year", "band", "y", "x")
     for (year, region), bands in pixels.items():

@@ -22,6 +22,7 @@ LAYERS: list[set[str]] = [
     {"create", "ingest", "preflight", "verify", "status", "look"},
     {"engine"},
     {"mosaic"},
+    {"writer"},
     {"plan"},
     {"ledger"},
     {"catalog"},
