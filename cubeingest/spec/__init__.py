@@ -1,0 +1,23 @@
+"""From YAML to a :class:`CubeSpec`: everything that is declared about a cube, checked once.
+
+The only home of YAML and pydantic; what leaves this package are plain frozen values.
+"""
+
+from cubeingest.spec.build import RESERVED_AXIS_NAMES, build_codec, resolve, spec_from_document
+from cubeingest.spec.model import INTERNAL_GROUP, CubeSpec, Source, Variable, differences
+from cubeingest.spec.read import builtin_specs, read_spec, spec_from_json
+
+__all__ = [
+    "INTERNAL_GROUP",
+    "RESERVED_AXIS_NAMES",
+    "CubeSpec",
+    "Source",
+    "Variable",
+    "build_codec",
+    "builtin_specs",
+    "differences",
+    "read_spec",
+    "resolve",
+    "spec_from_document",
+    "spec_from_json",
+]

@@ -1,0 +1,171 @@
+"""The file, key by key: models that mirror the YAML, and turn each key's text into a value."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from fractions import Fraction
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from cubeingest.errors import nearest
+from cubeingest.grid import AxisValue, to_fraction
+
+
+class _Doc(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, arbitrary_types_allowed=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_keys(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            raise ValueError(f"must be a mapping with keys {', '.join(cls.model_fields)}; got {data!r}")
+        for key in data:
+            if key not in cls.model_fields:
+                known = list(cls.model_fields)
+                raise ValueError(f"unknown key {key!r}{nearest(str(key), known)} (known: {', '.join(known)})")
+        return data
+
+
+def _exact(value: Any) -> Fraction:
+    if isinstance(value, bool) or not isinstance(value, int | float | str | Fraction):
+        raise ValueError(f"must be a number or a fraction such as 1/4000; got {value!r}")
+    try:
+        return to_fraction(value)
+    except (ValueError, ZeroDivisionError):
+        raise ValueError(f"must be a number or a fraction such as 1/4000; got {value!r}") from None
+
+
+_Number = Annotated[Fraction, BeforeValidator(_exact)]
+_Size = Annotated[int, Field(gt=0)]
+
+
+class NumberXY(_Doc):
+    x: _Number
+    y: _Number
+
+
+class SizeYX(_Doc):
+    y: _Size
+    x: _Size
+
+
+class Dims(_Doc):
+    y: str = "y"
+    x: str = "x"
+
+
+class GridDoc(_Doc):
+    origin: NumberXY
+    resolution: NumberXY
+    shape: SizeYX
+    region: SizeYX
+    id: str = "y{iy}_x{ix}"
+    dims: Dims = Dims()
+
+
+class AxisDoc(_Doc):
+    values: list[Any] | None = None
+    start: Any = None
+    stop: Any = None
+    step: Any = None
+    freq: str | None = None
+
+    def labels(self) -> tuple[AxisValue, ...]:
+        if self.values is not None:
+            if (self.start, self.stop, self.step, self.freq) != (None, None, None, None):
+                raise ValueError("give either values, or start and stop")
+            values = tuple(_axis_value(v) for v in self.values)
+        elif self.start is None or self.stop is None:
+            raise ValueError("give values, or start and stop (stop included) with step or freq")
+        elif self.freq is not None:
+            values = _dates(self.start, self.stop, self.freq)
+        else:
+            values = _steps(self.start, self.stop, 1 if self.step is None else self.step)
+        if not values:
+            raise ValueError("has no values")
+        if len({type(v) for v in values}) > 1:
+            raise ValueError(f"has values of several types: {', '.join(sorted({type(v).__name__ for v in values}))}")
+        twice = sorted({str(v) for v in values if values.count(v) > 1}) if len(set(values)) < len(values) else []
+        if twice:
+            raise ValueError(f"has duplicate values: {', '.join(twice)}")
+        return values
+
+
+def _axis_value(value: Any) -> AxisValue:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise ValueError(f"values must be numbers, strings or dates; got {value!r}")
+    if isinstance(value, str) and re.fullmatch(r"\d{4}-\d{2}-\d{2}([T ].*)?", value):
+        return _date(value)
+    return value
+
+
+def _date(value: Any) -> datetime:
+    try:
+        return datetime.fromisoformat(str(value))
+    except ValueError:
+        raise ValueError(f"must be a date such as 2000-01-31; got {value!r}") from None
+
+
+def _dates(start: Any, stop: Any, freq: str) -> tuple[AxisValue, ...]:
+    import pandas as pd
+
+    try:
+        found = pd.date_range(_date(start), _date(stop), freq=freq)
+    except ValueError as e:
+        raise ValueError(f"start {start!r}, stop {stop!r}, freq {freq!r}: {e}") from None
+    return tuple(t.to_pydatetime() for t in found)
+
+
+def _steps(start: Any, stop: Any, step: Any) -> tuple[AxisValue, ...]:
+    a, b, by = _exact(start), _exact(stop), _exact(step)
+    if by == 0 or (b - a) / by < 0 or ((b - a) / by).denominator != 1:
+        raise ValueError(f"start {start!r} does not reach stop {stop!r} (which is included) in whole steps of {step!r}")
+    whole = all(v.denominator == 1 for v in (a, by))
+    values = (a + i * by for i in range(int((b - a) / by) + 1))
+    return tuple(int(v) if whole else float(v) for v in values)
+
+
+class TilesDoc(_Doc):
+    list: str | None = None
+    glob: str | None = None
+    table: str | None = None
+
+
+class BandsDoc(_Doc):
+    axis: str
+
+
+class SourceDoc(_Doc):
+    href: Any = None
+    tiles: TilesDoc | None = None
+    file: str | None = None
+    band: _Size | None = None
+    bands: BandsDoc | None = None
+    nodata: Any = "file"
+    missing: Literal["fail", "absent"] = "fail"
+    tile: SizeYX | None = None
+    id: str | None = None
+
+
+class VariableDoc(_Doc):
+    dtype: str
+    fill_value: Any
+    chunks: dict[str, _Size]
+    shards: dict[str, _Size] | None = None
+    axes: list[str] | None = None
+    compressor: Any = None
+    attrs: dict[str, Any] = {}
+    source: SourceDoc | None = None
+
+
+class CubeDoc(_Doc):
+    name: str
+    crs: str | int
+    grid: GridDoc
+    axes: dict[str, AxisDoc] = {}
+    variables: dict[str, VariableDoc]
+    attrs: dict[str, Any] = {}
+    store: str | None = None
+    cf_fill: bool = False

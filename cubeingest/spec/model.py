@@ -1,0 +1,192 @@
+"""What a spec declares, as frozen values."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import date, datetime
+from functools import cached_property
+from string import Formatter
+from typing import Any, Literal
+
+import numpy as np
+
+from cubeingest.errors import GridError, nearest
+from cubeingest.grid import Axis, TilingGrid
+
+INTERNAL_GROUP = "cubeingest"
+"""The group of a cube that holds its spec, catalog and ledger; no variable or axis may take its name."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the tiles of one variable are. Hrefs and URIs are absolute.
+
+    ``href`` is a pattern by the label of ``href_axis`` where patterns differ by axis value, else ``{"": pattern}``;
+    empty if the tiles are only listed. ``nodata`` is a number, ``"none"``, or ``"file"`` (what the tile says).
+    """
+
+    href: Mapping[str, str]
+    href_axis: str | None = None
+    tiles: tuple[Literal["list", "glob", "table"], str] | None = None
+    band: int | None = None
+    bands_axis: str | None = None
+    nodata: float | str = "file"
+    missing: Literal["fail", "absent"] = "fail"
+    tile_shape_yx: tuple[int, int] | None = None
+    id_template: str | None = None
+
+    @property
+    def names_regions(self) -> bool:
+        """Whether hrefs are made from region (or tile) ids; else a tile's header, or a table, says where it lies."""
+        return any("id" in fields_of(p) for p in self.href.values())
+
+    def pattern(self, labels: Mapping[str, str]) -> str | None:
+        """The href pattern for a set of axis labels, or None."""
+        return self.href.get(labels[self.href_axis] if self.href_axis else "")
+
+
+@dataclass(frozen=True)
+class Variable:
+    """One array of the cube. ``dims`` are its axes followed by y and x; shapes are in that order."""
+
+    name: str
+    dtype: str
+    fill_value: float | int | bool
+    axes: tuple[str, ...]
+    dims: tuple[str, ...]
+    chunks: tuple[int, ...]
+    shards: tuple[int, ...] | None
+    compressor: Mapping[str, Any] | None
+    attrs: Mapping[str, Any]
+    source: Source | None
+
+    @property
+    def write_shape(self) -> tuple[int, ...]:
+        """Shape of what is written as one object: the shard, or the chunk where there are none."""
+        return self.shards or self.chunks
+
+    @property
+    def np_dtype(self) -> np.dtype[Any]:
+        return np.dtype(self.dtype)
+
+    @property
+    def np_fill(self) -> np.generic:
+        """The fill value as a scalar of the variable's dtype."""
+        scalar: np.generic = self.np_dtype.type(self.fill_value)
+        return scalar
+
+
+@dataclass(frozen=True)
+class CubeSpec:
+    """A validated spec. ``document`` is the YAML as plain data, ``base`` the folder that relative paths start from."""
+
+    name: str
+    grid: TilingGrid
+    variables: tuple[Variable, ...]
+    attrs: Mapping[str, Any]
+    store: str | None
+    cf_fill: bool
+    base: str
+    document: Mapping[str, Any]
+
+    def variable(self, name: str) -> Variable:
+        """The variable called ``name``. Raises :class:`GridError` if there is none."""
+        for variable in self.variables:
+            if variable.name == name:
+                return variable
+        known = [v.name for v in self.variables]
+        raise GridError(f"the cube has no variable {name!r}{nearest(name, known)} (variables: {', '.join(known)})")
+
+    def axes_of(self, variable: Variable) -> tuple[Axis, ...]:
+        return tuple(self.grid.axis(name) for name in variable.axes)
+
+    def slot_shape(self, variable: Variable) -> tuple[int, ...]:
+        """Axis blocks, then region rows and columns: the shape of one variable's part of the ledger."""
+        return (*(axis.n_blocks for axis in self.axes_of(variable)), *self.grid.lattice_shape_yx)
+
+    def shape_of(self, variable: Variable) -> tuple[int, ...]:
+        return (*(axis.size for axis in self.axes_of(variable)), *self.grid.shape_yx)
+
+    def tile_grid(self, variable: Variable) -> TilingGrid:
+        """The lattice that the variable's tiles are named by: the grid itself, or its own with ``source.tile``."""
+        source = variable.source
+        if source is None or (source.tile_shape_yx is None and source.id_template is None):
+            return self.grid
+        return replace(
+            self.grid,
+            region_shape_yx=source.tile_shape_yx or self.grid.region_shape_yx,
+            id_template=source.id_template or self.grid.id_template,
+        )
+
+    @cached_property
+    def layout(self) -> dict[str, Any]:
+        """What a cube cannot change once it exists, as plain data."""
+        grid = self.grid
+        return {
+            "crs": grid.crs,
+            "grid": {
+                "origin": {"x": str(grid.origin_x), "y": str(grid.origin_y)},
+                "resolution": {"x": str(grid.resolution_x), "y": str(grid.resolution_y)},
+                "shape": dict(zip("yx", grid.shape_yx, strict=True)),
+                "region": dict(zip("yx", grid.region_shape_yx, strict=True)),
+                "id": grid.id_template,
+                "dims": dict(zip("yx", grid.dims_yx, strict=True)),
+            },
+            "axes": {axis.name: {"values": list(axis.labels), "block": axis.block} for axis in grid.axes},
+            "variables": {
+                v.name: {
+                    "dtype": v.dtype,
+                    "fill_value": plain(v.fill_value),
+                    "dims": list(v.dims),
+                    "chunks": list(v.chunks),
+                    "shards": list(v.shards) if v.shards else None,
+                    "compressor": dict(v.compressor) if v.compressor else None,
+                }
+                for v in self.variables
+            },
+            "cf_fill": self.cf_fill,
+        }
+
+    def to_json(self) -> str:
+        """The document and its base, as kept in the cube; :func:`spec_from_json` reads it back."""
+        return json.dumps({"base": self.base, "document": self.document}, allow_nan=False)
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """``key.path: old -> new`` for every leaf in which two plain mappings differ."""
+    out = []
+    for key in [*old, *(k for k in new if k not in old)]:
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            out += differences(a, b, f"{prefix}{key}.")
+        elif a != b:
+            out.append(f"{prefix}{key}: {_short(a)} -> {_short(b)}")
+    return out
+
+
+def _short(value: object) -> str:
+    text = "absent" if value is None else json.dumps(value, default=str)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def fields_of(pattern: str) -> set[str]:
+    """Names of the fields of an href pattern."""
+    return {name for _, name, _, _ in Formatter().parse(pattern) if name is not None}
+
+
+def plain(value: Any) -> Any:
+    """YAML values as JSON can keep them: dates and non-finite numbers become text."""
+    if isinstance(value, Mapping):
+        return {str(k) if not isinstance(k, date) else k.isoformat(): plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    if isinstance(value, datetime | date):
+        return value.isoformat()
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, np.generic):
+        return plain(value.item())
+    return value
