@@ -1,0 +1,28 @@
+"""Run a worker function over tasks, here or on Dask, and commit what it returns: all of it or none.
+
+A worker gets a pickled fork of the coordinator's session for each slot, writes into it and returns it. The
+coordinator keeps the pickles until the commit that holds them has succeeded.
+"""
+
+from cubeingest.engine.interrupts import Interrupts, interrupts
+from cubeingest.engine.merge import KEPT_BYTES, Merger, timestamp
+from cubeingest.engine.pools import ClusterPool, Pool, SerialPool, open_pool
+from cubeingest.engine.probe import PROBE, PROBE_LENGTH
+from cubeingest.engine.work import Options, Progress, SlotResult
+
+__all__ = [
+    "KEPT_BYTES",
+    "PROBE",
+    "PROBE_LENGTH",
+    "ClusterPool",
+    "Interrupts",
+    "Merger",
+    "Options",
+    "Pool",
+    "Progress",
+    "SerialPool",
+    "SlotResult",
+    "interrupts",
+    "open_pool",
+    "timestamp",
+]

@@ -1,0 +1,205 @@
+"""Where tasks run: this process, worker processes started here, or a Dask cluster at an address."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import pickle
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import IO, TYPE_CHECKING, Any, Protocol
+
+from cubeingest.engine.interrupts import Interrupts
+from cubeingest.engine.probe import prove_workers
+from cubeingest.engine.work import SlotFunction, SlotResult, attempt, explain, failed
+from cubeingest.errors import WorkerError
+from cubeingest.plan import Task
+from cubeingest.store import Store, first_line
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+MIN_BYTES_FOR_CLUSTER = 256 * 2**20
+"""Pixels below which local worker processes are not worth the seconds that they take to start."""
+
+WORKER_START_SECONDS = 120
+"""How long local workers may take to import what they need; on a busy machine it has been seen to take 20."""
+
+
+class Pool(Protocol):
+    """Somewhere to run tasks. Results come as they are ready; a task that could not be run gives failed slots."""
+
+    n_workers: int
+
+    def run(
+        self, function: SlotFunction, job: Any, tasks: Iterable[Task], stop: Interrupts
+    ) -> Iterator[tuple[Task, list[SlotResult]]]: ...
+
+    def prove(self, store: Store) -> None: ...
+
+
+class SerialPool:
+    """This process, one task after another."""
+
+    n_workers = 1
+
+    def run(
+        self, function: SlotFunction, job: Any, tasks: Iterable[Task], stop: Interrupts
+    ) -> Iterator[tuple[Task, list[SlotResult]]]:
+        for task in tasks:
+            results: list[SlotResult] | None = None
+            with stop.working():
+                stop.check()
+                results = attempt(function, job, task)
+            if results is None:
+                return
+            yield task, results
+
+    def prove(self, store: Store) -> None:
+        """This process sees the store by definition."""
+
+
+class ClusterPool:
+    """The workers of a Dask cluster."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.n_workers = max(1, sum(client.nthreads().values()))
+
+    def run(
+        self, function: SlotFunction, job: Any, tasks: Iterable[Task], stop: Interrupts
+    ) -> Iterator[tuple[Task, list[SlotResult]]]:
+        from distributed import as_completed
+
+        waiting = iter(tasks)
+        running: dict[Any, Task] = {}
+        # The job is sent as bytes with each task: a scattered one would be one object a worker, gathering every
+        # task's changes.
+        packed = pickle.dumps(job)
+        completed = as_completed(loop=self.client.loop)
+
+        def submit(n: int) -> None:
+            for _, task in zip(range(n), waiting, strict=False):
+                future = self.client.submit(run_packed, function, packed, task, pure=False, retries=0)
+                running[future] = task
+                completed.add(future)
+
+        submit(2 * self.n_workers)
+        try:
+            while running:
+                future = None
+                with stop.working():
+                    stop.check()
+                    future = next(completed)
+                if future is None:
+                    return
+                task = running.pop(future)
+                try:
+                    results = future.result()
+                except Exception as e:  # noqa: BLE001  (a worker died, or the task could not be sent)
+                    results = [failed(p, f"the worker was lost or failed: {explain(e)}") for p in task.slots]
+                future.release()
+                submit(1)
+                yield task, results
+        finally:
+            self.client.cancel(list(running))
+
+    def prove(self, store: Store) -> None:
+        """Check that every worker sees ``store`` and runs our versions. Raises :class:`WorkerError` naming the worker."""
+        prove_workers(self.client, store)
+
+
+def run_packed(function: SlotFunction, packed: bytes, task: Task) -> list[SlotResult]:
+    """As :func:`attempt`, with a pickled job."""
+    return attempt(function, pickle.loads(packed), task)
+
+
+@contextmanager
+def open_pool(workers: int | None, scheduler: str | None, n_tasks: int, n_bytes: int) -> Iterator[Pool]:
+    """The cluster at ``scheduler``, or as many local processes as asked for; this process alone for one.
+
+    By default as many as there are cores, or one if the work is so small that starting them would take longer.
+
+    Raises :class:`WorkerError` if the cluster cannot be reached.
+    """
+    if scheduler is None:
+        count = workers or (1 if n_bytes < MIN_BYTES_FOR_CLUSTER else _cores())
+        count = min(count, max(1, n_tasks))
+        if count == 1:
+            yield SerialPool()
+            return
+        with _local_cluster(count) as client:
+            yield ClusterPool(client)
+        return
+    from distributed import Client
+
+    try:
+        client = Client(scheduler, timeout=10, set_as_default=False)
+    except (OSError, ValueError) as e:
+        raise WorkerError(f"no Dask scheduler answers at {scheduler!r}: {first_line(e)}") from e
+    with client:
+        if not client.nthreads():
+            raise WorkerError(f"the cluster at {scheduler!r} has no workers: start some with `dask worker {scheduler}`")
+        yield ClusterPool(client)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def _local_cluster(n_workers: int) -> Iterator[Client]:
+    """Worker processes of one thread each, and a scheduler in this process.
+
+    The workers are started as commands, not by multiprocessing, so they never import the caller's ``__main__``; and in
+    a session of their own, so that Ctrl-C reaches this process alone. What they print goes to a file, which is shown if
+    they do not start.
+    """
+    import json
+    import tempfile
+
+    from distributed import Client, Scheduler
+    from distributed.deploy.spec import SpecCluster
+    from distributed.deploy.subprocess import SubprocessWorker
+
+    with tempfile.TemporaryFile() as log:
+
+        class LocalWorker(SubprocessWorker):
+            async def _start(self) -> None:
+                spec = json.dumps({"cls": self.worker_class, "opts": self.worker_kwargs})
+                command = [sys.executable, "-m", "dask", "spec", self.scheduler, "--spec", spec]
+                environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+                self.process = await asyncio.create_subprocess_exec(
+                    *command, start_new_session=True, stdout=log, stderr=log, env=environment
+                )
+
+        options = {
+            "worker_class": "distributed.Nanny",
+            "worker_kwargs": {"nthreads": 1, "dashboard": False, "preload": ["cubeingest.ingest"], "death_timeout": 60},
+        }
+        scheduler = {"cls": Scheduler, "options": {"dashboard": False, "host": "127.0.0.1", "port": 0}}
+        workers = {i: {"cls": LocalWorker, "options": options} for i in range(n_workers)}
+        with (
+            SpecCluster(scheduler=scheduler, workers=workers, silence_logs=logging.CRITICAL) as cluster,
+            Client(cluster, set_as_default=False) as client,
+        ):
+            _wait_for_workers(client, cluster, n_workers, log)
+            yield client
+
+
+def _wait_for_workers(client: Client, cluster: Any, n_workers: int, log: IO[bytes]) -> None:
+    """Wait until all workers have joined. Raises :class:`WorkerError` as soon as one has ended instead."""
+    deadline = time.monotonic() + WORKER_START_SECONDS
+    while True:
+        try:
+            client.wait_for_workers(n_workers, timeout=1)
+            return
+        except TimeoutError:
+            ended = [w for w in cluster.workers.values() if w.process is not None and w.process.returncode is not None]
+            if ended or time.monotonic() > deadline:
+                log.seek(0)
+                last = log.read().decode(errors="replace").strip().splitlines()[-1:] or ["no message"]
+                raise WorkerError(f"the local worker processes did not start: {last[0]}") from None
