@@ -31,6 +31,8 @@ HREF = "href: tiles/{year}/{id}.tif"
 TILES = {2000: ("20N_000E", "20N_010E", "10N_000E", "10N_010E", "10N_020E"), 2005: ("20N_000E", "10N_020E")}
 """What ``world`` starts with, in the order in which one process takes them."""
 
+SLOW = pytest.mark.slow
+
 PATIENCE = 120
 """Seconds that anything here may take on a busy machine. Nothing waits for them to pass."""
 
@@ -149,11 +151,12 @@ def test_this_process_two_local_ones_and_a_cluster_make_the_same_cube(world: Wor
 @pytest.mark.parametrize(
     "body",
     [
-        "run()",
-        "import threading; thread = threading.Thread(target=run); thread.start(); thread.join()",
-        "import asyncio\nasync def main(): run()\nasyncio.run(main())",
+        pytest.param("run()", id="plain"),
+        pytest.param(
+            "import threading as t; a = t.Thread(target=run); a.start(); a.join()", id="in a thread", marks=SLOW
+        ),
+        pytest.param("import asyncio\nasync def main(): run()\nasyncio.run(main())", id="in an event loop", marks=SLOW),
     ],
-    ids=["plain", "in a thread", "in an event loop"],
 )
 def test_script_without_a_main_guard_may_use_workers(world: World, body: str) -> None:
     script = world.folder / "script.py"
@@ -168,7 +171,7 @@ def test_script_without_a_main_guard_may_use_workers(world: World, body: str) ->
 # ---- a cluster that cannot do it ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("address", ["tcp://127.0.0.1:9", "nonsense", "gopher://127.0.0.1:9"])
+@pytest.mark.parametrize("address", [pytest.param("tcp://127.0.0.1:9", marks=SLOW), "nonsense", "gopher://127.0.0.1:9"])
 def test_scheduler_that_is_not_there_is_said(world: World, run: Callable[..., Ran], address: str) -> None:
     ci.init(world.spec_file)
     refused = run("ingest", "--store", world.store, "--scheduler", address)
@@ -191,7 +194,7 @@ def can_unshare() -> bool:
 
 
 @pytest.mark.skipif(not can_unshare(), reason="needs a mount namespace: unshare -rm")
-@pytest.mark.parametrize("elsewhere", ["a copy", "nothing"])
+@pytest.mark.parametrize("elsewhere", ["a copy", pytest.param("nothing", marks=SLOW)])
 def test_worker_that_sees_another_store_at_the_same_path_is_named(
     world: World, run: Callable[..., Ran], tmp_path: Path, elsewhere: str
 ) -> None:
@@ -211,6 +214,7 @@ def test_worker_that_sees_another_store_at_the_same_path_is_named(
     assert cube.status().pending == 2
 
 
+@SLOW
 def test_worker_with_other_versions_is_named(world: World, run: Callable[..., Ran], tmp_path: Path) -> None:
     ci.init(world.spec_file)
     old = tmp_path / "old" / "cubeingest-0.0.9.dist-info"
@@ -222,6 +226,7 @@ def test_worker_with_other_versions_is_named(world: World, run: Callable[..., Ra
     assert f"has other versions: cubeingest 0.0.9 (here {ci.__version__})" in refused.err
 
 
+@SLOW
 def test_proof_fails_when_the_store_is_moved_aside(world: World, tmp_path: Path) -> None:
     from distributed import Client
 
@@ -237,7 +242,7 @@ def test_proof_fails_when_the_store_is_moved_aside(world: World, tmp_path: Path)
 # ---- something dies or is interrupted -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("victim", ["worker", "nanny"])
+@pytest.mark.parametrize("victim", ["worker", pytest.param("nanny", marks=SLOW)])
 def test_killed_worker_costs_nothing(world: World, web: Web, victim: str) -> None:
     web.hold("/2000/10N_010E.tif")
     with started(*cubeingest(world, "ingest", "--workers", 2, "--json"), cwd=world.folder) as process:
@@ -254,8 +259,11 @@ def test_killed_worker_costs_nothing(world: World, web: Web, victim: str) -> Non
 
 @pytest.mark.parametrize(
     ("signum", "code", "hangs_on"),
-    [(signal.SIGINT, 130, False), (signal.SIGTERM, 143, False), (signal.SIGINT, 130, True)],
-    ids=["SIGINT", "SIGTERM", "SIGINT while a tile hangs"],
+    [
+        pytest.param(signal.SIGINT, 130, False, id="SIGINT"),
+        pytest.param(signal.SIGTERM, 143, False, id="SIGTERM", marks=SLOW),
+        pytest.param(signal.SIGINT, 130, True, id="SIGINT while a tile hangs", marks=SLOW),
+    ],
 )
 def test_signal_commits_what_is_finished_and_the_same_command_goes_on(
     world: World, web: Web, run: Callable[..., Ran], signum: signal.Signals, code: int, hangs_on: bool
@@ -287,6 +295,7 @@ print(report.written, report.unfinished, report.signum, flush=True)
 """
 
 
+@SLOW
 def test_signal_with_workers_commits_what_is_finished_though_tiles_hang(world: World, web: Web) -> None:
     """Ctrl-C goes to all processes of a terminal. Both workers hang in a read when it comes, and stay so."""
     (world.folder / "script.py").write_text(SCRIPT)
@@ -330,6 +339,7 @@ def test_signal_between_two_tasks_or_before_the_first_loses_nothing(world: World
     assert report.exit_code == 130
 
 
+@SLOW
 @pytest.mark.parametrize("hangs_on", [False, True], ids=["tiles come", "tiles hang"])
 def test_killed_coordinator_leaves_no_process_and_the_cube_as_it_was(
     world: World, web: Web, run: Callable[..., Ran], hangs_on: bool
