@@ -147,7 +147,7 @@ class _Reader:
                 )
             return resolve(line, uri.rsplit("/", 1)[0]), candidates[0], None
         if "/" not in line and self.source.names_regions and len(candidates) == 1:
-            cell = self.tile_grid._parse_id(line)
+            cell = self.tile_grid.find_region(line)
             if cell is not None:
                 return self._format(candidates[0], line), candidates[0], cell
         patterns = self._by_pattern(candidates)
@@ -220,7 +220,7 @@ class _Reader:
             choice = "[^/]+?"
             if strict:
                 values = () if name == "id" else self.grid.axis(name).values
-                choice = "|".join(re.escape(format(v, spec or "")) for v in values) or self.tile_grid.id_regex
+                choice = "|".join(re.escape(format(v, spec or "")) for v in values) or self.tile_grid.ids.regex
             out.append(f"(?P<{name}>{choice})")
         return "".join(out)
 

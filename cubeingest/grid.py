@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import itertools
 import math
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from fractions import Fraction
 from functools import cached_property
-from string import Formatter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cubeingest.errors import GridError, nearest
+from cubeingest.ids import IdTemplate
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -35,11 +34,6 @@ ExactBounds = tuple[Fraction, Fraction, Fraction, Fraction]
 TOLERANCE_PX = Fraction(1, 100)
 """How far, in pixels, an edge may lie from the lattice. Float noise of published tiles is below 1e-6 px and
 a real shift is at least a tenth, so anything between would do."""
-
-_EDGES_Y = ("top", "bottom")
-_EDGES_X = ("left", "right")
-_ID_FIELDS = (*_EDGES_Y, *_EDGES_X, "iy", "ix")
-_HEMISPHERES = {"y": ("N", "S"), "x": ("E", "W")}
 
 
 def to_fraction(value: float | str | Fraction) -> Fraction:
@@ -145,7 +139,7 @@ class TilingGrid:
         for dim, n, r in zip(self.dims_yx, self.shape_yx, self.region_shape_yx, strict=True):
             if n < 1 or not 1 <= r <= n:
                 raise GridError(f"region {dim} is {r} of {n} pixels: it must be between 1 and the grid's shape")
-        self._id_parts  # noqa: B018  (checked when made)
+        self.ids  # noqa: B018  (checked when made)
 
     # ---- size -------------------------------------------------------------------------------------------
 
@@ -173,46 +167,12 @@ class TilingGrid:
     # ---- ids --------------------------------------------------------------------------------------------
 
     @cached_property
-    def _id_parts(self) -> tuple[tuple[str, str | None, str], ...]:
-        """(literal, field, format) of each piece of the id template, checked."""
-        parts: list[tuple[str, str | None, str]] = []
-        try:
-            pieces = list(Formatter().parse(self.id_template))
-        except ValueError as e:
-            raise GridError(f"id {self.id_template!r} is not a valid pattern: {e}") from None
-        for literal, name, spec, _ in pieces:
-            if name is not None and name not in _ID_FIELDS:
-                raise GridError(
-                    f"id {self.id_template!r} names {name!r}{nearest(name, list(_ID_FIELDS))} "
-                    f"(known: {', '.join(_ID_FIELDS)})"
-                )
-            if name is not None and not re.fullmatch(r"(0?\d*)H|H(0?\d*)|0?\d*d?", spec or ""):
-                raise GridError(f"id {self.id_template!r}: cannot use format {spec!r}; write 02H, H02, 03d or nothing")
-            parts.append((literal, name, spec or ""))
-        fields = {name for _, name, _ in parts}
-        if not fields & {*_EDGES_Y, "iy"} or not fields & {*_EDGES_X, "ix"}:
-            raise GridError(
-                f"id {self.id_template!r} must name a row (iy, top or bottom) and a column (ix, left or right)"
-            )
-        for field in fields & {*_EDGES_Y, *_EDGES_X}:
-            origin, step = self._lattice_origin_step("y" if field in _EDGES_Y else "x")
-            if origin.denominator != 1 or step.denominator != 1:
-                raise GridError(
-                    f"id {self.id_template!r} uses {field!r}, but region edges are not whole numbers "
-                    f"(first {float(origin)!r}, step {float(step)!r}): use iy and ix"
-                )
-        return tuple(parts)
-
-    def _lattice_origin_step(self, dim: str) -> tuple[Fraction, Fraction]:
-        if dim == "y":
-            return self.origin_y, self.region_shape_yx[0] * self.resolution_y
-        return self.origin_x, self.region_shape_yx[1] * self.resolution_x
-
-    def _is_far_edge(self, field: str) -> bool:
-        """Whether an edge is the one at the region's higher index."""
-        if field in _EDGES_X:
-            return field == "right"
-        return (field == "bottom") == (self.resolution_y < 0)
+    def ids(self) -> IdTemplate:
+        """How region ids are written and read."""
+        ry, rx = self.region_shape_yx
+        return IdTemplate(
+            self.id_template, self.origin_y, ry * self.resolution_y, self.origin_x, rx * self.resolution_x
+        )
 
     def region_id(self, iy: int, ix: int) -> str:
         """The id of the region in lattice row ``iy`` and column ``ix``.
@@ -222,78 +182,29 @@ class TilingGrid:
         ny, nx = self.lattice_shape_yx
         if not (0 <= iy < ny and 0 <= ix < nx):
             raise GridError(f"no region at row {iy}, column {ix}: the grid has {ny} rows and {nx} columns of regions")
-        return self._format_id(iy, ix)
-
-    def _format_id(self, iy: int, ix: int) -> str:
-        out = []
-        for literal, field, spec in self._id_parts:
-            out.append(literal)
-            if field is not None:
-                out.append(_format_field(self._field_value(field, iy, ix), field, spec))
-        return "".join(out)
-
-    def _field_value(self, field: str, iy: int, ix: int) -> int:
-        if field in ("iy", "ix"):
-            return iy if field == "iy" else ix
-        dim = "y" if field in _EDGES_Y else "x"
-        origin, step = self._lattice_origin_step(dim)
-        return int(origin + ((iy if dim == "y" else ix) + self._is_far_edge(field)) * step)
-
-    @cached_property
-    def id_regex(self) -> str:
-        """A regular expression that every id of this grid matches (and some strings that are none)."""
-        out = []
-        for literal, field, spec in self._id_parts:
-            out.append(re.escape(literal))
-            if field is not None:
-                letters = "".join(_HEMISPHERES["y" if field in _EDGES_Y else "x"])
-                number = rf"\d+[{letters}]" if spec.endswith("H") else r"-?\d+"
-                out.append(rf"[{letters}]\d+" if spec.startswith("H") and spec != "H" else number)
-        return "".join(out)
+        return self.ids.write(iy, ix)
 
     def region_index(self, region_id: str) -> tuple[int, int]:
         """Lattice row and column of a region id; the inverse of :meth:`region_id`.
 
         Raises :class:`GridError` for an id that this grid does not have.
         """
-        index = self._parse_id(region_id)
+        index = self.find_region(region_id)
         if index is None:
             example = self.region_id(0, 0)
             raise GridError(f"no region {region_id!r} in this grid (ids look like {example!r})")
         return index
 
-    def _parse_id(self, region_id: str) -> tuple[int, int] | None:
-        position = 0
-        index: dict[str, int] = {}
-        for literal, field, spec in self._id_parts:
-            if not region_id.startswith(literal, position):
-                return None
-            position += len(literal)
-            if field is None:
-                continue
-            dim = "y" if field in (*_EDGES_Y, "iy") else "x"
-            read = _read_field(region_id, position, dim, spec)
-            if read is None:
-                return None
-            value, position = read
-            if field in ("iy", "ix"):
-                place = Fraction(value)
-            else:
-                origin, step = self._lattice_origin_step(dim)
-                place = (value - origin) / step - self._is_far_edge(field)
-            if place.denominator != 1:
-                return None
-            index[dim] = int(place)
+    def find_region(self, region_id: str) -> tuple[int, int] | None:
+        """As :meth:`region_index`, but None for an id that this grid does not have."""
+        index = self.ids.read(region_id)
         ny, nx = self.lattice_shape_yx
-        iy, ix = index["y"], index["x"]
-        if not (0 <= iy < ny and 0 <= ix < nx) or self._format_id(iy, ix) != region_id:
-            return None
-        return iy, ix
+        return index if index is not None and 0 <= index[0] < ny and 0 <= index[1] < nx else None
 
     def region_ids(self) -> Iterator[str]:
         """All region ids, row by row."""
         ny, nx = self.lattice_shape_yx
-        return (self._format_id(iy, ix) for iy, ix in itertools.product(range(ny), range(nx)))
+        return (self.ids.write(iy, ix) for iy, ix in itertools.product(range(ny), range(nx)))
 
     # ---- regions ----------------------------------------------------------------------------------------
 
@@ -354,7 +265,7 @@ class TilingGrid:
         if self.slices(*index) != (y, x):
             raise GridError(
                 f"bounds {bounds} are pixels y {y.start}:{y.stop}, x {x.start}:{x.stop}, which is not a whole region "
-                f"(region {self._format_id(*index)!r} is y {self.slices(*index)[0].start}:{self.slices(*index)[0].stop}, "
+                f"(region {self.ids.write(*index)!r} is y {self.slices(*index)[0].start}:{self.slices(*index)[0].stop}, "
                 f"x {self.slices(*index)[1].start}:{self.slices(*index)[1].stop}): use window() for parts"
             )
         return y, x
@@ -448,7 +359,7 @@ class TilingGrid:
         """
         if bbox is None:
             return list(self.region_ids())
-        return [self._format_id(iy, ix) for iy, ix in self.get_chunks_for_bbox(bbox, crs)]
+        return [self.ids.write(iy, ix) for iy, ix in self.get_chunks_for_bbox(bbox, crs)]
 
     def get_chunks_for_bbox(
         self,
@@ -522,7 +433,7 @@ class TilingGrid:
         column = math.floor((to_fraction(float(x)) - self.origin_x) / self.resolution_x)
         if not (0 <= row < self.shape_yx[0] and 0 <= column < self.shape_yx[1]):
             raise GridError(f"the point x {x}, y {y} is outside the grid, whose bounds are {self.bounds()}")
-        return self._format_id(row // self.region_shape_yx[0], column // self.region_shape_yx[1])
+        return self.ids.write(row // self.region_shape_yx[0], column // self.region_shape_yx[1])
 
     def chunks(self, region_id: str, chunk_shape: Mapping[str, int], **axes: object) -> dict[str, slice]:
         """Half-open chunk indices, by dimension, that a region covers in an array of ``chunk_shape``.
@@ -572,27 +483,3 @@ def _offset_text(grid: TilingGrid, dim: str, off: Fraction) -> str:
     east_or_north = (off > 0) == ((grid.resolution_x if dim == "x" else grid.resolution_y) > 0)
     words = ("east", "west") if dim == "x" else ("north", "south")
     return f"{float(abs(off)):.3g} px {words[0] if east_or_north else words[1]}"
-
-
-def _format_field(value: int, field: str, spec: str) -> str:
-    if "H" not in spec:
-        return format(value, spec)
-    letter = _HEMISPHERES["y" if field in _EDGES_Y else "x"][value < 0]
-    width = int(spec.strip("H") or 0)
-    number = f"{abs(value):0{width}d}"
-    return letter + number if spec.startswith("H") and spec != "H" else number + letter
-
-
-def _read_field(text: str, position: int, dim: str, spec: str) -> tuple[int, int] | None:
-    """(value, next position) of one field of an id, or None."""
-    positive, negative = _HEMISPHERES[dim]
-    if "H" not in spec:
-        match = re.compile(r"-?\d+").match(text, position)
-        return (int(match[0]), match.end()) if match else None
-    letter_first = spec.startswith("H") and spec != "H"
-    pattern = rf"([{positive}{negative}])(\d+)" if letter_first else rf"(\d+)([{positive}{negative}])"
-    match = re.compile(pattern).match(text, position)
-    if not match:
-        return None
-    letter, digits = (match[1], match[2]) if letter_first else (match[2], match[1])
-    return (-int(digits) if letter == negative else int(digits)), match.end()
