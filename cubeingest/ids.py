@@ -7,6 +7,7 @@ units, written as integers (``{left:06d}``) or with a hemisphere letter: ``{top:
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass
 from fractions import Fraction
@@ -15,7 +16,7 @@ from string import Formatter
 
 from cubeingest.errors import GridError, nearest
 
-_DIM = {"iy": "y", "top": "y", "bottom": "y", "ix": "x", "left": "x", "right": "x"}
+_DIM = {"top": "y", "bottom": "y", "left": "x", "right": "x", "iy": "y", "ix": "x"}
 _HEMISPHERES = {"y": "NS", "x": "EW"}
 
 
@@ -58,7 +59,7 @@ class _Field:
 def _field(template: str, name: str, spec: str) -> _Field:
     if name not in _DIM:
         raise GridError(f"id {template!r} names {name!r}{nearest(name, list(_DIM))} (known: {', '.join(_DIM)})")
-    match = re.fullmatch(r"(?P<after>[0-9]*)H|H(?P<before>[0-9]*)|(?P<plain>[0-9]*)d?", spec)
+    match = re.fullmatch(r"(?P<after>[0-9]*)H|H(?P<before>[0-9]*)|(?P<plain>(0[0-9]+)?)d?", spec)
     if match is None:
         raise GridError(f"id {template!r}: cannot use format {spec!r}; write 02H, H02, 03d or nothing")
     if "H" not in spec:
@@ -89,6 +90,11 @@ class IdTemplate:
             raise GridError(
                 f"id {self.template!r} must name a row (iy, top or bottom) and a column (ix, left or right)"
             )
+        for (_, first), (between, second) in itertools.pairwise(self._parts):
+            if first and second and not between and first.letter != "after" and second.letter != "before":
+                raise GridError(
+                    f"id {self.template!r}: two numbers side by side cannot be told apart; put text between"
+                )
         for field in fields:
             origin, step = self._lattice(field)
             if field.is_edge and (origin.denominator != 1 or step.denominator != 1):

@@ -408,7 +408,7 @@ def test_id_gives_the_index_that_gives_the_id(data: st.DataObject, template: str
     iy, ix = data.draw(st.sampled_from(places(grid)))
     region = grid.region_id(iy, ix)
     assert grid.region_index(region) == (iy, ix)
-    assert re.fullmatch(grid.id_regex, region)
+    assert re.fullmatch(grid.ids.regex, region)
 
 
 @given(st.sampled_from(TEMPLATES), st.text() | st.text(alphabet="0123456789NSEW_-.yxhv\u0667"))

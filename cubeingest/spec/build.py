@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping
-from string import Formatter
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -19,42 +18,55 @@ from cubeingest.spec.model import INTERNAL_GROUP, CubeSpec, Source, Variable, fi
 
 RESERVED_AXIS_NAMES = frozenset(
     [
-        "at",
-        "bbox",
-        "branch",
-        "commit-every",
-        "crs",
-        "debug",
-        "help",
-        "html",
-        "json",
-        "keep",
-        "kind",
-        "limit",
-        "mode",
-        "name",
-        "on-error",
-        "out",
-        "output",
-        "overwrite",
-        "part",
-        "redo",
-        "region",
-        "resampling",
-        "sample",
-        "scheduler",
-        "spatial_ref",
-        "store",
-        "to",
-        "update",
-        "variable",
-        "version",
-        "workers",
+        *(
+            "at",
+            "bbox",
+            "branch",
+            "commit-every",
+            "crs",
+            "debug",
+            "geobox",
+            "help",
+            "html",
+            "json",
+            "keep",
+            "kind",
+            "limit",
+        ),
+        *(
+            "mode",
+            "name",
+            "on-error",
+            "on-progress",
+            "out",
+            "output",
+            "overwrite",
+            "part",
+            "redo",
+            "region",
+            "resampling",
+        ),
+        *("sample", "scheduler", "source", "spatial-ref", "store", "to", "update", "variable", "version", "workers"),
     ]
 )
-"""Names that the command line uses as options, so that ``--<axis> VALUE`` is never ambiguous."""
+"""Names that the command line uses as options, or the Python API as keywords, so that ``--<axis> VALUE`` and ``axis=value``
+are never ambiguous. Written with hyphens."""
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
+_DTYPES = (
+    "bool",
+    "int8",
+    "int16",
+    "int32",
+    "int64",
+    "uint8",
+    "uint16",
+    "uint32",
+    "uint64",
+    "float16",
+    "float32",
+    "float64",
+)
 _DEFAULT_COMPRESSOR = {"name": "zstd", "level": 3}
 """Level 3 is zstd's own default: level 1 is a fifth faster and a twentieth larger on class rasters."""
 
@@ -160,13 +172,16 @@ def _check_axis_name(name: str, dims: Dims) -> None:
     if not _NAME.fullmatch(name):
         raise ValueError("an axis name is letters, digits, _ and -, starting with a letter")
     if name.replace("_", "-") in RESERVED_AXIS_NAMES or name == INTERNAL_GROUP:
-        raise ValueError(f"{name!r} is the name of a command line option: choose another name for the axis")
+        raise ValueError(f"{name!r} is the name of an option or keyword: choose another name for the axis")
     if name in (dims.y, dims.x, "y", "x", "id"):
         raise ValueError(f"{name!r} is already the name of a spatial dimension or of the region id")
 
 
 def _grid(doc: CubeDoc, axes: tuple[Axis, ...]) -> TilingGrid:
     g = doc.grid
+    for dim in (g.dims.y, g.dims.x):
+        if dim in ("spatial_ref", INTERNAL_GROUP):
+            raise ValueError(f".dims: {dim!r} is a name that the cube needs itself")
     if g.dims.y == g.dims.x or not all(_NAME.fullmatch(d) for d in (g.dims.y, g.dims.x)):
         raise ValueError(f".dims: y {g.dims.y!r} and x {g.dims.x!r} must be two different names")
     crs = doc.crs if isinstance(doc.crs, str) else f"EPSG:{doc.crs}"
@@ -204,30 +219,31 @@ def _yx(size: SizeYX) -> tuple[int, int]:
 
 
 def _dtype(name: str) -> np.dtype[Any]:
-    try:
-        dtype = np.dtype(name)
-    except TypeError:
-        dtype = np.dtype("V1")
-    if dtype.kind not in "uifb":
-        raise ValueError(f".dtype: {name!r} is not a number type; write uint8, int16, float32, ... or bool")
-    return dtype.newbyteorder("=")
+    code = re.fullmatch(r"[<>=|]?(u[1248]|i[1248]|f[248])", name) is not None
+    if not code and name not in _DTYPES:
+        raise ValueError(
+            f".dtype: {name!r} is not a number type; write uint8, int16, float32, ...{nearest(name, list(_DTYPES))}"
+        )
+    return np.dtype(name).newbyteorder("=")
 
 
 def _fill_value(value: Any, dtype: np.dtype[Any]) -> float | int | bool:
-    if isinstance(value, str):
-        if value.lower().lstrip("+-.") not in ("nan", "inf", "infinity"):
-            raise ValueError(f".fill_value: {value!r} is not a number")
+    if isinstance(value, str) and re.fullmatch(r"[+-]?\.?(nan|inf|infinity)", value.lower()):
         value = float(value.lower().replace(".", ""))
     if not isinstance(value, int | float):
         raise ValueError(f".fill_value: {value!r} is not a number")
     if dtype.kind == "f":
-        with np.errstate(over="ignore"):
-            kept = dtype.type(value)
-        if np.isfinite(value) and not np.isfinite(kept):
+        try:
+            with np.errstate(over="ignore"):
+                kept = float(dtype.type(value))
+        except OverflowError:
+            kept = math.inf
+        if math.isinf(kept) and not (isinstance(value, float) and math.isinf(value)):
             raise ValueError(f".fill_value: {value!r} does not fit dtype {dtype.name}")
-        return float(kept)
+        return kept
     low, high = (0, 1) if dtype.kind == "b" else (int(np.iinfo(dtype).min), int(np.iinfo(dtype).max))
-    if not np.isfinite(value) or value != int(value) or not low <= value <= high:
+    whole = isinstance(value, int) or (math.isfinite(value) and value == int(value))
+    if not whole or not low <= value <= high:
         allowed = "true or false" if dtype.kind == "b" else f"a whole number from {low} to {high}"
         raise ValueError(f".fill_value: {plain(value)!r} does not fit dtype {dtype.name}: give {allowed}")
     return bool(value) if dtype.kind == "b" else int(value)
@@ -312,18 +328,15 @@ def _source(
     href_axis, patterns = _href(doc.file if doc.file is not None else doc.href, axes, axes_values)
     if not patterns and kind is None:
         raise ValueError(".source: say where the tiles are: href, tiles or file")
-    allowed = {*axes, "id"}
     for text in (*patterns.values(), uri):
         if "@" in text.partition("://")[2].partition("/")[0]:
             raise ValueError(
                 ".source: leave user and password out of hrefs (the spec is kept in the cube): use the environment"
             )
-    for key, pattern in [(".source.href", p) for p in patterns.values()] + (
-        [(f".source.tiles.{kind}", uri)] if kind else []
-    ):
-        for field in _patternfields_of(key, pattern):
-            if field not in allowed or (field == "id" and key != ".source.href"):
-                raise ValueError(f"{key}: unknown field {{{field}}}{nearest(field, sorted(allowed))}")
+    for pattern in patterns.values():
+        _check_pattern(".source.href", pattern, {a: axes_values[a] for a in axes}, with_id=True)
+    if kind:
+        _check_pattern(f".source.tiles.{kind}", uri, {a: axes_values[a] for a in axes}, with_id=False)
     if doc.bands is not None and doc.bands.axis not in axes:
         raise ValueError(f".source.bands.axis: {doc.bands.axis!r} is not an axis of the variable")
     named = set().union(*(fields_of(p) for p in (*patterns.values(), uri))) | {href_axis}
@@ -376,8 +389,17 @@ def _href(
     return fitting[0], {str(k): v for k, v in href.items()}
 
 
-def _patternfields_of(key: str, pattern: str) -> Iterator[str]:
+def _check_pattern(key: str, pattern: str, values: Mapping[str, tuple[AxisValue, ...]], with_id: bool) -> None:
+    """Every field is known, and every value can be written as the pattern says."""
+    known = [*values, *(["id"] if with_id else [])]
     try:
-        yield from (name for _, name, _, _ in Formatter().parse(pattern) if name is not None)
+        named = fields_of(pattern)
     except ValueError as e:
         raise ValueError(f"{key}: {pattern!r} is not a valid pattern: {e}") from None
+    for field in sorted(named):
+        if field not in known:
+            raise ValueError(f"{key}: unknown field {{{field}}}{nearest(field, known)} (known: {', '.join(known)})")
+    try:
+        pattern.format(**{name: v[0] for name, v in values.items()}, id="id")
+    except (ValueError, KeyError, IndexError, AttributeError) as e:
+        raise ValueError(f"{key}: {pattern!r} cannot be filled in: {e}") from None

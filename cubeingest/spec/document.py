@@ -80,6 +80,8 @@ class AxisDoc(_Doc):
         elif self.start is None or self.stop is None:
             raise ValueError("give values, or start and stop (stop included) with step or freq")
         elif self.freq is not None:
+            if self.step is not None:
+                raise ValueError("give step (numbers) or freq (dates), not both")
             values = _dates(self.start, self.stop, self.freq)
         else:
             values = _steps(self.start, self.stop, 1 if self.step is None else self.step)
@@ -96,16 +98,21 @@ class AxisDoc(_Doc):
 def _axis_value(value: Any) -> AxisValue:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise ValueError(f"values must be numbers, strings or dates; got {value!r}")
-    if isinstance(value, str) and re.fullmatch(r"\d{4}-\d{2}-\d{2}([T ].*)?", value):
-        return _date(value)
-    return value
+    return _date(value) if isinstance(value, str) and _is_date(value) else value
+
+
+def _is_date(text: str) -> bool:
+    return re.fullmatch(r"\d{4}-\d{2}-\d{2}([T ].*)?", text) is not None
 
 
 def _date(value: Any) -> datetime:
     try:
-        return datetime.fromisoformat(str(value))
+        date = datetime.fromisoformat(str(value))
     except ValueError:
         raise ValueError(f"must be a date such as 2000-01-31; got {value!r}") from None
+    if date.tzinfo is not None:
+        raise ValueError(f"dates are UTC, without a time zone; got {value!r}")
+    return date
 
 
 def _dates(start: Any, stop: Any, freq: str) -> tuple[AxisValue, ...]:
@@ -115,10 +122,14 @@ def _dates(start: Any, stop: Any, freq: str) -> tuple[AxisValue, ...]:
         found = pd.date_range(_date(start), _date(stop), freq=freq)
     except ValueError as e:
         raise ValueError(f"start {start!r}, stop {stop!r}, freq {freq!r}: {e}") from None
+    if len(found) and found[0] != _date(start):
+        raise ValueError(f"start {start!r} is not on freq {freq!r}, whose first date from there is {found[0].date()}")
     return tuple(t.to_pydatetime() for t in found)
 
 
 def _steps(start: Any, stop: Any, step: Any) -> tuple[AxisValue, ...]:
+    if isinstance(start, str) and _is_date(start):
+        raise ValueError("dates need freq, such as freq: MS for the first of each month")
     a, b, by = _exact(start), _exact(stop), _exact(step)
     if by == 0 or (b - a) / by < 0 or ((b - a) / by).denominator != 1:
         raise ValueError(f"start {start!r} does not reach stop {stop!r} (which is included) in whole steps of {step!r}")

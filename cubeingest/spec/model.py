@@ -177,16 +177,24 @@ def fields_of(pattern: str) -> set[str]:
     return {name for _, name, _, _ in Formatter().parse(pattern) if name is not None}
 
 
-def plain(value: Any) -> Any:
-    """YAML values as JSON can keep them: dates and non-finite numbers become text."""
+def plain(value: Any, key: str = "") -> Any:
+    """YAML values as JSON can keep them: dates and non-finite numbers become text.
+
+    Raises :class:`ValueError`, which names the key, for what cannot be kept.
+    """
     if isinstance(value, Mapping):
-        return {str(k) if not isinstance(k, date) else k.isoformat(): plain(v) for k, v in value.items()}
+        texts = {k: k.isoformat() if isinstance(k, date) else str(k) for k in value}
+        return {texts[k]: plain(v, f"{key}.{texts[k]}".lstrip(".")) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(v) for v in value]
+        return [plain(v, key) for v in value]
     if isinstance(value, datetime | date):
         return value.isoformat()
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     if isinstance(value, np.generic):
-        return plain(value.item())
-    return value
+        return plain(value.item(), key)
+    if value is None or isinstance(value, str | int | float):
+        return value
+    raise ValueError(
+        f"{key or 'a value'} is {type(value).__name__}, which a cube cannot keep: write text, numbers, lists or mappings"
+    )

@@ -79,7 +79,9 @@ def _parse(text: str, where: str, base: str) -> CubeSpec:
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
     try:
-        document = YAML(typ="safe", pure=True).load(text)
+        document = plain(YAML(typ="safe", pure=True).load(text))
+    except RecursionError:
+        raise SpecError(f"{where}: nested too deeply, or a part refers to itself") from None
     except MarkedYAMLError as e:
         mark = e.problem_mark or e.context_mark
         place = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
@@ -93,4 +95,4 @@ def _parse(text: str, where: str, base: str) -> CubeSpec:
         raise SpecError(
             f"{where}: a spec is a mapping with keys {', '.join(CubeDoc.model_fields)}; got {type(document).__name__}"
         )
-    return spec_from_document(plain(document), base, where)
+    return spec_from_document(document, base, where)
