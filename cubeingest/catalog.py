@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from string import Formatter
 from typing import TYPE_CHECKING, Any
 
 from cubeingest.errors import CatalogError, GridError, TileError
-from cubeingest.grid import Axis, TilingGrid
+from cubeingest.grid import TilingGrid
+from cubeingest.hrefs import HrefPattern
 from cubeingest.spec import CubeSpec, Source, Variable, resolve
 from cubeingest.tile import Window, place, public_href, read_header, readable_href, source_id, why_unreachable
 
@@ -116,7 +115,8 @@ class _Reader:
         elif self.source.names_regions:
             placed = self._expected_everywhere(positions)
         else:
-            placed = [(self._format(p), p, None) for p in positions]
+            there = [(pattern, p) for p in positions if (pattern := self._pattern(p)) is not None]
+            placed = [(pattern.fill(p), p, None) for pattern, p in there]
             placed = [row for row in placed if self.source.missing == "fail" or _exists(row[0])]
         rows = self._to_rows(placed)
         return [r for row in rows for r in self._bands(row, chosen)]
@@ -124,15 +124,15 @@ class _Reader:
     def _from_texts(self, positions: list[dict[str, int]], read: Callable[[str], list[str]]) -> list[Placed]:
         """Tiles from lists or globs: each pattern is read once for each set of axis values that it names."""
         assert self.source.tiles is not None
-        pattern = self.source.tiles[1]
+        pattern = HrefPattern(self.source.tiles[1], self.tile_grid)
         by_uri: dict[str, list[dict[str, int]]] = {}
         for position in positions:
-            by_uri.setdefault(self._fill(pattern, position), []).append(position)
+            by_uri.setdefault(pattern.fill(position), []).append(position)
         texts = _in_threads(read, list(by_uri))
         out = []
         for (uri, candidates), lines in zip(by_uri.items(), texts, strict=True):
             for line in lines:
-                place = self._read_text(line, candidates, uri, fixed=_named(pattern))
+                place = self._read_text(line, candidates, uri, fixed=set(pattern.fields))
                 if place is not None:
                     out.append(place)
         return out
@@ -146,102 +146,78 @@ class _Reader:
                     f"{where}: nothing says which axis value it is for: put it into the pattern, or give href"
                 )
             return resolve(line, uri.rsplit("/", 1)[0]), candidates[0], None
-        if "/" not in line and self.source.names_regions and len(candidates) == 1:
-            cell = self.tile_grid.find_region(line)
-            if cell is not None:
-                return self._format(candidates[0], line), candidates[0], cell
         patterns = self._by_pattern(candidates)
         if not patterns:
+            labels = ", ".join(self._labels(candidates[0]).values())
+            raise CatalogError(f"{where}: source.href has no pattern for {labels}")
+        if self.source.names_regions and self.tile_grid.find_region(line) is not None:
+            (pattern, sharing), *others = patterns.items()
+            self._one_candidate(where, sharing, bool(others))
+            return pattern.fill(sharing[0], line), sharing[0], self.tile_grid.region_index(line)
+        whole = [(p, p.match_whole(line)) for p in patterns]
+        matches = [(p, m) for p, m in whole if m is not None] or [
+            (p, m) for p, m in ((p, p.match_end(line)) for p in patterns) if m is not None
+        ]
+        if not matches:
+            pattern, sharing = next(iter(patterns.items()))
+            example = pattern.fill(sharing[0], self.tile_grid.region_id(0, 0) if self.source.names_regions else None)
             raise CatalogError(
-                f"{where}: source.href has no pattern for {', '.join(self._labels(candidates[0]).values())}"
+                f"{where} fits no region: it looks neither like {public_href(example)!r} nor like a region id"
             )
-        for pattern, sharing in patterns.items():
-            values = self._match(pattern, line)
-            if values is None:
-                continue
-            named = self._positions_named(values, where)
-            fitting = [p for p in sharing if all(p[a] == i for a, i in named.items())]
-            other = [a for a, i in named.items() if a in fixed and i != candidates[0][a]]
-            if other:
-                axis = self.grid.axis(other[0])
-                stated, own = axis.labels[candidates[0][axis.name]], axis.labels[named[axis.name]]
-                raise CatalogError(f"{where} is for {axis.name} {own}, but stands in the list of {axis.name} {stated}")
-            if not fitting:
-                return None
-            if len(fitting) > 1:
-                raise CatalogError(f"{where}: nothing says which axis value it is for: put it into the pattern")
-            cell = None
-            if "id" in values:
-                try:
-                    cell = self.tile_grid.region_index(values["id"])
-                except GridError as e:
-                    raise CatalogError(f"{where} fits no region: {e}") from None
-            return self._format(fitting[0], values.get("id")), fitting[0], cell
-        example = self._format(candidates[0], self.tile_grid.region_id(0, 0) if self.source.names_regions else None)
-        raise CatalogError(
-            f"{where} fits no region: it looks neither like {public_href(example)!r} nor like a region id"
-        )
+        pattern, texts = matches[0]
+        named = self._named(pattern, texts, candidates[0], fixed, where)
+        fitting = [p for p in patterns[pattern] if all(p[a] == i for a, i in named.items())]
+        if not fitting:
+            return None
+        self._one_candidate(where, fitting, len(matches) > 1)
+        cell = None
+        if "id" in texts:
+            try:
+                cell = self.tile_grid.region_index(texts["id"])
+            except GridError as e:
+                raise CatalogError(f"{where} fits no region: {e}") from None
+        return pattern.fill(fitting[0], texts.get("id")), fitting[0], cell
 
-    def _by_pattern(self, candidates: list[dict[str, int]]) -> dict[str, list[dict[str, int]]]:
+    def _one_candidate(self, where: str, fitting: list[dict[str, int]], others: bool) -> None:
+        if len(fitting) > 1 or others:
+            raise CatalogError(f"{where}: nothing says which axis value it is for: put it into the pattern")
+
+    def _by_pattern(self, candidates: list[dict[str, int]]) -> dict[HrefPattern, list[dict[str, int]]]:
         """The candidates that each href pattern serves."""
-        out: dict[str, list[dict[str, int]]] = {}
+        out: dict[HrefPattern, list[dict[str, int]]] = {}
         for position in candidates:
-            pattern = self.source.pattern(self._labels(position))
+            pattern = self._pattern(position)
             if pattern is not None:
                 out.setdefault(pattern, []).append(position)
         return out
 
-    def _match(self, pattern: str, line: str) -> dict[str, str] | None:
-        """Values of the pattern's fields in ``line``, which may give only the last segments of the path.
+    def _pattern(self, position: Mapping[str, int]) -> HrefPattern | None:
+        text = self.source.pattern(self._labels(position))
+        return None if text is None else HrefPattern(text, self.tile_grid)
 
-        Known axis values and well-formed ids are tried before anything that merely stands in their place, which is
-        returned so that the caller can say what is wrong with it.
-        """
-        segments = pattern.split("/")
-        first = next((i for i, s in enumerate(segments) if _named(s)), len(segments) - 1)
-        for strict in (True, False):
-            for tail in dict.fromkeys(("/".join(segments[first:]), segments[-1])):
-                match = re.search(rf"(?:^|/){self._regex(tail, strict)}$", line)
-                if match:
-                    return match.groupdict()
-        return None
-
-    def _regex(self, pattern: str, strict: bool) -> str:
-        out: list[str] = []
-        seen: set[str] = set()
-        for literal, name, spec, _ in Formatter().parse(pattern):
-            out.append(re.escape(literal))
-            if name is None:
-                continue
-            if name in seen:
-                out.append(f"(?P={name})")
-                continue
-            seen.add(name)
-            choice = "[^/]+?"
-            if strict:
-                values = () if name == "id" else self.grid.axis(name).values
-                choice = "|".join(re.escape(format(v, spec or "")) for v in values) or self.tile_grid.ids.regex
-            out.append(f"(?P<{name}>{choice})")
-        return "".join(out)
-
-    def _positions_named(self, values: Mapping[str, str], where: str) -> dict[str, int]:
-        """Axis positions of the values that a line names."""
+    def _named(
+        self, pattern: HrefPattern, texts: Mapping[str, str], position: Mapping[str, int], fixed: set[str], where: str
+    ) -> dict[str, int]:
+        """Axis positions that a line names. Those in ``fixed`` are known from the list's own name, and must agree."""
         out = {}
         for axis in self.axes:
-            text = values.get(axis.name)
+            text = texts.get(axis.name)
             if text is None:
                 continue
-            index = _index_of_text(axis, text, self._formats(axis.name))
+            index = pattern.find_value(axis.name, text)
+            if index is None and axis.name in fixed and isinstance(axis.values[0], int) and not text.isdecimal():
+                continue  # another layout of folders than the pattern's, not another year
             if index is None:
                 raise CatalogError(
                     f"{where}: {text!r} is not a value of the axis {axis.name!r} ({', '.join(axis.labels[:8])})"
                 )
+            if axis.name in fixed and index != position[axis.name]:
+                stated = axis.labels[position[axis.name]]
+                raise CatalogError(
+                    f"{where} is for {axis.name} {axis.labels[index]}, but stands in the list of {axis.name} {stated}"
+                )
             out[axis.name] = index
         return out
-
-    def _formats(self, axis: str) -> set[str]:
-        patterns = self.source.href.values()
-        return {spec or "" for p in patterns for _, name, spec, _ in Formatter().parse(p) if name == axis}
 
     def _from_table(self, positions: list[dict[str, int]]) -> Iterator[Placed]:
         assert self.source.tiles is not None
@@ -283,10 +259,11 @@ class _Reader:
         ny, nx = self.tile_grid.lattice_shape_yx
         out: list[Placed] = []
         for position in positions:
-            if self.source.pattern(self._labels(position)) is None:
+            pattern = self._pattern(position)
+            if pattern is None:
                 continue
             for iy, ix in itertools.product(range(ny), range(nx)):
-                out.append((self._format(position, self.tile_grid.region_id(iy, ix)), position, (iy, ix)))
+                out.append((pattern.fill(position, self.tile_grid.region_id(iy, ix)), position, (iy, ix)))
         if self.source.missing == "absent":
             there = _in_threads(_exists, [href for href, _, _ in out])
             out = [row for row, exists in zip(out, there, strict=True) if exists]
@@ -355,15 +332,6 @@ class _Reader:
     def _at(self, position: tuple[int, ...]) -> str:
         return "".join(f", {a.name} {a.labels[i]}" for a, i in zip(self.axes, position, strict=True))
 
-    def _fill(self, pattern: str, position: Mapping[str, int]) -> str:
-        return pattern.format(**{name: self.grid.axis(name).values[i] for name, i in position.items()})
-
-    def _format(self, position: Mapping[str, int], region_id: str | None = None) -> str:
-        pattern = self.source.pattern(self._labels(position))
-        assert pattern is not None
-        values = {name: self.grid.axis(name).values[i] for name, i in position.items()}
-        return pattern.format(**values, **({} if region_id is None else {"id": region_id}))
-
 
 def _regions_of(grid: TilingGrid, window: Window) -> Iterator[tuple[int, int]]:
     """Lattice places of the regions that a window overlaps."""
@@ -372,18 +340,6 @@ def _regions_of(grid: TilingGrid, window: Window) -> Iterator[tuple[int, int]]:
         start, stop = max(part.start, 0), min(part.stop, n)
         spans.append(range(start // r, -(-stop // r)) if start < stop else range(0))
     return itertools.product(spans[0], spans[1])
-
-
-def _named(pattern: str) -> set[str]:
-    return {name for _, name, _, _ in Formatter().parse(pattern) if name is not None}
-
-
-def _index_of_text(axis: Axis, text: str, formats: set[str]) -> int | None:
-    for spec in formats:
-        for i, value in enumerate(axis.values):
-            if format(value, spec) == text:
-                return i
-    return None
 
 
 def _plain_label(value: Any) -> Any:
@@ -419,7 +375,7 @@ def _read_lines(uri: str) -> list[str]:
     import fsspec
 
     try:
-        with fsspec.open(readable_href(uri), "rt", encoding="utf-8", errors="strict") as f:
+        with fsspec.open(readable_href(uri), "rt", encoding="utf-8-sig", errors="strict") as f:
             lines = [line.strip() for line in f]
     except (OSError, ValueError, ImportError) as e:
         raise _unreadable("list", uri, e) from e

@@ -137,8 +137,8 @@ def _paint(
 ) -> None:
     """Fill one window from every tile that overlaps it; where tiles overlap, the first with data there wins."""
     painted: dict[tuple[int, ...], list[Window]] = {}
-    whole = sum(1 for _, r in readers if _overlap(r.placement.window, (y, x)) == (y, x))
-    if whole < int(np.prod(pixels.shape[:-2])) or len(readers) != whole:
+    covered = {position for position, r in readers if _overlap(r.placement.window, (y, x)) == (y, x)}
+    if len(covered) < math.prod(pixels.shape[:-2]) or len(readers) != len(covered):
         pixels[...] = variable.np_fill
     for position, reader in readers:
         part = _overlap(reader.placement.window, (y, x))

@@ -224,10 +224,10 @@ def test_grid_that_cannot_be_is_refused(grid: TilingGrid, change: dict[str, obje
 
 
 @pytest.mark.parametrize("template", ["{iy}{ix}", "{iy:02d}{ix:02d}", "{top:H02}{left:003H}", "{top}{left}", "{iy:5d}_{ix}",
-                                      "{iy:02H}_{ix:02H}"])  # fmt: skip
+                                      "{iy:02H}_{ix:02H}", "{iy}0{ix}", "{iy:02d}0{ix:03d}"])  # fmt: skip
 def test_template_that_is_accepted_can_be_read_back(template: str) -> None:
     try:
-        grid = replace(WORLD, id_template=template)
+        grid = replace(WORLD, resolution_x=F(1), resolution_y=F(-1), region_shape_yx=(10, 10), id_template=template)
     except GridError:
         return
     assert [grid.region_index(region) for region in grid.region_ids()] == places(grid)
@@ -261,11 +261,17 @@ def test_box_of_a_region_names_that_region_alone(grid: TilingGrid) -> None:
     ((-10, 1, 10, 2), WORLD_360, ["10N_000E", "10N_350E"]), ((350, 1, 370, 2), WORLD, ["10N_010W", "10N_000E"]),
     ((350, 1, 10, 2), WORLD, ["10N_010W", "10N_000E"]), ((350, 1, 10, 2), WORLD_360, ["10N_000E", "10N_350E"]),
     ((350, 1, 360, 2), WORLD, ["10N_010W"]), ((-190, 1, -180, 2), WORLD, ["10N_170E"]),
+    ((539, 1, 541, 2), WORLD, ["10N_180W", "10N_170E"]), ((-541, 1, -539, 2), WORLD_360, ["10N_170E", "10N_180E"]),
     ((30, 85, 31, 100), WORLD, ["90N_030E"]), ((30, 90, 31, 91), WORLD, []),
 ])  # fmt: skip
 def test_box_of_longitudes_wraps(box: Bounds, grid: TilingGrid, expected: list[str]) -> None:
     assert grid.regions(box) == expected
     assert grid.regions(box, crs="OGC:CRS84") == expected
+
+
+def test_box_may_go_nearly_round_the_globe() -> None:
+    assert set(WORLD.regions((-180, 1, 180, 2))) - set(WORLD.regions((200, 1, 190, 2))) == {"10N_170W"}
+    assert set(WORLD_360.regions((0, 1, 360, 2))) - set(WORLD_360.regions((-160, 1, -170, 2))) == {"10N_190E"}
 
 
 @pytest.mark.parametrize(("query", "match"), [

@@ -1,0 +1,77 @@
+"""Href patterns such as ``tiles/{year}/{id}.tif``: filled in, and read back from a line of a list or a file's name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from string import Formatter
+
+from cubeingest.grid import TilingGrid
+
+ANYTHING = "[^/]+?"
+"""What may stand in a field's place, for a message that says what is wrong with it."""
+
+
+@dataclass(frozen=True)
+class HrefPattern:
+    """A pattern whose fields are ``id`` and axes of ``grid``, the lattice that its tiles are named by."""
+
+    text: str
+    grid: TilingGrid
+
+    @cached_property
+    def fields(self) -> dict[str, str]:
+        """Format of each field, by name, in order of appearance."""
+        return {name: spec or "" for _, name, spec, _ in Formatter().parse(self.text) if name is not None}
+
+    def fill(self, position: Mapping[str, int], region_id: str | None = None) -> str:
+        """The href at an axis position (an index for each axis by name), of a region if the pattern names one."""
+        values = {name: self.grid.axis(name).values[i] for name, i in position.items()}
+        return self.text.format(**values, **({} if region_id is None else {"id": region_id}))
+
+    def find_value(self, axis: str, text: str) -> int | None:
+        """Position of the axis value that the pattern writes as ``text``, or None."""
+        spec = self.fields[axis]
+        return next((i for i, v in enumerate(self.grid.axis(axis).values) if format(v, spec) == text), None)
+
+    def match_whole(self, line: str) -> dict[str, str] | None:
+        """Texts of the fields if ``line`` is the whole href of a known axis value and a well-formed id."""
+        match = re.fullmatch(self._regex(self.text, strict=True), line)
+        return match.groupdict() if match else None
+
+    def match_end(self, line: str) -> dict[str, str] | None:
+        """Texts of the fields if ``line`` ends as the pattern does, from its first field or at least in its last segment.
+
+        Known values and well-formed ids come before anything that merely stands in their place, which is given too, so
+        that the caller can say what is wrong with it.
+        """
+        segments = self.text.split("/")
+        first = next((i for i, s in enumerate(segments) if "{" in s), len(segments) - 1)
+        from_first, last = "/".join(segments[first:]), segments[-1]
+        for tail, strict in ((from_first, True), (from_first, False), (last, True), (last, False)):
+            match = re.search(rf"(?:^|/){self._regex(tail, strict)}$", line)
+            if match:
+                return match.groupdict()
+        return None
+
+    def _regex(self, pattern: str, strict: bool) -> str:
+        return "".join(self._regex_parts(pattern, strict))
+
+    def _regex_parts(self, pattern: str, strict: bool) -> Iterator[str]:
+        seen: set[str] = set()
+        for literal, name, spec, _ in Formatter().parse(pattern):
+            yield re.escape(literal)
+            if name is None:
+                continue
+            if name in seen:
+                yield f"(?P={name})"
+                continue
+            seen.add(name)
+            yield f"(?P<{name}>{self._choice(name, spec or '') if strict else ANYTHING})"
+
+    def _choice(self, name: str, spec: str) -> str:
+        if name == "id":
+            return self.grid.ids.regex
+        return "|".join(re.escape(format(v, spec)) for v in self.grid.axis(name).values)
