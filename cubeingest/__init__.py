@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from cubeingest.axes import Axis as Axis
     from cubeingest.cube import Cube as Cube
     from cubeingest.cube import init as init
     from cubeingest.cube import open as open  # noqa: A004
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from cubeingest.errors import StoreError as StoreError
     from cubeingest.errors import TileError as TileError
     from cubeingest.errors import WorkerError as WorkerError
-    from cubeingest.grid import Axis as Axis
     from cubeingest.grid import TilingGrid as TilingGrid
     from cubeingest.spec import CubeSpec as CubeSpec
     from cubeingest.spec import read_spec as read_spec
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "cube": ("Cube", "init", "open"),
     "errors": ("CatalogError", "CubeIngestError", "GridError", "SpecError", "StoreError", "TileError", "WorkerError"),
-    "grid": ("Axis", "TilingGrid"),
+    "axes": ("Axis",),
+    "grid": ("TilingGrid",),
     "spec": ("CubeSpec", "read_spec"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}

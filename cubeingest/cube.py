@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from cubeingest.axes import AxisValue, axis_label
 from cubeingest.create import Created, init_cube
 from cubeingest.engine import Options, Progress
 from cubeingest.errors import GridError, nearest
-from cubeingest.grid import AxisValue, TilingGrid, axis_label
+from cubeingest.grid import TilingGrid
 from cubeingest.ingest import IngestReport, ingest
 from cubeingest.plan import Selection, choose
 from cubeingest.preflight import PlanReport, preflight

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import date, datetime
 from fractions import Fraction
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cubeingest.axes import Axis
+from cubeingest.boxes import finite, parse_crs, query_boxes
 from cubeingest.errors import GridError, nearest
 from cubeingest.ids import IdTemplate
 
@@ -25,9 +26,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from affine import Affine
     from odc.geo.geobox import GeoBox
-    from pyproj import CRS
+    from shapely import Polygon
 
-AxisValue = int | float | str | datetime
 Bounds = tuple[float, float, float, float]
 """(left, bottom, right, top) in CRS units, outer edges of pixels."""
 ExactBounds = tuple[Fraction, Fraction, Fraction, Fraction]
@@ -40,10 +40,6 @@ a real shift is at least a tenth, so anything between would do."""
 ROUNDING_PX = Fraction(1, 10**6)
 """What rounding to floats can do to an edge, in pixels, and more: an overlap below it is none."""
 
-EDGE_POINTS = 2001
-"""Points along an edge of a box that is taken to another CRS. Edges become curves, whose extreme lies between points:
-across a continent 51 points missed it by 25 m, these by centimetres."""
-
 
 def to_fraction(value: float | str | Fraction) -> Fraction:
     """The rational that a person meant: ``0.1`` is one tenth, ``"1/4000"`` is exact.
@@ -53,66 +49,6 @@ def to_fraction(value: float | str | Fraction) -> Fraction:
     if isinstance(value, Fraction | int):
         return Fraction(value)
     return Fraction(repr(value) if isinstance(value, float) else value)
-
-
-def axis_label(value: AxisValue) -> str:
-    """The text of an axis value, as printed, typed on the command line and kept in the ledger.
-
-    Dates without a time of day are written ``2000-01-31``.
-    """
-    if isinstance(value, datetime):
-        return value.date().isoformat() if value.time() == datetime.min.time() else value.isoformat()
-    return str(value)
-
-
-@dataclass(frozen=True)
-class Axis:
-    """A non-spatial dimension with its labels, cut into axis blocks of ``block`` values.
-
-    A block is the run of values that one chunk (one shard, where there are shards) spans; the last may be short.
-    """
-
-    name: str
-    values: tuple[AxisValue, ...]
-    block: int = 1
-
-    @property
-    def size(self) -> int:
-        return len(self.values)
-
-    @property
-    def n_blocks(self) -> int:
-        return -(-len(self.values) // self.block)
-
-    @cached_property
-    def labels(self) -> tuple[str, ...]:
-        return tuple(axis_label(v) for v in self.values)
-
-    def index(self, value: object) -> int:
-        """Position of ``value``, given as the value itself or as its label.
-
-        Raises :class:`GridError` if the axis has no such value.
-        """
-        if isinstance(value, np.datetime64):
-            value = value.astype("datetime64[us]").item()
-        if isinstance(value, date) and not isinstance(value, datetime):
-            value = value.isoformat()
-        label = axis_label(value) if isinstance(value, int | float | str | datetime) else str(value)
-        try:
-            return self.labels.index(label)
-        except ValueError:
-            known = ", ".join(self.labels[:8]) + (", ..." if self.size > 8 else "")
-            hint = nearest(label, list(self.labels))
-            raise GridError(f"axis {self.name!r} has no value {label!r}{hint} (values: {known})") from None
-
-    def block_slice(self, block: int) -> slice:
-        """Half-open positions of one axis block."""
-        return slice(block * self.block, min((block + 1) * self.block, self.size))
-
-    def block_label(self, block: int) -> str:
-        """``2000``, or ``2000..2015`` for a block of several values."""
-        span = self.labels[self.block_slice(block)]
-        return span[0] if len(span) == 1 else f"{span[0]}..{span[-1]}"
 
 
 @dataclass(frozen=True)
@@ -335,7 +271,7 @@ class TilingGrid:
         self, bounds: Bounds | ExactBounds, tolerance_px: Fraction = TOLERANCE_PX
     ) -> tuple[slice, slice]:
         """As :meth:`window`, but the pixels may lie outside the grid (negative, or past its shape)."""
-        left, bottom, right, top = (Fraction(b) for b in _finite(bounds))
+        left, bottom, right, top = (Fraction(b) for b in finite(bounds))
         y0, y1 = (top, bottom) if self.resolution_y < 0 else (bottom, top)
         if left >= right or bottom >= top:
             raise GridError(
@@ -385,7 +321,8 @@ class TilingGrid:
         """
         shape = chunk_shape_yx or self.region_shape_yx
         found: set[tuple[int, int]] = set()
-        for left, bottom, right, top in self._query_boxes(bbox, crs):
+        for box, outline in query_boxes(bbox, crs or self.crs, self.crs):
+            left, bottom, right, top = (to_fraction(v) for v in box)
             y0, y1 = (top, bottom) if self.resolution_y < 0 else (bottom, top)
             rows = _overlap(
                 (y0 - self.origin_y) / self.resolution_y,
@@ -399,32 +336,23 @@ class TilingGrid:
                 self.shape_yx[1],
                 shape[1],
             )
-            found.update(itertools.product(rows, columns))
+            places = itertools.product(rows, columns)
+            found.update(places if outline is None else self._within(outline, places, shape))
         return sorted(found)
 
-    def _query_boxes(self, bbox: tuple[float, float, float, float], crs: str | None) -> list[ExactBounds]:
-        """``bbox`` as boxes in the grid's CRS, in every turn of the globe that the grid could hold."""
-        from pyproj import Transformer
+    def _within(
+        self, outline: Polygon, places: Iterable[tuple[int, int]], shape_yx: tuple[int, int]
+    ) -> Iterator[tuple[int, int]]:
+        """Those of ``places`` whose chunk shares an area with ``outline``."""
+        import shapely
 
-        left, bottom, right, top = _finite(bbox)
-        own, given = _crs(self.crs), _crs(crs or self.crs)
-        if given.is_geographic and left > right:
-            right += 360
-        if bottom >= top or left >= right:
-            raise GridError(f"bbox {tuple(bbox)} has no area: give west south east north (left bottom right top)")
-        if given.is_geographic and right - left > 360:
-            raise GridError(f"bbox {tuple(bbox)} goes more than once round the globe")
-        if given.equals(own, ignore_axis_order=True):
-            boxes = [(left, bottom, right, top)]
-        else:
-            transform = Transformer.from_crs(given, own, always_xy=True).transform_bounds
-            spans = _turns(left, right) if given.is_geographic else [(left, right)]
-            boxes = [_finite(transform(a, bottom, b, top, densify_pts=EDGE_POINTS)) for a, b in spans]
-            if own.is_geographic:
-                boxes = [(a, b, c + 360 if a > c else c, d) for a, b, c, d in boxes]
-        turns = (-360, 0, 360) if own.is_geographic else (0,)
-        exact = [tuple(to_fraction(float(v)) for v in box) for box in boxes]
-        return [(b[0] + turn, b[1], b[2] + turn, b[3]) for b in exact for turn in turns]
+        shapely.prepare(outline)
+        for iy, ix in places:
+            y = slice(iy * shape_yx[0], min((iy + 1) * shape_yx[0], self.shape_yx[0]))
+            x = slice(ix * shape_yx[1], min((ix + 1) * shape_yx[1], self.shape_yx[1]))
+            chunk = shapely.box(*(float(v) for v in self._exact_bounds(y, x)))
+            if shapely.intersects(outline, chunk) and not shapely.touches(outline, chunk):
+                yield iy, ix
 
     def region_at(self, x: float, y: float, crs: str | None = None) -> str:
         """Id of the region that holds the point; on a shared edge, the one with the higher index.
@@ -436,8 +364,11 @@ class TilingGrid:
         if crs is not None:
             from pyproj import Transformer
 
-            x, y = Transformer.from_crs(_crs(crs), _crs(self.crs), always_xy=True).transform(x, y)
-        _finite((x, y))
+            x, y = Transformer.from_crs(parse_crs(crs), parse_crs(self.crs), always_xy=True).transform(x, y)
+        finite((x, y))
+        left, _, right, _ = self.bounds()
+        if parse_crs(self.crs).is_geographic and not left <= x < right:
+            x = left + (x - left) % 360
         row = math.floor(_snap((to_fraction(float(y)) - self.origin_y) / self.resolution_y))
         column = math.floor(_snap((to_fraction(float(x)) - self.origin_x) / self.resolution_x))
         if not (0 <= row < self.shape_yx[0] and 0 <= column < self.shape_yx[1]):
@@ -471,32 +402,6 @@ class TilingGrid:
         first = int((origin + step / 2) * denominator)
         values = (n / denominator for n in range(first + start * by, first + stop * by, by))
         return np.fromiter(values, dtype=np.float64, count=max(0, stop - start))
-
-
-def _finite(values: tuple[Any, ...]) -> Any:
-    if not all(math.isfinite(v) for v in values):
-        raise GridError(f"{tuple(float(v) for v in values)} has a value that is not finite")
-    return values
-
-
-def _crs(text: str) -> CRS:
-    from pyproj import CRS
-    from pyproj.exceptions import CRSError
-
-    try:
-        return CRS.from_user_input(text)
-    except CRSError:
-        raise GridError(f"{text!r} is not a CRS: write an authority code such as EPSG:4326, or WKT") from None
-
-
-def _turns(left: float, right: float) -> list[tuple[float, float]]:
-    """An interval of longitudes, of any turn, as intervals within -180 to 180."""
-    out = []
-    for turn in range(math.floor((left + 180) / 360), math.ceil((right + 180) / 360)):
-        west, east = max(left - 360 * turn, -180.0), min(right - 360 * turn, 180.0)
-        if west < east:
-            out.append((west, east))
-    return out
 
 
 def _snap(place: Fraction) -> Fraction:

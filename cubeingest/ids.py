@@ -91,7 +91,13 @@ class IdTemplate:
                 f"id {self.template!r} must name a row (iy, top or bottom) and a column (ix, left or right)"
             )
         for (_, first), (between, second) in itertools.pairwise(self._parts):
-            if first and second and not between and first.letter != "after" and second.letter != "before":
+            if (
+                first
+                and second
+                and not re.search("[^0-9]", between)
+                and first.letter != "after"
+                and second.letter != "before"
+            ):
                 raise GridError(
                     f"id {self.template!r}: two numbers side by side cannot be told apart; put text between"
                 )

@@ -7,9 +7,9 @@ import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from cubeingest.axes import Axis
 from cubeingest.catalog import Catalog, TileRow
 from cubeingest.errors import GridError
-from cubeingest.grid import Axis
 from cubeingest.ledger import Record, Slot
 from cubeingest.spec import CubeSpec, Variable
 from cubeingest.tile import SourceId

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cubeingest.grid import Axis, TilingGrid
+from cubeingest.axes import Axis
+from cubeingest.grid import TilingGrid
 from cubeingest.spec import CubeSpec, Variable, build_codec
 
 if TYPE_CHECKING:

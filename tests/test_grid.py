@@ -282,8 +282,8 @@ def test_box_may_go_nearly_round_the_globe() -> None:
     (lambda: WORLD.regions((0, 0, 1, float("inf")), "EPSG:5070"), "has a value that is not finite"),
     (lambda: WORLD.regions((0, 0, 1, 1), "EPSG:banana"), "EPSG:banana"),
     (lambda: WORLD.region_at(0, 0, "EPSG:banana"), "EPSG:banana"),
-    (lambda: WORLD.region_at(180, 0), r"is outside the grid, whose bounds are \(-180\.0, -90\.0, 180\.0, 90\.0\)"),
-    (lambda: WORLD.region_at(0, -90), "is outside the grid"), (lambda: WORLD.region_at(-180.001, 0), "is outside the grid"),
+    (lambda: WORLD.region_at(0, 91), r"is outside the grid, whose bounds are \(-180\.0, -90\.0, 180\.0, 90\.0\)"),
+    (lambda: WORLD.region_at(0, -90), "is outside the grid"), (lambda: GLAD.region_at(-180.001, -61), "is outside the grid"),
     (lambda: WORLD.region_at(float("nan"), 0), "not finite"),
     (lambda: GLAD.region_id(-1, 0), "no region at row -1, column 0: the grid has 14 rows and 36 columns of regions"),
     (lambda: GLAD.region_id(0, 36), "no region at row 0, column 36"),
@@ -439,3 +439,20 @@ def test_box_finds_what_brute_force_finds(data: st.DataObject, grid: TilingGrid)
         edges.append(sorted(float(origin + F(i, 8) * step) for i in pair))
     (bottom, top), (left, right) = edges
     assert grid.get_chunks_for_bbox((left, bottom, right, top)) == overlapping(grid, (left, bottom, right, top))
+
+
+@pytest.mark.parametrize(("grid", "point", "region"), [(WORLD, (180, 5), "10N_180W"), (WORLD, (-185, 5), "10N_170E"), (WORLD_360, (-5, 5), "10N_350E")])  # fmt: skip
+def test_longitude_of_another_turn_is_the_same_place(grid: TilingGrid, point: tuple[float, float], region: str) -> None:
+    assert grid.region_at(*point) == region
+
+
+def test_box_of_longitudes_selects_no_more_than_it_truly_overlaps_in_a_projected_grid() -> None:
+    """Colorado's parallels are curves in EPSG:5070, so its enclosing rectangle holds regions that it does not touch."""
+    grid = TilingGrid("EPSG:5070", F(-1_200_000), F(2_100_000), F(1000), F(-1000), (800, 800), (30, 30))
+    found = set(grid.regions((-109.06, 36.99, -102.04, 41.0), LONLAT))
+    corners = {grid.region_at(x, y, LONLAT) for x in (-109.05, -105, -102.05) for y in (37, 39, 40.99)}
+    enclosing = len({r[0] for r in grid.get_chunks_for_bbox((-109.06, 36.99, -102.04, 41.0), LONLAT)}) * len(
+        {r[1] for r in grid.get_chunks_for_bbox((-109.06, 36.99, -102.04, 41.0), LONLAT)}
+    )
+    assert corners <= found
+    assert len(found) < enclosing

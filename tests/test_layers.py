@@ -32,7 +32,7 @@ LAYERS: list[set[str]] = [
     {"store"},
     {"spec"},
     {"grid"},
-    {"ids"},
+    {"axes", "boxes", "ids"},
     {"errors"},
 ]
 """From left to right. Modules of one layer may import one another as long as there is no cycle."""

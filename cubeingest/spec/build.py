@@ -11,8 +11,9 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import ValidationError
 
+from cubeingest.axes import Axis, AxisValue
 from cubeingest.errors import GridError, SpecError, nearest
-from cubeingest.grid import Axis, AxisValue, TilingGrid
+from cubeingest.grid import TilingGrid
 from cubeingest.spec.document import CubeDoc, Dims, SizeYX, SourceDoc, TilesDoc, VariableDoc
 from cubeingest.spec.model import INTERNAL_GROUP, CubeSpec, Source, Variable, fields_of, plain
 
@@ -337,6 +338,8 @@ def _source(
         _check_pattern(".source.href", pattern, {a: axes_values[a] for a in axes}, with_id=True)
     if kind:
         _check_pattern(f".source.tiles.{kind}", uri, {a: axes_values[a] for a in axes}, with_id=False)
+    if doc.bands is not None and doc.band is not None:
+        raise ValueError(".source: give band (one band) or bands (all bands fill an axis), not both")
     if doc.bands is not None and doc.bands.axis not in axes:
         raise ValueError(f".source.bands.axis: {doc.bands.axis!r} is not an axis of the variable")
     named = set().union(*(fields_of(p) for p in (*patterns.values(), uri))) | {href_axis}

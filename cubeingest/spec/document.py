@@ -9,8 +9,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from cubeingest.axes import AxisValue
 from cubeingest.errors import nearest
-from cubeingest.grid import AxisValue, to_fraction
+from cubeingest.grid import to_fraction
 
 
 class _Doc(BaseModel):
@@ -98,6 +99,10 @@ class AxisDoc(_Doc):
 def _axis_value(value: Any) -> AxisValue:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise ValueError(f"values must be numbers, strings or dates; got {value!r}")
+    if isinstance(value, str) and (not value or re.search(r"[,/\\\s]|\.\.|^-", value)):
+        raise ValueError(
+            f"values cannot be empty, start with -, or hold a comma, a slash, a space or ..; got {value!r}"
+        )
     return _date(value) if isinstance(value, str) and _is_date(value) else value
 
 
@@ -124,6 +129,10 @@ def _dates(start: Any, stop: Any, freq: str) -> tuple[AxisValue, ...]:
         raise ValueError(f"start {start!r}, stop {stop!r}, freq {freq!r}: {e}") from None
     if len(found) and found[0] != _date(start):
         raise ValueError(f"start {start!r} is not on freq {freq!r}, whose first date from there is {found[0].date()}")
+    if len(found) and found[-1] != _date(stop):
+        raise ValueError(
+            f"stop {stop!r} (which is included) is not on freq {freq!r}, whose last date before is {found[-1].date()}"
+        )
     return tuple(t.to_pydatetime() for t in found)
 
 

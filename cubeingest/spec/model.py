@@ -13,8 +13,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from cubeingest.axes import Axis
 from cubeingest.errors import GridError, nearest
-from cubeingest.grid import Axis, TilingGrid
+from cubeingest.grid import TilingGrid
 
 INTERNAL_GROUP = "cubeingest"
 """The group of a cube that holds its spec, catalog and ledger; no variable or axis may take its name."""

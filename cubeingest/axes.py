@@ -1,0 +1,73 @@
+"""Non-spatial dimensions: their labels, and the blocks that chunks cut them into."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, datetime
+from functools import cached_property
+
+import numpy as np
+
+from cubeingest.errors import GridError, nearest
+
+AxisValue = int | float | str | datetime
+
+
+def axis_label(value: AxisValue) -> str:
+    """The text of an axis value, as printed, typed on the command line and kept in the ledger.
+
+    Dates without a time of day are written ``2000-01-31``.
+    """
+    if isinstance(value, datetime):
+        return value.date().isoformat() if value.time() == datetime.min.time() else value.isoformat()
+    return str(value)
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A non-spatial dimension with its labels, cut into axis blocks of ``block`` values.
+
+    A block is the run of values that one chunk (one shard, where there are shards) spans; the last may be short.
+    """
+
+    name: str
+    values: tuple[AxisValue, ...]
+    block: int = 1
+
+    @property
+    def size(self) -> int:
+        return len(self.values)
+
+    @property
+    def n_blocks(self) -> int:
+        return -(-len(self.values) // self.block)
+
+    @cached_property
+    def labels(self) -> tuple[str, ...]:
+        return tuple(axis_label(v) for v in self.values)
+
+    def index(self, value: object) -> int:
+        """Position of ``value``, given as the value itself or as its label.
+
+        Raises :class:`GridError` if the axis has no such value.
+        """
+        if isinstance(value, np.datetime64):
+            value = value.astype("datetime64[us]").item()
+        if isinstance(value, date) and not isinstance(value, datetime):
+            value = value.isoformat()
+        label = axis_label(value) if isinstance(value, int | float | str | datetime) else str(value)
+        try:
+            return self.labels.index(label)
+        except ValueError:
+            known = ", ".join(self.labels[:8]) + (", ..." if self.size > 8 else "")
+            hint = nearest(label, list(self.labels))
+            raise GridError(f"axis {self.name!r} has no value {label!r}{hint} (values: {known})") from None
+
+    def block_slice(self, block: int) -> slice:
+        """Half-open positions of one axis block."""
+        return slice(block * self.block, min((block + 1) * self.block, self.size))
+
+    def block_label(self, block: int) -> str:
+        """``2000``, or ``2000..2015`` for a block of several values."""
+        span = self.labels[self.block_slice(block)]
+        return span[0] if len(span) == 1 else f"{span[0]}..{span[-1]}"

@@ -1,0 +1,96 @@
+"""Query boxes: a box in one CRS as boxes in another, in every turn of the globe."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from cubeingest.errors import GridError
+
+if TYPE_CHECKING:
+    from pyproj import CRS
+    from shapely import Polygon
+
+Box = tuple[float, float, float, float]
+"""(left, bottom, right, top) in the units of some CRS."""
+
+EDGE_POINTS = 2001
+"""Points along an edge of a box that is taken to another CRS. Edges become curves, whose extreme lies between points:
+across a continent 51 points missed it by 25 m, these by centimetres."""
+
+
+def query_boxes(bbox: Box, given_crs: str, own_crs: str) -> Iterator[tuple[Box, Polygon | None]]:
+    """``bbox`` of ``given_crs`` as boxes in ``own_crs``, in every turn of the globe that a grid could hold.
+
+    On longitudes a left edge greater than the right one wraps across the antimeridian. A box of another CRS has curved
+    edges here: with its enclosing box comes its outline (None where it is the box, or is no simple polygon).
+
+    Raises :class:`GridError` for a box that is empty, not finite or upside down, and for a CRS that is none.
+    """
+    left, bottom, right, top = finite(bbox)
+    own, given = parse_crs(own_crs), parse_crs(given_crs)
+    if given.is_geographic:
+        left, right = _one_turn(left, right)
+    if bottom >= top or left >= right:
+        raise GridError(f"bbox {tuple(bbox)} has no area: give west south east north (left bottom right top)")
+    turns = (-360, 0, 360) if own.is_geographic else (0,)
+    if given.equals(own, ignore_axis_order=True):
+        yield from (((left + turn, bottom, right + turn, top), None) for turn in turns)
+        return
+    for west, east in _turns(left, right) if given.is_geographic else [(left, right)]:
+        box, outline = _transform_box((west, bottom, east, top), given, own)
+        for turn in turns:
+            yield (box[0] + turn, box[1], box[2] + turn, box[3]), outline if turn == 0 else None
+
+
+def finite(values: tuple[Any, ...]) -> Any:
+    """``values`` themselves. Raises :class:`GridError` if one is NaN or infinite."""
+    if not all(math.isfinite(v) for v in values):
+        raise GridError(f"{tuple(float(v) for v in values)} has a value that is not finite")
+    return values
+
+
+def parse_crs(text: str) -> CRS:
+    """A CRS from its code or WKT. Raises :class:`GridError` for what is none."""
+    from pyproj import CRS
+    from pyproj.exceptions import CRSError
+
+    try:
+        return CRS.from_user_input(text)
+    except CRSError:
+        raise GridError(f"{text!r} is not a CRS: write an authority code such as EPSG:4326, or WKT") from None
+
+
+def _one_turn(left: float, right: float) -> tuple[float, float]:
+    """An interval of longitudes that starts from -180 to 180 and goes round at most once; left > right wraps."""
+    if left > right:
+        right += 360
+    if right - left >= 360:
+        return -180.0, 180.0
+    turn = 360 * math.floor((left + 180) / 360)
+    return left - turn, right - turn
+
+
+def _transform_box(box: tuple[float, float, float, float], given: CRS, own: CRS) -> tuple[Box, Polygon | None]:
+    """The enclosing box of ``box`` in another CRS, and its outline there, if that is a polygon without crossings."""
+    import shapely
+    from pyproj import Transformer
+
+    transformer = Transformer.from_crs(given, own, always_xy=True)
+    left, bottom, right, top = finite(transformer.transform_bounds(*box, densify_pts=EDGE_POINTS))
+    ring = shapely.segmentize(shapely.box(*box), max(box[2] - box[0], box[3] - box[1]) / EDGE_POINTS)
+    outline: Polygon = shapely.transform(ring, transformer.transform, interleaved=False)
+    if own.is_geographic and left > right:
+        right, outline = right + 360, shapely.Polygon()
+    return (left, bottom, right, top), outline if outline.is_valid and outline.area > 0 else None
+
+
+def _turns(left: float, right: float) -> list[tuple[float, float]]:
+    """An interval of longitudes, of any turn, as intervals within -180 to 180."""
+    out = []
+    for turn in range(math.floor((left + 180) / 360), math.ceil((right + 180) / 360)):
+        west, east = max(left - 360 * turn, -180.0), min(right - 360 * turn, 180.0)
+        if west < east:
+            out.append((west, east))
+    return out
