@@ -248,6 +248,7 @@ def ingest(
             _work(store, plan, run, options, merger, report, on_progress, stop)
             report.signum = stop.signum
             if not report.aborted:
+                stop.check_again()
                 _commit(merger, spec, run, report)
     report.unfinished = report.planned - report.written - report.empty - report.skipped - len(report.failed)
     report.seconds = time.monotonic() - started

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from queue import SimpleQueue
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -97,20 +98,48 @@ def read_ahead(
 
     Raises :class:`TileError` for a tile that does not fit or cannot be read.
     """
-    windows = _read(spec, variable, plan, shape, list(shape.row_slices()) if rows is None else rows)
-    # GDAL's options are bound to a thread, so opening, reading and closing all happen in this one.
-    with ThreadPoolExecutor(1, thread_name_prefix="cubeingest-read") as thread:
+    thread = _Reader(_read(spec, variable, plan, shape, list(shape.row_slices()) if rows is None else rows))
+    try:
+        yield thread.stream()
+    finally:
+        thread.close()
 
-        def stream() -> Iterator[tuple[slice, Array]]:
-            ahead = thread.submit(next, windows, None)
-            while (item := ahead.result()) is not None:
-                ahead = thread.submit(next, windows, None)
-                yield item
 
-        try:
-            yield stream()
-        finally:
-            thread.submit(windows.close).result()
+class _Reader:
+    """A thread that takes the next of ``windows`` while the last one is worked on.
+
+    GDAL's options are bound to a thread, so opening, reading and closing all happen in this one. It does not keep the
+    process from ending.
+    """
+
+    def __init__(self, windows: Generator[tuple[slice, Array]]) -> None:
+        self._windows = windows
+        self._wanted: SimpleQueue[bool] = SimpleQueue()
+        self._ready: SimpleQueue[tuple[slice, Array] | BaseException | None] = SimpleQueue()
+        self._thread = Thread(target=self._run, name="cubeingest-read", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while self._wanted.get():
+            try:
+                self._ready.put(next(self._windows, None))
+            except BaseException as e:  # noqa: BLE001  (raised again where the windows are used)
+                self._ready.put(e)
+        self._windows.close()
+
+    def stream(self) -> Iterator[tuple[slice, Array]]:
+        """The windows, one asked for ahead."""
+        self._wanted.put(True)
+        while (item := self._ready.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            self._wanted.put(True)
+            yield item
+
+    def close(self) -> None:
+        """Wait until it has read what it is at, and the tiles are closed."""
+        self._wanted.put(False)
+        self._thread.join()
 
 
 def _read(

@@ -302,7 +302,6 @@ def write_big_tile(path: Path, left: int, top: int) -> None:
         tile.write(np.full((1, 8, 40000), 255, np.uint8), window=Window(0, 30000, 40000, 8))
 
 
-@pytest.mark.slow
 def test_one_tile_of_true_size_goes_into_the_cube_of_true_size(
     web: Web, tmp_path: Path, invoke: Callable[..., Ran]
 ) -> None:

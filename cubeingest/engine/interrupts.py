@@ -1,4 +1,8 @@
-"""SIGINT and SIGTERM: the first ends the work at hand, so that what is finished can be committed."""
+"""SIGINT and SIGTERM: the first ends the work at hand, so that what is finished can be committed.
+
+The handler only takes note. An exception raised from it would land anywhere, inside a lock's release for one, and could be
+swallowed there; so work runs in other threads or processes, and the main thread waits for it and looks here.
+"""
 
 from __future__ import annotations
 
@@ -6,45 +10,40 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from queue import Empty, Queue
 from types import FrameType
 
-
-class _Stop(BaseException):
-    """Raised by the first signal, inside work that may be dropped."""
+POLL_SECONDS = 0.1
+"""How long a signal may go unnoticed while the main thread waits for work."""
 
 
 class Interrupts:
-    """The first SIGINT or SIGTERM ends the work at hand, the second one everything.
-
-    ``signum`` is the first signal that came, or None.
-    """
+    """``signum`` is the first signal that came, or None; ``again`` whether another came after it."""
 
     def __init__(self) -> None:
         self.signum: int | None = None
-        self._working = False
+        self.again = False
 
     def handle(self, signum: int, frame: FrameType | None) -> None:
-        if self.signum is not None:
+        """The signal handler."""
+        if self.signum is None:
+            self.signum = signum
+        else:
+            self.again = True
+
+    def check_again(self) -> None:
+        """Raise :class:`KeyboardInterrupt` if a second signal came: nothing more is to be committed."""
+        if self.again:
             raise KeyboardInterrupt
-        self.signum = signum
-        if self._working:
-            raise _Stop
 
-    def check(self) -> None:
-        """Leave :meth:`working` at once if a signal came before it began."""
-        if self.signum is not None:
-            raise _Stop
-
-    @contextmanager
-    def working(self) -> Iterator[None]:
-        """Work that the first signal may cut off: an exception leaves it, and is swallowed here."""
-        try:
-            self._working = True
-            yield
-        except _Stop:
-            pass
-        finally:
-            self._working = False
+    def wait_for[T](self, queue: Queue[T]) -> T | None:
+        """The next item of ``queue``; None as soon as a signal has come."""
+        while self.signum is None:
+            try:
+                return queue.get(timeout=POLL_SECONDS)
+            except Empty:
+                continue
+        return None
 
 
 @contextmanager

@@ -6,10 +6,13 @@ import asyncio
 import logging
 import os
 import pickle
+import socket
 import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from queue import Queue
+from threading import Thread
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from cubeingest.engine.interrupts import Interrupts
@@ -42,18 +45,17 @@ class Pool(Protocol):
 
 
 class SerialPool:
-    """This process, one task after another."""
+    """This process, one task after another, each in a thread of its own that an interruption leaves behind."""
 
     n_workers = 1
 
     def run(
         self, function: SlotFunction, job: Any, tasks: Iterable[Task], stop: Interrupts
     ) -> Iterator[tuple[Task, list[SlotResult]]]:
+        done: Queue[list[SlotResult]] = Queue()
         for task in tasks:
-            results: list[SlotResult] | None = None
-            with stop.working():
-                stop.check()
-                results = attempt(function, job, task)
+            Thread(target=_work, args=(function, job, task, done), name="cubeingest-task", daemon=True).start()
+            results = stop.wait_for(done)
             if results is None:
                 return
             yield task, results
@@ -72,28 +74,24 @@ class ClusterPool:
     def run(
         self, function: SlotFunction, job: Any, tasks: Iterable[Task], stop: Interrupts
     ) -> Iterator[tuple[Task, list[SlotResult]]]:
-        from distributed import as_completed
 
         waiting = iter(tasks)
         running: dict[Any, Task] = {}
+        done: Queue[Any] = Queue()
         # The job is sent as bytes with each task: a scattered one would be one object a worker, gathering every
         # task's changes.
         packed = pickle.dumps(job)
-        completed = as_completed(loop=self.client.loop)
 
         def submit(n: int) -> None:
             for _, task in zip(range(n), waiting, strict=False):
-                future = self.client.submit(run_packed, function, packed, task, pure=False, retries=0)
+                future = self.client.submit(run_packed, function, packed, task, pure=False)
                 running[future] = task
-                completed.add(future)
+                future.add_done_callback(done.put)
 
         submit(2 * self.n_workers)
         try:
             while running:
-                future = None
-                with stop.working():
-                    stop.check()
-                    future = next(completed)
+                future = stop.wait_for(done)
                 if future is None:
                     return
                 task = running.pop(future)
@@ -110,6 +108,13 @@ class ClusterPool:
     def prove(self, store: Store) -> None:
         """Check that every worker sees ``store`` and runs our versions. Raises :class:`WorkerError` naming the worker."""
         prove_workers(self.client, store)
+
+
+def _work(function: SlotFunction, job: Any, task: Task, done: Queue[list[SlotResult]]) -> None:
+    try:
+        done.put(attempt(function, job, task))
+    except BaseException as e:  # noqa: BLE001  (a panic of a library is no Exception; the wait for it must end)
+        done.put([failed(p, explain(e)) for p in task.slots])
 
 
 def run_packed(function: SlotFunction, packed: bytes, task: Task) -> list[SlotResult]:
@@ -136,6 +141,7 @@ def open_pool(workers: int | None, scheduler: str | None, n_tasks: int, n_bytes:
         return
     from distributed import Client
 
+    _check_address(scheduler)
     try:
         client = Client(scheduler, timeout=10, set_as_default=False)
     except (OSError, ValueError) as e:
@@ -144,6 +150,22 @@ def open_pool(workers: int | None, scheduler: str | None, n_tasks: int, n_bytes:
         if not client.nthreads():
             raise WorkerError(f"the cluster at {scheduler!r} has no workers: start some with `dask worker {scheduler}`")
         yield ClusterPool(client)
+
+
+def _check_address(address: str) -> None:
+    """See at once whether anything listens there: Dask's client takes half a minute to give up.
+
+    Raises :class:`WorkerError` if nothing does, or the address is none.
+    """
+    from distributed.comm.addressing import parse_address, parse_host_port
+
+    try:
+        scheme, rest = parse_address(address)
+        if scheme not in ("tcp", "tls", "ws", "wss"):
+            raise ValueError(f"unknown scheme {scheme!r}")
+        socket.create_connection(parse_host_port(rest), timeout=10).close()
+    except (OSError, ValueError) as e:
+        raise WorkerError(f"no Dask scheduler answers at {address!r}: {first_line(e)}") from e
 
 
 def _cores() -> int:
@@ -178,9 +200,19 @@ def _local_cluster(n_workers: int) -> Iterator[Client]:
 
         options = {
             "worker_class": "distributed.Nanny",
-            "worker_kwargs": {"nthreads": 1, "dashboard": False, "preload": ["cubeingest.ingest"], "death_timeout": 60},
+            "worker_kwargs": {
+                "nthreads": 1,
+                "host": "127.0.0.1",
+                "dashboard": False,
+                "dashboard_address": "127.0.0.1:0",
+                "preload": ["cubeingest.ingest"],
+                "death_timeout": 60,
+            },
         }
-        scheduler = {"cls": Scheduler, "options": {"dashboard": False, "host": "127.0.0.1", "port": 0}}
+        scheduler = {
+            "cls": Scheduler,
+            "options": {"dashboard": False, "dashboard_address": "127.0.0.1:0", "host": "127.0.0.1", "port": 0},
+        }
         workers = {i: {"cls": LocalWorker, "options": options} for i in range(n_workers)}
         with (
             SpecCluster(scheduler=scheduler, workers=workers, silence_logs=logging.CRITICAL) as cluster,
