@@ -27,6 +27,15 @@ GDAL_CACHE_BYTES = 16 * 2**20
 """GDAL's block cache. Blocks are asked for once and in order, so it need hold little; its default, 5 % of memory,
 made a worker five times larger and no faster."""
 
+REMOTE_OPTIONS: dict[str, Any] = {
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+    "GDAL_HTTP_MAX_RETRY": 4,
+    "GDAL_HTTP_RETRY_DELAY": 0.5,
+    # What GDAL keeps of a remote file outlives the file's closing: a tile that changed there would be read as it was.
+    "CPL_VSIL_CURL_NON_CACHED": "/vsicurl/:/vsis3/:/vsigs/:/vsiaz/",
+}
+"""How GDAL reads tiles that are not on a disk: no listing of the folder, a few retries, no memory of earlier readings."""
+
 HTTP_NOTHING_THERE = (404, 410)
 """Statuses that say that there is nothing. 403 does not, though some stores answer so for a missing object: a server that
 refuses must never look like an empty sea."""
@@ -145,7 +154,7 @@ def _open(href: str) -> Iterator[DatasetReader]:
     remote = "://" in href and not href.startswith("file://")
     options: dict[str, Any] = {"GDAL_CACHEMAX": GDAL_CACHE_BYTES}
     if remote:
-        options |= {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", "GDAL_HTTP_MAX_RETRY": 4, "GDAL_HTTP_RETRY_DELAY": 0.5}
+        options |= REMOTE_OPTIONS
         if not any(k.startswith(("GOOGLE_", "GS_")) for k in os.environ):
             options["GS_NO_SIGN_REQUEST"] = "YES"
     with rasterio.Env(**options):
