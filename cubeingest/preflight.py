@@ -9,7 +9,7 @@ from typing import Any
 from cubeingest.catalog import REQUESTS_AT_ONCE
 from cubeingest.errors import CubeIngestError
 from cubeingest.ingest import Prepared, prepare
-from cubeingest.mosaic import WINDOW_BYTES, size_of, slot_shape
+from cubeingest.mosaic import size_of, slot_shape
 from cubeingest.plan import Selection, SlotPlan
 from cubeingest.spec import CubeSpec
 from cubeingest.store import Store
@@ -120,8 +120,7 @@ def _memory(spec: CubeSpec, prepared: Prepared) -> int:
         for plan in task.slots:
             variable = spec.variable(plan.slot.variable)
             shape = slot_shape(spec, variable, plan)
-            largest = max(
-                largest,
-                shape.n_pixels // (shape.y.stop - shape.y.start) * shape.window_rows * variable.np_dtype.itemsize,
-            )
-    return WORKER_BYTES + 3 * largest if largest else WORKER_BYTES + WINDOW_BYTES
+            rows = shape.y.stop - shape.y.start
+            row_bytes = shape.n_pixels // rows * variable.np_dtype.itemsize
+            largest = max(largest, min(rows, shape.window_rows) * row_bytes)
+    return WORKER_BYTES + 3 * largest

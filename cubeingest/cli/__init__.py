@@ -94,7 +94,7 @@ def init(
         }
         say(f"{spec.name}: {texts[done.action]} at {done.store.uri}")
         if done.action == "created":
-            sizes = " x ".join(f"{a.name} {a.size}" for a in spec.grid.axes) or "no axes"
+            sizes = ", ".join(f"{a.size} {a.name} values" for a in spec.grid.axes) or "no axes"
             say(
                 f"{sizes}, {' x '.join(map(str, spec.grid.shape_yx))} pixels, {spec.grid.n_regions} regions. Next: cubeingest plan, cubeingest ingest"
             )
@@ -311,23 +311,14 @@ def history(store: StoreOption = None, json: JsonOption = False, debug: DebugOpt
         if json:
             print_json({"commits": [c.to_json() for c in commits]})
             return
-        from rich.table import Table
-
-        table = Table("time", "snapshot", "what", "written", "empty", "slots", "version", box=None, header_style="bold")
+        out = out_console()
         for commit in commits:
             d = commit.details
             more = ["..."] if d.get("n_regions", 0) > len(d.get("regions", [])) else []
             where = " ".join([*(",".join(v) for v in d.get("axes", {}).values()), *d.get("regions", []), *more])
-            table.add_row(
-                commit.time,
-                commit.snapshot,
-                commit.message,
-                str(d.get("written", "")),
-                str(d.get("empty", "")),
-                where,
-                str(d.get("cubeingest", "")),
-            )
-        out_console().print(table)
+            when = commit.time.partition("+")[0].replace("T", " ")
+            version = f"({d.get('cubeingest', 'by other means')})"
+            out.print(f"{when}  {commit.snapshot}  {commit.message:<18} {version} {where}".rstrip(), markup=False)
 
 
 @app.command()
