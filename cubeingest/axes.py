@@ -13,11 +13,13 @@ from cubeingest.errors import GridError, nearest
 AxisValue = int | float | str | datetime
 
 
-def axis_label(value: AxisValue) -> str:
+def axis_label(value: AxisValue | np.datetime64) -> str:
     """The text of an axis value, as printed, typed on the command line and kept in the ledger.
 
     Dates without a time of day are written ``2000-01-31``.
     """
+    if isinstance(value, np.datetime64):
+        value = value.astype("datetime64[us]").item()
     if isinstance(value, datetime):
         return value.date().isoformat() if value.time() == datetime.min.time() else value.isoformat()
     return str(value)
@@ -39,6 +41,10 @@ class Axis:
         return len(self.values)
 
     @property
+    def is_dates(self) -> bool:
+        return isinstance(self.values[0], datetime)
+
+    @property
     def n_blocks(self) -> int:
         return -(-len(self.values) // self.block)
 
@@ -52,7 +58,7 @@ class Axis:
         Raises :class:`GridError` if the axis has no such value.
         """
         if isinstance(value, np.datetime64):
-            value = value.astype("datetime64[us]").item()
+            value = axis_label(value)
         if isinstance(value, date) and not isinstance(value, datetime):
             value = value.isoformat()
         label = axis_label(value) if isinstance(value, int | float | str | datetime) else str(value)

@@ -6,6 +6,8 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from glob import glob
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cubeingest.errors import CatalogError, GridError, TileError
@@ -60,15 +62,6 @@ class Catalog:
     rows: Mapping[str, tuple[TileRow, ...]]
     positions: Mapping[str, tuple[int, ...]]
     misplaced: tuple[Misplaced, ...] = field(default=())
-
-    def table(self, variable: str) -> pd.DataFrame:
-        """The rows of one variable as a table, for people: href, axis positions, lattice row and column."""
-        import pandas as pd
-
-        rows = self.rows.get(variable, ())
-        return pd.DataFrame(
-            [{"href": r.href, "position": r.position, "iy": r.iy, "ix": r.ix, "band": r.band} for r in rows]
-        )
 
 
 def read_catalog(
@@ -145,7 +138,7 @@ class _Reader:
                 raise CatalogError(
                     f"{where}: nothing says which axis value it is for: put it into the pattern, or give href"
                 )
-            return resolve(line, uri.rsplit("/", 1)[0]), candidates[0], None
+            return resolve(line, self.spec.base), candidates[0], None
         patterns = self._by_pattern(candidates)
         if not patterns:
             labels = ", ".join(self._labels(candidates[0]).values())
@@ -241,7 +234,7 @@ class _Reader:
                     raise CatalogError(f"table {public_href(uri)!r}, href {row['href']!r}: {e}") from None
             if tuple(sorted(position.items())) not in wanted:
                 continue
-            href = resolve(str(row["href"]), uri.rsplit("/", 1)[0])
+            href = resolve(str(row["href"]), self.spec.base)
             if "region" in row:
                 try:
                     yield href, position, self.tile_grid.region_index(str(row["region"]))
@@ -250,7 +243,7 @@ class _Reader:
             elif has_bounds:
                 try:
                     yield href, position, self.grid.lattice_window(tuple(float(row[e]) for e in edges))  # type: ignore[arg-type]
-                except GridError as e:
+                except (GridError, ValueError, TypeError) as e:
                     raise CatalogError(f"table {public_href(uri)!r}, href {row['href']!r}: {e}") from None
             else:
                 yield href, position, None
@@ -375,10 +368,14 @@ def _read_lines(uri: str) -> list[str]:
     import fsspec
 
     try:
-        with fsspec.open(readable_href(uri), "rt", encoding="utf-8-sig", errors="strict") as f:
-            lines = [line.strip() for line in f]
-    except (OSError, ValueError, ImportError) as e:
+        if "://" in uri:
+            with fsspec.open(readable_href(uri), "rt", encoding="utf-8-sig") as f:
+                text = f.read()
+        else:  # not by fsspec, to which a folder's name may hold syntax ("::")
+            text = Path(uri).read_text(encoding="utf-8-sig")
+    except Exception as e:
         raise _unreadable("list", uri, e) from e
+    lines = [line.strip() for line in text.splitlines()]
     for line in lines:
         if len(line) > MAX_LINE:
             raise CatalogError(
@@ -388,23 +385,27 @@ def _read_lines(uri: str) -> list[str]:
 
 
 def _expand_glob(pattern: str) -> list[str]:
+    if "://" not in pattern:
+        return sorted(glob(pattern, recursive=True))
     import fsspec
 
     try:
-        fs, path = fsspec.core.url_to_fs(readable_href(pattern))
-        found = sorted(fs.glob(path))
-    except (OSError, ValueError, ImportError) as e:
+        fs, path = fsspec.core.url_to_fs(readable_href(pattern), use_listings_cache=False)
+        return [fs.unstrip_protocol(f) for f in sorted(fs.glob(path))]
+    except Exception as e:
         raise _unreadable("glob", pattern, e) from e
-    return [fs.unstrip_protocol(f) if "://" in pattern else f for f in found]
 
 
 def _read_table(uri: str) -> pd.DataFrame:
     import pandas as pd
 
     try:
-        return pd.read_parquet(uri) if uri.endswith((".parquet", ".pq")) else pd.read_csv(uri)
-    except (OSError, ValueError, ImportError) as e:
+        where = readable_href(uri)
+        table = pd.read_parquet(where) if uri.endswith((".parquet", ".pq")) else pd.read_csv(where)
+    except Exception as e:
         raise _unreadable("table", uri, e) from e
+    # GDAL's tile indexes call it location.
+    return table if "href" in table.columns else table.rename(columns={"location": "href"})
 
 
 def _unreadable(kind: str, uri: str, error: Exception) -> CatalogError:
@@ -421,5 +422,7 @@ def _extra(uri: str, error: BaseException) -> str:
     if not isinstance(error, ImportError):
         return ""
     scheme = uri.partition("://")[0]
+    if uri.endswith((".parquet", ".pq")):
+        return " (pip install 'cubeingest[parquet]')"
     extra = {"s3": "s3", "gs": "gcs", "gcs": "gcs", "az": "azure", "abfs": "azure"}.get(scheme)
     return f" (pip install 'cubeingest[{extra}]')" if extra else ""

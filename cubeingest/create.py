@@ -56,14 +56,13 @@ def init_cube(spec: CubeSpec, uri: str | None = None, update: bool = False) -> C
     if where is None:
         raise SpecError("the spec names no store: add `store:` to it, or give --store")
     where = normalize_uri(where)
-    if store_exists(where):
-        store = reopen_unused(where)
-        if store is None:
-            return _again(open_store(where), spec, update)
-    else:
+    store = reopen_unused(where, spec) if store_exists(where) else None
+    if store is None and store_exists(where):
+        return _again(open_store(where), spec, update)
+    if store is None:
         _check_free(where)
-        store = create_store(where, spec)
     expected, warning = _read_expected(spec)
+    store = store or create_store(where, spec)
 
     def build(session: icechunk.Session) -> bool:
         if not is_unused(session):

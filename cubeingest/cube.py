@@ -110,8 +110,8 @@ class Cube:
         self,
         *,
         bbox: tuple[float, float, float, float] | None = None,
-        region: str | Iterable[str] = (),
-        variable: str | Iterable[str] = (),
+        region: str | Iterable[str] | None = None,
+        variable: str | Iterable[str] | None = None,
         limit: int | None = None,
         part: tuple[int, int] | None = None,
         **axes: AxisValue | Iterable[AxisValue],
@@ -125,14 +125,23 @@ class Cube:
                     f"unknown selection {name!r}{nearest(name, known)} (axes of this cube: {', '.join(own) or 'none'})"
                 )
         texts = {
-            own[name]: tuple(t for v in _several(value) for t in axis_label(v).split(","))
+            own[name]: tuple(t for v in _several(name, value) for t in axis_label(v).split(","))
             for name, value in axes.items()
+            if value is not None
         }
-        return Selection(texts, bbox, _several(region), _several(variable), limit, part)
+        return Selection(texts, bbox, _several("region", region), _several("variable", variable), limit, part)
 
 
-def _several(value: Any) -> tuple[Any, ...]:
-    return tuple(value) if isinstance(value, list | tuple | set | range) else (value,) if value != () else ()
+def _several(name: str, value: Any) -> tuple[Any, ...]:
+    """One value or several, as a tuple. Raises :class:`GridError` for none at all, which would not mean everything."""
+    if value is None:
+        return ()
+    # An array of no dimensions, such as one label of an xarray coordinate, is one value.
+    one = isinstance(value, str) or not isinstance(value, Iterable) or getattr(value, "ndim", 1) == 0
+    several = (value,) if one else tuple(value)
+    if not several:
+        raise GridError(f"the selection of {name} is empty: leave it out to select all")
+    return several
 
 
 def list_regions(spec: CubeSpec, selection: Selection) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from cubeingest.engine import (
     open_pool,
     timestamp,
 )
-from cubeingest.errors import CubeIngestError, TileError
+from cubeingest.errors import CubeIngestError, StoreError, TileError
 from cubeingest.ledger import NOTHING, Record, Slot, read_records, read_states, write_record
 from cubeingest.mosaic import read_ahead, size_of, slot_shape, source_ids
 from cubeingest.plan import (
@@ -144,6 +145,7 @@ class IngestReport:
     seconds: float = 0.0
     signum: int | None = None
     aborted: bool = False
+    error: str | None = None
     unfinished: int = 0
 
     def to_json(self) -> dict[str, Any]:
@@ -152,6 +154,8 @@ class IngestReport:
             "empty": self.empty, "skipped": self.skipped, "failed": [f.to_json() for f in self.failed], "bytes": self.bytes,
             "seconds": round(self.seconds, 3),
         }  # fmt: skip
+        if self.error:
+            out["error"] = self.error
         if self.unfinished:
             out |= {
                 "unfinished": self.unfinished,
@@ -188,9 +192,10 @@ def prepare(store: Store, selection: Selection, redo: bool = False) -> Prepared:
     tiles = tiles_by_slot(spec, chosen, catalog)
     session = store.readonly()
     states = read_states(session, spec)
-    records = read_records(session, [s for s in tiles if states[s.variable][s.index] != NOTHING])
+    held = {s for s in tiles if states[s.variable][s.index] != NOTHING}
+    records = read_records(session, sorted(held))
     current = {} if redo else current_ids(h for slot in records for h in hrefs_of(tiles[slot]))
-    plan = make_plan(spec, tiles, records, current, selection, redo)
+    plan = make_plan(spec, tiles, records, current, selection, redo, held)
     return Prepared(chosen, catalog, plan, records, expected_slots(spec, chosen, catalog))
 
 
@@ -245,11 +250,21 @@ def ingest(
     report.aborted = options.on_error == "abort" and bool(report.failed)
     if not report.aborted:
         with interrupts() as stop:
-            _work(store, plan, run, options, merger, report, on_progress, stop)
+            commit = partial(_commit, merger, spec, run, report, stop)
+            try:
+                _work(store, plan, run, options, merger, report, on_progress, stop, commit)
+            except StoreError as e:
+                _stop_after_commit(report, e)
+            except Exception:
+                if options.on_error == "keep":
+                    commit()  # what was finished before is not lost with the rest
+                raise
+            try:
+                if not report.aborted:
+                    commit()
+            except StoreError as e:
+                _stop_after_commit(report, e)
             report.signum = stop.signum
-            if not report.aborted:
-                stop.check_again()
-                _commit(merger, spec, run, report)
     report.unfinished = report.planned - report.written - report.empty - report.skipped - len(report.failed)
     report.seconds = time.monotonic() - started
     return report
@@ -264,6 +279,7 @@ def _work(
     report: IngestReport,
     on_progress: Callable[[Progress], None],
     stop: Interrupts,
+    commit: Callable[[], None],
 ) -> None:
     spec = store.spec
     if not plan.tasks:
@@ -271,7 +287,7 @@ def _work(
     work = size_of(spec, plan)
     total = Progress(plan.n_slots, sum(pixels for pixels, _ in work))
     on_progress(total)
-    job = IngestJob(spec, pickle.dumps(store.repo.writable_session("main").fork()), run)
+    job = IngestJob(spec, pickle.dumps(store.writable().fork()), run)
     with open_pool(options.workers, options.scheduler, len(plan.tasks), sum(n for _, n in work)) as pool:
         pool.prove(store)
         since_commit = 0
@@ -286,13 +302,20 @@ def _work(
                 report.aborted = True
                 break
             if since_commit == options.commit_every or merger.kept_bytes > KEPT_BYTES:
-                _commit(merger, spec, run, report)
+                commit()
                 since_commit = 0
 
 
-def _commit(merger: Merger, spec: CubeSpec, run: str, report: IngestReport) -> None:
+def _stop_after_commit(report: IngestReport, error: StoreError) -> None:
+    """A store that fails after something was committed ends the run with a report of that; before, it is an error."""
+    if report.snapshot is None:
+        raise error
+    report.aborted, report.error = True, str(error)
+
+
+def _commit(merger: Merger, spec: CubeSpec, run: str, report: IngestReport, stop: Interrupts) -> None:
     before = len(merger.committed), len(merger.lost)
-    snapshot = merger.commit(_message, lambda kept: _metadata(spec, kept, run))
+    snapshot = merger.commit(_message, lambda kept: _metadata(spec, kept, run), stop.check_again)
     report.snapshot = snapshot or report.snapshot
     for result in merger.committed[before[0] :]:
         report.written += result.state == "done"

@@ -4,7 +4,7 @@ It lies in the cube, in the same transaction as the pixels it speaks of. Per var
 (axis blocks..., region rows, region columns), below ``cubeingest/ledger/<variable>``:
 
 ``record``
-    one JSON text a slot, one chunk a slot (kept inline in Icechunk's manifest), so that writers of different slots
+    one JSON text a slot, one chunk a slot (kept inline in Icechunk's manifest up to 512 bytes), so that writers of different slots
     never conflict, and counting is listing chunks.
 ``empty``
     one byte a slot that is done and holds nothing but fill value, likewise one chunk a slot.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from cubeingest.axes import Axis
@@ -178,11 +178,13 @@ def make_plan(
     current: Mapping[str, SourceId | None],
     selection: Selection,
     redo: bool = False,
+    held: Collection[Slot] = (),
 ) -> Plan:
     """Tasks for the slots that have tiles and are not done from just those sources.
 
     ``current`` gives the identity, now, of the sources of slots that have a record (None if it cannot be had: such a
-    slot is planned, and the worker will say why it cannot be read).
+    slot is planned, and the worker will say why it cannot be read). ``held`` are slots for which the cube may hold pixels,
+    also where their record cannot be read.
     """
     todo: dict[tuple[tuple[str, ...], tuple[int, ...], int, int], list[SlotPlan]] = {}
     skipped = []
@@ -194,7 +196,7 @@ def make_plan(
             skipped.append(slot)
             continue
         key = (spec.variable(slot.variable).axes, slot.block, slot.iy, slot.ix)
-        todo.setdefault(key, []).append(SlotPlan(slot, rows, is_new=record is None))
+        todo.setdefault(key, []).append(SlotPlan(slot, rows, is_new=slot not in held))
     tasks = [Task(axes, block, iy, ix, tuple(slots)) for (axes, block, iy, ix), slots in sorted(todo.items())]
     if selection.limit is not None:
         tasks = tasks[: selection.limit]

@@ -29,6 +29,9 @@ rewrites the references of the whole cube."""
 COMMIT_TRIES = 20
 """How often a commit is rebuilt on what others committed meanwhile, before it gives up and says so."""
 
+LOCK_POLL_SECONDS = 0.5
+"""How often a wait for the lock looks whether it is to be given up."""
+
 LOCK_NAME = ".cubeingest.lock"
 
 
@@ -52,49 +55,72 @@ class Store:
         """Snapshot id that main points to now."""
         return self.repo.lookup_branch(BRANCH)
 
+    def writable(self) -> icechunk.Session:
+        """A writable session on the tip of main. Raises :class:`StoreError` if the store does not answer."""
+        import icechunk
+
+        try:
+            return self.repo.writable_session(BRANCH)
+        except icechunk.IcechunkError as e:
+            raise StoreError(f"cannot open store {self.uri!r}: {first_line(e)}") from e
+
     @contextmanager
-    def exclusive(self) -> Iterator[None]:
-        """Hold off other commits on a local filesystem, which Icechunk alone does not; no lock elsewhere."""
+    def exclusive(self, check: Callable[[], None] = lambda: None) -> Iterator[None]:
+        """Hold off other commits on a local filesystem, which Icechunk alone does not; no lock elsewhere.
+
+        ``check`` is called while waiting, and may raise to end the wait.
+        """
         if not self.is_local:
             yield
             return
-        from filelock import FileLock
+        from filelock import FileLock, Timeout
 
-        with FileLock(os.path.join(self.uri, LOCK_NAME)):
+        lock = FileLock(os.path.join(self.uri, LOCK_NAME))
+        while True:
+            check()
+            try:
+                lock.acquire(timeout=LOCK_POLL_SECONDS)
+                break
+            except Timeout:
+                continue
+            except OSError as e:
+                raise StoreError(f"cannot lock store {self.uri!r}: {e.strerror or e}") from e
+        try:
             yield
+        finally:
+            lock.release()
 
     def commit(
         self,
         build: Callable[[icechunk.Session], bool],
         message: Callable[[], str],
         metadata: Callable[[], Mapping[str, Any]],
+        check: Callable[[], None] = lambda: None,
     ) -> str | None:
         """Commit what ``build`` writes into a fresh session on the tip of main; the snapshot id, or None if nothing.
 
         ``build`` is called again, on a newer tip, whenever someone else committed in between: it must look at the cube
-        as it then is. It returns whether there is anything to commit. Message and metadata are asked for after it.
+        as it then is. It returns whether there is anything to commit. Message and metadata are asked for after it;
+        ``check`` is called before, and may raise to give up.
 
         Raises :class:`StoreError` if the store fails, or if others kept committing for ``COMMIT_TRIES`` tries.
         """
         import icechunk
 
         for attempt in range(COMMIT_TRIES):
-            with self.exclusive():
-                session = self.repo.writable_session(BRANCH)
-                if not build(session):
-                    return None
+            with self.exclusive(check):
+                session = self.writable()
                 try:
+                    if not build(session):
+                        return None
+                    check()
                     return session.commit(message(), dict(metadata()))
                 except icechunk.ConflictError:
                     pass
-                except icechunk.SessionStateError as e:
+                except icechunk.IcechunkError as e:
                     if e.kind == icechunk.ErrorKind.NO_CHANGES_TO_COMMIT:
                         return None
-                    raise
-                except icechunk.IcechunkError as e:
-                    raise StoreError(
-                        f"the commit to {self.uri!r} failed, nothing of it is visible: {first_line(e)}"
-                    ) from e
+                    raise StoreError(f"the commit to {self.uri!r} failed: {first_line(e)}") from e
             time.sleep(random.uniform(0, min(10.0, 0.05 * 2**attempt)))
         raise StoreError(
             f"others kept committing to {self.uri!r}: gave up after {COMMIT_TRIES} tries; run the command again"
@@ -217,14 +243,12 @@ def create_store(uri: str, spec: CubeSpec) -> Store:
     """Make an empty repository with manifests split to suit the spec. Raises :class:`StoreError` if the place is taken."""
     import icechunk
 
-    config = icechunk.RepositoryConfig.default()
-    config.manifest = icechunk.ManifestConfig(splitting=_splitting(spec))
     made = "://" not in uri and not os.path.isdir(uri)
     try:
         if "://" not in uri:
             os.makedirs(uri, exist_ok=True)
         # The folder was checked to be free; our lock file may lie in it by now.
-        repo = icechunk.Repository.create(_storage(uri), config=config, check_clean_root="://" in uri)
+        repo = icechunk.Repository.create(_storage(uri), config=_config(spec), check_clean_root="://" in uri)
     except (icechunk.IcechunkError, OSError) as e:
         if made and os.path.isdir(uri) and not os.listdir(uri):
             os.rmdir(uri)
@@ -243,13 +267,24 @@ def is_unused(session: icechunk.Session) -> bool:
         return True
 
 
-def reopen_unused(uri: str) -> Store | None:
+def _config(spec: CubeSpec) -> icechunk.RepositoryConfig:
+    import icechunk
+
+    config = icechunk.RepositoryConfig.default()
+    config.manifest = icechunk.ManifestConfig(splitting=_splitting(spec))
+    return config
+
+
+def reopen_unused(uri: str, spec: CubeSpec) -> Store | None:
     """The repository at ``uri`` if nothing was ever written into it, so that ``init`` may go on with it; else None."""
     import icechunk
 
     try:
-        store = Store(uri, icechunk.Repository.open(_storage(uri)))
-        return store if is_unused(store.readonly()) else None
+        if not is_unused(icechunk.Repository.open(_storage(uri)).readonly_session(BRANCH)):
+            return None
+        store = Store(uri, icechunk.Repository.open(_storage(uri), config=_config(spec)))
+        store.repo.save_config()
+        return store
     except icechunk.IcechunkError as e:
         raise StoreError(f"cannot open store {uri!r}: {first_line(e)}") from e
 

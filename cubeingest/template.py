@@ -48,16 +48,7 @@ def build_template(spec: CubeSpec) -> xr.Dataset:
 
 
 def _axis_coordinate(axis: Axis) -> Any:
-    from datetime import datetime
-
-    if isinstance(axis.values[0], datetime):
-        return (
-            axis.name,
-            np.array(axis.values, dtype="datetime64[ns]"),
-            {},
-            {"units": "seconds since 1970-01-01", "dtype": "int64"},
-        )
-    return (axis.name, np.array(axis.values))
+    return (axis.name, np.array(axis.values, dtype="datetime64[us]" if axis.is_dates else None))
 
 
 def _conventions(grid: TilingGrid) -> dict[str, Any]:
@@ -82,11 +73,14 @@ def _conventions(grid: TilingGrid) -> dict[str, Any]:
 def build_encoding(spec: CubeSpec) -> dict[str, dict[str, Any]]:
     """Zarr encoding of every variable and coordinate, for ``Dataset.to_zarr``."""
     encoding: dict[str, dict[str, Any]] = {v.name: _variable_encoding(v, spec.cf_fill) for v in spec.variables}
-    for axis, size in [(a.name, a.size) for a in spec.grid.axes] + list(
+    for name, size in [(a.name, a.size) for a in spec.grid.axes] + list(
         zip(spec.grid.dims_yx, spec.grid.shape_yx, strict=True)
     ):
         # One chunk a coordinate: a reader needs all of it to open the cube.
-        encoding[axis] = {"chunks": (size,), "_FillValue": None}
+        encoding[name] = {"chunks": (size,), "_FillValue": None}
+    for axis in spec.grid.axes:
+        if axis.is_dates:  # from an epoch that does not move when dates are added before the first
+            encoding[axis.name] |= {"units": "seconds since 1970-01-01", "dtype": "int64"}
     return encoding
 
 

@@ -29,12 +29,16 @@ made a worker five times larger and no faster."""
 
 REMOTE_OPTIONS: dict[str, Any] = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+    "GDAL_HTTP_CONNECTTIMEOUT": 30,
+    "GDAL_HTTP_LOW_SPEED_TIME": 60,
+    "GDAL_HTTP_LOW_SPEED_LIMIT": 1,
     "GDAL_HTTP_MAX_RETRY": 4,
     "GDAL_HTTP_RETRY_DELAY": 0.5,
     # What GDAL keeps of a remote file outlives the file's closing: a tile that changed there would be read as it was.
     "CPL_VSIL_CURL_NON_CACHED": "/vsicurl/:/vsis3/:/vsigs/:/vsiaz/",
 }
-"""How GDAL reads tiles that are not on a disk: no listing of the folder, a few retries, no memory of earlier readings."""
+"""How GDAL reads tiles that are not on a disk: no listing of the folder, an end to waiting, a few retries, no
+memory of earlier readings."""
 
 HTTP_NOTHING_THERE = (404, 410)
 """Statuses that say that there is nothing. 403 does not, though some stores answer so for a missing object: a server that
@@ -66,7 +70,7 @@ class Header:
     transform: tuple[float, float, float, float, float, float]
     shape_yx: tuple[int, int]
     dtypes: tuple[str, ...]
-    nodata: tuple[float | None, ...]
+    nodata: tuple[float | int | None, ...]
     block_shape_yx: tuple[int, int]
     has_mask: bool = False
 
@@ -85,7 +89,7 @@ class Placement:
     window: Window
     flipped: bool
     band: int
-    nodata: float | None
+    nodata: float | int | None
 
 
 def public_href(href: str) -> str:
@@ -118,9 +122,9 @@ def source_id(href: str) -> SourceId:
     import fsspec
 
     try:
-        fs, path = fsspec.core.url_to_fs(readable_href(href))
+        fs, path = fsspec.core.url_to_fs(readable_href(href), use_listings_cache=False)
         info = fs.info(path)
-    except (OSError, ValueError, ImportError) as e:
+    except Exception as e:  # each cloud's library has errors of its own, none of which is ours to let through
         reason = why_unreachable(e)
         if reason is None:
             raise FileNotFoundError(public_href(href)) from None
@@ -217,10 +221,10 @@ def place(
             f"{tile} has a mask band, which is not read, so masked pixels would count as data: burn it in as nodata"
         )
     dtype = np.dtype(header.dtypes[band - 1])
-    if not np.can_cast(dtype, variable.np_dtype, "safe"):
+    if not _widens(dtype, variable.np_dtype):
         raise TileError(
             f"{tile} is {dtype.name}, variable {variable.name!r} is {variable.dtype}: not every value would survive; "
-            f"declare dtype {np.promote_types(dtype, variable.np_dtype).name} in the spec"
+            f"declare {_common(dtype, variable.np_dtype)} in the spec"
         )
     flipped = (header.transform[4] > 0) != (grid.resolution_y > 0)
     return Placement(window, flipped, band, _nodata(header, variable, band))
@@ -270,12 +274,22 @@ def _check_expected(tile: str, window: Window, expected: Window, grid: TilingGri
         )
 
 
-def _nodata(header: Header, variable: Variable, band: int) -> float | None:
+def _widens(own: np.dtype[Any], to: np.dtype[Any]) -> bool:
+    """Whether every value of ``own`` is a value of ``to``. Numpy calls int64 to float64 safe, though it rounds."""
+    if own.kind in "iu" and to.kind == "f":
+        return int(np.iinfo(own).bits) - (own.kind == "i") <= int(np.finfo(to).nmant) + 1
+    return np.can_cast(own, to, "safe")
+
+
+def _common(own: np.dtype[Any], other: np.dtype[Any]) -> str:
+    both = np.promote_types(own, other)
+    return f"dtype {both.name}" if _widens(own, both) and _widens(other, both) else "a dtype that holds both"
+
+
+def _nodata(header: Header, variable: Variable, band: int) -> float | int | None:
     source = variable.source
-    given: float | str | None = header.nodata[band - 1] if source is None or source.nodata == "file" else source.nodata
-    if given is None or given == "none":
-        return None
-    return float(given)
+    given = header.nodata[band - 1] if source is None or source.nodata == "file" else source.nodata
+    return None if given is None or isinstance(given, str) else given
 
 
 class TileReader:
@@ -397,7 +411,7 @@ def open_tile(
         yield TileReader(src, header, place(header, grid, variable, band, expected), variable)
 
 
-def _as_dtype(value: float | None, dtype: np.dtype[Any]) -> np.generic | None:
+def _as_dtype(value: float | int | None, dtype: np.dtype[Any]) -> np.generic | None:
     """``value`` as a scalar of ``dtype``; None if it cannot hold it, so that no pixel equals it."""
     if value is None or (dtype.kind in "uib" and np.isnan(value)):
         return None

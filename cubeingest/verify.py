@@ -15,7 +15,18 @@ from cubeingest.engine import Options, Progress, SlotResult, interrupts, open_po
 from cubeingest.errors import GridError
 from cubeingest.ledger import NOTHING, Slot, read_states
 from cubeingest.mosaic import read_ahead, size_of, slot_shape, source_ids
-from cubeingest.plan import Plan, Selection, SlotPlan, Task, choose, make_plan, slot_labels, slots_of, tiles_by_slot
+from cubeingest.plan import (
+    Plan,
+    Selection,
+    SlotPlan,
+    Task,
+    choose,
+    is_in_part,
+    make_plan,
+    slot_labels,
+    slots_of,
+    tiles_by_slot,
+)
 from cubeingest.spec import CubeSpec
 from cubeingest.store import Store
 from cubeingest.tile import public_href
@@ -54,7 +65,10 @@ def compare_slot(job: VerifyJob, task: Task, plan: SlotPlan) -> SlotResult:
             compared += pixels.size
             try:
                 held = np.asarray(array[(*shape.axes, part, shape.x)])
-            except icechunk.IcechunkError:  # the cube has lost what lay there
+            except icechunk.IcechunkError as e:
+                if e.kind not in (icechunk.ErrorKind.OBJECT_NOT_FOUND, icechunk.ErrorKind.CHUNK_NOT_FOUND):
+                    raise
+                # the cube has lost what lay there
                 different += pixels.size
                 continue
             unequal = held != pixels
@@ -113,10 +127,18 @@ def verify(
     plan = make_plan(spec, {s: tiles[s] for s in done if s in tiles}, {}, {}, selection)
     report = VerifyReport()
     planned = {p.slot for t in plan.tasks for p in t.slots}
-    if selection.limit is None and selection.part is None:
-        report.missing += [
-            _row(spec, s, "", error="its tile is no longer in the catalog") for s in done if s not in planned
-        ]
+    if selection.limit is None:
+        unknown = {(m.variable, m.position): m.message for m in catalog.misplaced}
+        for slot in done:
+            if slot not in planned and (selection.part is None or is_in_part(spec, slot, selection.part)):
+                report.missing.append(
+                    _row(
+                        spec,
+                        slot,
+                        "",
+                        error=unknown.get((slot.variable, slot.block), "its tile is no longer in the catalog"),
+                    )
+                )
     if plan.tasks:
         _compare(store, VerifyJob(spec, pickle.dumps(session), sample), plan, options, report, on_progress)
     return report

@@ -89,9 +89,9 @@ def test_one_list_may_speak_of_all_years(world: World, line: str) -> None:
 def test_list_alone_names_the_files_and_their_headers_tell_the_region(world: World) -> None:
     world.write_spec((HREF, ""), (TILES, '      tiles: {list: "tiles/{year}/list.txt"}\n'))
     for year in (2000, 2005):
-        names = "".join(f"{r}.tif\n" for y, r in sorted(THERE) if y == year)
+        names = "".join(f"tiles/{year}/{r}.tif\n" for y, r in sorted(THERE) if y == year)
         (world.folder / "tiles" / str(year) / "list.txt").write_text(names)
-    assert found(world) == THERE
+    assert found(world) == THERE, "relative to the spec, wherever the list is"
 
 
 @pytest.mark.parametrize("href", [HREF, BY_YEAR], ids=["one href", "an href a year"])
@@ -191,6 +191,21 @@ def test_without_tiles_every_region_is_expected(world: World, tiles: str, missin
     assert (report.written, len(report.failed)) == (7, pending - 7)
     assert all(f"{f.region}.tif' is not there" in f.error for f in report.failed)
     assert report.exit_code == (1 if report.failed else 0)
+
+
+@pytest.mark.parametrize("folder", ["two words", "Überblick 50%", "run[1]", "a{b}c", "a::b", "a#b?c=d", "~x", "x*"])
+@pytest.mark.parametrize(
+    "tiles", [TILES, "      tiles: {glob: 'tiles/{year}/*.tif'}\n", ""], ids=["list", "glob", "none"]
+)
+def test_folder_of_the_spec_may_have_any_name(tmp_path: Path, folder: str, tiles: str) -> None:
+    """What is a pattern in an href or a glob is only a name in the folder that they are relative to."""
+    (tmp_path / folder).mkdir()
+    there = World(tmp_path / folder)
+    for year in (2000, 2005):
+        there.add_tile(year, "20N_010E")
+    cube = ci.init(there.write_spec((TILES, tiles)))
+    assert cube.ingest(region="20N_010E").written == 2
+    assert np.array_equal(cover(cube)[0, :100, 100:200], there.read_tile(2000, "20N_010E"))
 
 
 # ---- tables ---------------------------------------------------------------------------------------------------

@@ -85,3 +85,34 @@ def test_datetime_axis_is_stored_without_a_warning_and_compressor_is_as_declared
 
 def test_no_consolidated_metadata_is_written(cube: ci.Cube) -> None:
     assert zarr.open_group(cube.store.readonly().store, mode="r").metadata.consolidated_metadata is None
+
+
+def test_labels_of_a_date_axis_select(world: World) -> None:
+    spec = world.write_spec(
+        ("year: {values: [2000, 2005]}", "time: {values: [1700-01-01, 1999-12-31, 2200-01-01]}"),
+        ("year: 1, y: 50", "time: 1, y: 50"),
+        ("tiles/{year}/{id}.tif", "tiles/{time:%Y}/{id}.tif"),
+        ("tiles/{year}.txt", "tiles/{time:%Y}.txt"),
+    )
+    cube = ci.init(spec)
+    times = cube.dataset()["time"]
+    assert [str(t)[:10] for t in times.values] == ["1700-01-01", "1999-12-31", "2200-01-01"]
+    assert times.encoding["units"] == "seconds since 1970-01-01"
+    assert cube.status(time=times.values[0]).total == cube.status(time=times.values[:1]).total == 6
+
+
+def test_dates_that_readers_cannot_show_are_refused(world: World) -> None:
+    with pytest.raises(ci.SpecError, match="dates must lie in the years 1678 to 2261"):
+        ci.read_spec(world.write_spec(("{values: [2000, 2005]}", "{values: [1500-01-01]}")))
+
+
+@pytest.mark.parametrize("attrs", ["attrs: {_FillValue: 255}", "attrs: {grid_mapping: crs}"])
+def test_attributes_that_would_undo_the_conventions_are_refused(world: World, attrs: str) -> None:
+    with pytest.raises(ci.SpecError, match="is written by cubeingest itself"):
+        ci.read_spec(world.write_spec(("    source:", f"    {attrs}\n    source:")))
+
+
+def test_empty_selection_is_refused_and_does_not_mean_everything(world: World) -> None:
+    cube = ci.init(world.spec_file)
+    with pytest.raises(ci.GridError, match="the selection of region is empty"):
+        cube.ingest(region=[])

@@ -17,6 +17,7 @@ import rasterio
 from affine import Affine
 from rasterio.crs import CRS
 
+import cubeingest as ci
 from cubeingest.errors import TileError
 from cubeingest.spec import CubeSpec, Variable, read_spec
 from cubeingest.tile import (
@@ -29,7 +30,7 @@ from cubeingest.tile import (
     read_header,
     source_id,
 )
-from tests.conftest import SPEC, write_tile
+from tests.conftest import SPEC, World, write_tile
 
 UTM_WKT = CRS.from_epsg(32631)
 ESRI_WGS84 = (
@@ -374,3 +375,14 @@ def test_messages_hold_no_secrets_of_the_href(refusing: str, ask: Any) -> None:
         ask(f"http://bob:pass@{refusing}/403/a.tif?sig=key")
     assert "pass" not in str(caught.value)
     assert "sig=key" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("own", "to", "fits"), [("int64", "float64", False), ("uint32", "float64", True), ("int32", "float32", False), ("int16", "float32", True), ("uint8", "int16", True), ("int8", "uint8", False)])  # fmt: skip
+def test_widening_keeps_every_value(world: World, own: str, to: str, fits: bool) -> None:
+    """Numpy calls int64 to float64 safe, although it rounds above 2**53."""
+    world.write_spec(
+        ("dtype: uint8", f"dtype: {to}"), ("fill_value: 255", "fill_value: 99"), ("nodata: 255", "nodata: 99")
+    )
+    world.add_tile(2000, "20N_000E", np.ones((100, 100), own))
+    report = ci.init(world.spec_file).ingest(region="20N_000E", year=2000)
+    assert (report.written, len(report.failed)) == ((1, 0) if fits else (0, 1))

@@ -183,7 +183,9 @@ def _say_ingest(report: Any, to_out: bool) -> None:
             f"interrupted: what was finished is committed, {report.unfinished} slots are left; the same command goes on",
             "yellow",
         )
-    if report.aborted:
+    if report.error:
+        say(f"error: {report.error}; what was committed before stays", "red")
+    elif report.aborted:
         what = "nothing was written" if report.snapshot is None else "what was committed before stays"
         say(f"aborted at the first failure: {what}", "yellow")
     if not to_out:

@@ -51,7 +51,7 @@ def guard(debug: bool) -> Iterator[None]:
         yield
     except CubeIngestError as e:
         if debug:
-            raise
+            err_console().print_exception()
         for line in str(e).splitlines():
             say(f"error: {line}", "red")
         raise typer.Exit(2) from None
@@ -60,9 +60,9 @@ def guard(debug: bool) -> Iterator[None]:
         raise typer.Exit(130) from None
     except (typer.Exit, typer.Abort):
         raise
-    except Exception as e:
+    except Exception as e:  # noqa: BLE001  (a traceback is for --debug)
         if debug:
-            raise
+            err_console().print_exception()
         text = " ".join(str(e).split())[:300]
         say(f"error: {type(e).__name__}: {text} (run again with --debug for where it came from)", "red")
         raise typer.Exit(2) from None

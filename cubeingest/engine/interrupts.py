@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from queue import Empty, Queue
 from types import FrameType
@@ -36,14 +36,15 @@ class Interrupts:
         if self.again:
             raise KeyboardInterrupt
 
-    def wait_for[T](self, queue: Queue[T]) -> T | None:
-        """The next item of ``queue``; None as soon as a signal has come."""
-        while self.signum is None:
+    def wait_for[T](self, queue: Queue[T], alive: Callable[[], bool] = lambda: True) -> T | None:
+        """The next item of ``queue``; None if there is none and a signal has come, or ``alive`` says that none will come."""
+        while True:
+            over = self.signum is not None or not alive()
             try:
-                return queue.get(timeout=POLL_SECONDS)
+                return queue.get(block=not over, timeout=POLL_SECONDS)
             except Empty:
-                continue
-        return None
+                if over:
+                    return None
 
 
 @contextmanager

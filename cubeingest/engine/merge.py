@@ -36,19 +36,21 @@ class Merger:
     before: Mapping[Slot, Record]
     expected: Mapping[str, Mapping[tuple[int, ...], Any]]
     kept: list[SlotResult] = field(default_factory=list)
+    kept_bytes: int = 0
     lost: list[SlotResult] = field(default_factory=list)
     committed: list[SlotResult] = field(default_factory=list)
-    snapshot: str | None = None
-
-    @property
-    def kept_bytes(self) -> int:
-        return sum(len(r.fork or b"") for r in self.kept)
 
     def keep(self, results: Iterable[SlotResult]) -> None:
-        self.kept += [r for r in results if r.error is None]
+        """Keep the results that are none of a failure."""
+        good = [r for r in results if r.error is None]
+        self.kept += good
+        self.kept_bytes += sum(len(r.fork or b"") for r in good)
 
     def commit(
-        self, message: Callable[[list[SlotResult]], str], metadata: Callable[[list[SlotResult]], dict[str, Any]]
+        self,
+        message: Callable[[list[SlotResult]], str],
+        metadata: Callable[[list[SlotResult]], dict[str, Any]],
+        check: Callable[[], None],
     ) -> str | None:
         """Commit what is kept; the snapshot id, or None if there was nothing. Raises :class:`StoreError`."""
         kept, dropped = self.kept, []
@@ -66,11 +68,10 @@ class Merger:
             return bool(kept) or changed
 
         # Message and metadata depend on what is dropped, which is known only inside; the store asks for them late.
-        snapshot = self.store.commit(build, lambda: message(kept), lambda: metadata(kept))
+        snapshot = self.store.commit(build, lambda: message(kept), lambda: metadata(kept), check)
         self.committed += [_without_fork(r) for r in kept]
         self.lost += [_without_fork(r) for r in dropped]
-        self.kept = []
-        self.snapshot = snapshot or self.snapshot
+        self.kept, self.kept_bytes = [], 0
         return snapshot
 
     def _check_layout(self, session: icechunk.Session) -> None:

@@ -10,13 +10,13 @@ import socket
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from queue import Queue
 from threading import Thread
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from cubeingest.engine.interrupts import Interrupts
-from cubeingest.engine.probe import prove_workers
+from cubeingest.engine.probe import Answer, Probe, answer_probe
 from cubeingest.engine.work import SlotFunction, SlotResult, attempt, explain, failed
 from cubeingest.errors import WorkerError
 from cubeingest.plan import Task
@@ -35,8 +35,6 @@ WORKER_START_SECONDS = 120
 class Pool(Protocol):
     """Somewhere to run tasks. Results come as they are ready; a task that could not be run gives failed slots."""
 
-    n_workers: int
-
     def run(
         self, function: SlotFunction, job: Any, tasks: Iterable[Task], stop: Interrupts
     ) -> Iterator[tuple[Task, list[SlotResult]]]: ...
@@ -47,13 +45,13 @@ class Pool(Protocol):
 class SerialPool:
     """This process, one task after another, each in a thread of its own that an interruption leaves behind."""
 
-    n_workers = 1
-
     def run(
         self, function: SlotFunction, job: Any, tasks: Iterable[Task], stop: Interrupts
     ) -> Iterator[tuple[Task, list[SlotResult]]]:
         done: Queue[list[SlotResult]] = Queue()
         for task in tasks:
+            if stop.signum is not None:
+                return
             Thread(target=_work, args=(function, job, task, done), name="cubeingest-task", daemon=True).start()
             results = stop.wait_for(done)
             if results is None:
@@ -69,12 +67,22 @@ class ClusterPool:
 
     def __init__(self, client: Client) -> None:
         self.client = client
-        self.n_workers = max(1, sum(client.nthreads().values()))
+        self._threads = max(1, sum(client.nthreads().values()))
+        self._probe: Probe | None = None
+
+    def prove(self, store: Store) -> None:
+        """Check that every worker sees ``store`` and runs our versions. Raises :class:`WorkerError` naming the worker.
+
+        One that joins later is checked with its first task, whose results are not kept if it fails.
+        """
+        self._probe = Probe(store)
+        self._probe.ask(self.client)
 
     def run(
         self, function: SlotFunction, job: Any, tasks: Iterable[Task], stop: Interrupts
     ) -> Iterator[tuple[Task, list[SlotResult]]]:
-
+        probe = self._probe
+        assert probe is not None, "the workers were not proven"
         waiting = iter(tasks)
         running: dict[Any, Task] = {}
         done: Queue[Any] = Queue()
@@ -84,30 +92,43 @@ class ClusterPool:
 
         def submit(n: int) -> None:
             for _, task in zip(range(n), waiting, strict=False):
-                future = self.client.submit(run_packed, function, packed, task, pure=False)
+                future = self.client.submit(run_packed, function, packed, task, probe.packed, pure=False)
                 running[future] = task
                 future.add_done_callback(done.put)
 
-        submit(2 * self.n_workers)
+        submit(2 * self._threads)
         try:
             while running:
-                future = stop.wait_for(done)
+                future = stop.wait_for(done, self._is_alive)
                 if future is None:
-                    return
+                    break
                 task = running.pop(future)
-                try:
-                    results = future.result()
-                except Exception as e:  # noqa: BLE001  (a worker died, or the task could not be sent)
-                    results = [failed(p, f"the worker was lost or failed: {explain(e)}") for p in task.slots]
-                future.release()
-                submit(1)
+                results = self._results(future, task)
+                if stop.signum is None and self._is_alive():
+                    submit(1)
                 yield task, results
+            if stop.signum is None and not self._is_alive():
+                for task in [*running.values(), *waiting]:
+                    yield task, [failed(p, "the Dask scheduler was lost") for p in task.slots]
         finally:
-            self.client.cancel(list(running))
+            with suppress(Exception):  # the scheduler may be gone
+                self.client.cancel(list(running))
 
-    def prove(self, store: Store) -> None:
-        """Check that every worker sees ``store`` and runs our versions. Raises :class:`WorkerError` naming the worker."""
-        prove_workers(self.client, store)
+    def _is_alive(self) -> bool:
+        return bool(self.client.status == "running")
+
+    def _results(self, future: Any, task: Task) -> list[SlotResult]:
+        assert self._probe is not None
+        try:
+            results, answer = future.result()
+            self._probe.check("that has joined", answer)
+        except Exception as e:  # noqa: BLE001  (a worker died or sees another store, or the task could not be sent)
+            return [failed(p, f"the worker was lost or failed: {explain(e)}") for p in task.slots]
+        else:
+            checked: list[SlotResult] = results
+            return checked
+        finally:
+            future.release()
 
 
 def _work(function: SlotFunction, job: Any, task: Task, done: Queue[list[SlotResult]]) -> None:
@@ -117,9 +138,10 @@ def _work(function: SlotFunction, job: Any, task: Task, done: Queue[list[SlotRes
         done.put([failed(p, explain(e)) for p in task.slots])
 
 
-def run_packed(function: SlotFunction, packed: bytes, task: Task) -> list[SlotResult]:
-    """As :func:`attempt`, with a pickled job."""
-    return attempt(function, pickle.loads(packed), task)
+def run_packed(function: SlotFunction, packed: bytes, task: Task, probe: bytes) -> tuple[list[SlotResult], Answer]:
+    """On a worker: :func:`attempt` with a pickled job, and the answer to the coordinator's probe."""
+    answer = answer_probe(probe)
+    return attempt(function, pickle.loads(packed), task), answer
 
 
 @contextmanager

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import pickle
+import uuid
+from functools import lru_cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -30,33 +32,49 @@ VERSIONS = ("cubeingest", "icechunk", "zarr", "numpy")
 """Packages whose versions a cluster's workers must share with the coordinator."""
 
 
-def prove_workers(client: Client, store: Store) -> None:
-    """Check that each worker reads what this process wrote into the store, and the other way round.
+Answer = tuple[str, Any, dict[str, str], bytes]
+"""Token of the worker's process, what it read in the probe, its versions, and a pickled fork that holds its reply."""
 
-    Raises :class:`WorkerError` naming the worker.
-    """
-    nonce = np.frombuffer(os.urandom(8 * PROBE_LENGTH), dtype="<i8")
-    fork = _probe_array(session := store.repo.writable_session("main").fork())
-    fork[...] = nonce
-    answers = client.run(answer_probe, pickle.dumps(session), on_error="return")
-    if not answers:
-        raise WorkerError("the cluster has no workers")
-    own = versions()
-    for worker, answer in answers.items():
-        if isinstance(answer, BaseException):
-            raise WorkerError(
-                f"worker {worker} cannot read store {store.uri!r}, or not as this process does: {explain(answer)}"
-            )
-        seen, theirs, returned = answer
-        differing = [f"{k} {theirs.get(k)} (here {v})" for k, v in own.items() if theirs.get(k) != v]
+
+class Probe:
+    """Random numbers that this process wrote into the store, for workers to read and to answer."""
+
+    def __init__(self, store: Store) -> None:
+        self._uri = store.uri
+        self._nonce = np.frombuffer(os.urandom(8 * PROBE_LENGTH), dtype="<i8")
+        session = store.writable().fork()
+        _probe_array(session)[...] = self._nonce
+        self.packed = pickle.dumps(session)
+        """The fork that holds the numbers, for :func:`answer_probe`."""
+        self._proven: set[str] = set()
+
+    def ask(self, client: Client) -> None:
+        """Check every worker that is there now. Raises :class:`WorkerError` naming the one that fails."""
+        answers = client.run(answer_probe, self.packed, on_error="return")
+        if not answers:
+            raise WorkerError("the cluster has no workers")
+        for worker, answer in answers.items():
+            if isinstance(answer, BaseException):
+                raise WorkerError(
+                    f"worker {worker} cannot read store {self._uri!r}, or not as this process does: {explain(answer)}"
+                )
+            self.check(worker, answer)
+
+    def check(self, worker: str, answer: Answer) -> None:
+        """Check the answer of one worker process, once. Raises :class:`WorkerError` naming it."""
+        token, seen, theirs, returned = answer
+        if token in self._proven:
+            return
+        differing = [f"{k} {theirs.get(k)} (here {v})" for k, v in versions().items() if theirs.get(k) != v]
         if differing:
             raise WorkerError(f"worker {worker} has other versions: {', '.join(differing)}")
         try:
             back = np.asarray(_probe_array(pickle.loads(returned))[...])
         except Exception as e:
-            raise WorkerError(f"worker {worker} writes to another place than {store.uri!r}: {explain(e)}") from e
-        if not np.array_equal(seen, nonce) or not np.array_equal(back, ~nonce):
-            raise WorkerError(f"worker {worker} sees another store at {store.uri!r} than this process")
+            raise WorkerError(f"worker {worker} writes to another place than {self._uri!r}: {explain(e)}") from e
+        if not np.array_equal(seen, self._nonce) or not np.array_equal(back, ~self._nonce):
+            raise WorkerError(f"worker {worker} sees another store at {self._uri!r} than this process")
+        self._proven.add(token)
 
 
 def versions() -> dict[str, str]:
@@ -69,11 +87,12 @@ def _probe_array(session: icechunk.Session) -> Any:
     return zarr.open_array(session.store, path=PROBE, mode="r+")
 
 
-def answer_probe(packed: bytes) -> tuple[Any, dict[str, str], bytes]:
-    """What a worker reads in the probe, its versions, and a fork into which it wrote the probe's complement."""
+@lru_cache(maxsize=4)
+def answer_probe(packed: bytes) -> Answer:
+    """On a worker: read the probe, and write its complement into a fork. Asked once a process, however many tasks it gets."""
     quiet_icechunk()
     session = pickle.loads(packed)
     array = _probe_array(session)
     seen = np.asarray(array[...])
     array[...] = ~seen
-    return seen, versions(), pickle.dumps(session)
+    return uuid.uuid4().hex, seen, versions(), pickle.dumps(session)

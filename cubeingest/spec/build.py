@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import glob
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -89,6 +90,8 @@ def spec_from_document(document: Mapping[str, Any], base: str, where: str = "spe
         with problems.at(f"axes.{name}"):
             _check_axis_name(name, doc.grid.dims)
             axes_values[name] = axis.labels()
+    with problems.at("attrs"):
+        _check_attrs("", doc.attrs, lambda a: a == "zarr_conventions" or a.startswith(("proj:", "spatial:")))
     problems.stop()
     variables = []
     if not doc.variables:
@@ -195,6 +198,7 @@ def _grid(doc: CubeDoc, axes: tuple[Axis, ...]) -> TilingGrid:
 def _variable(
     name: str, doc: VariableDoc, cube: CubeDoc, axes_values: Mapping[str, tuple[AxisValue, ...]], base: str
 ) -> Variable:
+    _check_attrs(".attrs", doc.attrs, {"_FillValue", "grid_mapping", "coordinates"}.__contains__)
     dims_yx = (cube.grid.dims.y, cube.grid.dims.x)
     if not _NAME.fullmatch(name) or name in (*dims_yx, *axes_values, "spatial_ref", INTERNAL_GROUP):
         raise ValueError(f"{name!r} cannot be a variable's name: it is taken, or not letters, digits, _ and -")
@@ -213,6 +217,14 @@ def _variable(
         shards=shards, compressor=_compressor(doc.compressor), attrs=doc.attrs,
         source=None if doc.source is None else _source(doc.source, axes, axes_values, base),
     )  # fmt: skip
+
+
+def _check_attrs(key: str, attrs: Mapping[str, Any], reserved: Callable[[str], bool]) -> None:
+    for name in attrs:
+        if reserved(name):
+            raise ValueError(
+                f"{key}.{name}: is written by cubeingest itself: leave it out (cf_fill: true writes _FillValue)"
+            )
 
 
 def _yx(size: SizeYX) -> tuple[int, int]:
@@ -356,11 +368,18 @@ def _source(
     if not (nodata in ("none", "file") or (isinstance(nodata, int | float) and not isinstance(nodata, bool))):
         raise ValueError(f".source.nodata: write a number or none; got {nodata!r}")
     return Source(
-        href={k: resolve(p, base) for k, p in patterns.items()}, href_axis=href_axis,
-        tiles=None if kind is None else (kind, resolve(uri, base)), band=doc.band,
+        href={k: _resolve_pattern(p, base) for k, p in patterns.items()}, href_axis=href_axis,
+        tiles=None if kind is None else (kind, _resolve_pattern(uri, base, is_glob=kind == "glob")), band=doc.band,
         bands_axis=doc.bands.axis if doc.bands else None, nodata=nodata, missing=doc.missing,
         tile_shape_yx=_yx(doc.tile) if doc.tile else None, id_template=doc.id,
     )  # fmt: skip
+
+
+def _resolve_pattern(pattern: str, base: str, is_glob: bool = False) -> str:
+    """As :func:`resolve`, for a pattern: what would be syntax in it is only a name in ``base``."""
+    if is_glob and "://" not in base:
+        base = glob.escape(base)
+    return resolve(pattern, base.replace("{", "{{").replace("}", "}}"))
 
 
 def _tiles(doc: TilesDoc | None) -> tuple[Literal["list", "glob", "table"] | None, str]:

@@ -115,6 +115,8 @@ def _date(value: Any) -> datetime:
         date = datetime.fromisoformat(str(value))
     except ValueError:
         raise ValueError(f"must be a date such as 2000-01-31; got {value!r}") from None
+    if not 1678 <= date.year <= 2261:
+        raise ValueError(f"dates must lie in the years 1678 to 2261, which xarray reads by default; got {value!r}")
     if date.tzinfo is not None:
         raise ValueError(f"dates are UTC, without a time zone; got {value!r}")
     return date

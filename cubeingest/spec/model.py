@@ -34,7 +34,7 @@ class Source:
     tiles: tuple[Literal["list", "glob", "table"], str] | None = None
     band: int | None = None
     bands_axis: str | None = None
-    nodata: float | str = "file"
+    nodata: float | int | str = "file"
     missing: Literal["fail", "absent"] = "fail"
     tile_shape_yx: tuple[int, int] | None = None
     id_template: str | None = None
