@@ -21,26 +21,7 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
-from benchmarks.tiles import LAYOUTS, write_class_tile
-
-CHUNK = 1000
-SPEC = """\
-name: floor
-crs: EPSG:4326
-grid:
-  origin: {{x: 0, y: 10}}
-  resolution: {{x: 10/{size}, y: -10/{size}}}
-  shape: {{y: {size}, x: {width}}}
-  region: {{y: {size}, x: {size}}}
-  id: "{{top:02H}}_{{left:03H}}"
-variables:
-  cover:
-    dtype: uint8
-    fill_value: 255
-    chunks: {{y: {chunk}, x: {chunk}}}
-    source: {{href: "{layout}/{{id}}.tif"}}
-store: ./{layout}.icechunk
-"""
+from benchmarks.tiles import CHUNK, LAYOUTS, write_class_tile, write_spec
 
 
 def decode_and_encode(path: Path) -> int:
@@ -98,7 +79,7 @@ def prepare(folder: Path, layout: str, size: int, count: int) -> list[Path]:
             with rasterio.open(vrt, "r+") as tile:
                 tile.transform = from_origin(10 * i, 10, 10 / size, 10 / size)
         tiles.append(vrt)
-    (folder / f"{layout}.yaml").write_text(SPEC.format(size=size, width=size * count, chunk=CHUNK, layout=layout))
+    write_spec(folder, layout, size, count)
     return tiles
 
 

@@ -15,25 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.tiles import LAYOUTS, write_class_tile
-
-SPEC = """\
-name: memory
-crs: EPSG:4326
-grid:
-  origin: {{x: 0, y: 10}}
-  resolution: {{x: 10/{size}, y: -10/{size}}}
-  shape: {{y: {size}, x: {size}}}
-  region: {{y: {size}, x: {size}}}
-  id: "{{top:02H}}_{{left:03H}}"
-variables:
-  cover:
-    dtype: uint8
-    fill_value: 255
-    chunks: {{y: 1000, x: 1000}}
-    source: {{href: "{layout}/{{id}}.tif"}}
-store: ./{layout}.icechunk
-"""
+from benchmarks.tiles import LAYOUTS, write_class_tile, write_spec
 
 
 def measure(folder: Path, size: int, layout: str) -> tuple[float, float]:
@@ -41,8 +23,7 @@ def measure(folder: Path, size: int, layout: str) -> tuple[float, float]:
     tile = folder / layout / "10N_000E.tif"
     if not tile.exists():
         write_class_tile(tile, size, 0, 10, 10, layout)
-    spec = folder / f"{layout}.yaml"
-    spec.write_text(SPEC.format(size=size, layout=layout))
+    spec = write_spec(folder, layout, size, count=1)
     store = folder / f"{layout}.icechunk"
     command = [sys.executable, "-m", "cubeingest"]
     subprocess.run(["rm", "-rf", str(store)], check=True)

@@ -17,6 +17,32 @@ LAYOUTS = {
     "blocks": {"tiled": True, "blockxsize": 512, "blockysize": 512, "compress": "deflate"},
     "strips": {"tiled": False, "blockysize": 1, "compress": "lzw"},
 }
+CHUNK = 1000
+"""Pixels along the side of a chunk of the cube."""
+SPEC = """\
+name: benchmark
+crs: EPSG:4326
+grid:
+  origin: {{x: 0, y: 10}}
+  resolution: {{x: 10/{size}, y: -10/{size}}}
+  shape: {{y: {size}, x: {width}}}
+  region: {{y: {size}, x: {size}}}
+  id: "{{top:02H}}_{{left:03H}}"
+variables:
+  cover:
+    dtype: uint8
+    fill_value: 255
+    chunks: {{y: {chunk}, x: {chunk}}}
+    source: {{href: "{layout}/{{id}}.tif"}}
+store: ./{layout}.icechunk
+"""
+
+
+def write_spec(folder: Path, layout: str, size: int, count: int) -> Path:
+    """The spec of a row of ``count`` tiles of ``size`` x ``size`` pixels and 10 degrees in ``folder/layout``."""
+    file = folder / f"{layout}.yaml"
+    file.write_text(SPEC.format(size=size, width=size * count, chunk=CHUNK, layout=layout))
+    return file
 
 
 def write_class_tile(
