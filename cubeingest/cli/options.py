@@ -37,7 +37,7 @@ RegionOption = Annotated[list[str] | None, typer.Option("--region", metavar="ID"
 VariableOption = Annotated[list[str] | None, typer.Option("--variable", metavar="NAME", help="A variable; repeatable.")]
 LimitOption = Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="At most so many tasks.")]
 WorkersOption = Annotated[
-    int | None, typer.Option("--workers", metavar="N", min=1, help="Local processes. Default: one a core.")
+    int | None, typer.Option("--workers", metavar="N", min=1, help="Local processes. Default: one for every two cores.")
 ]
 SchedulerOption = Annotated[str | None, typer.Option("--scheduler", metavar="tcp://…", help="A running Dask cluster.")]
 RedoOption = Annotated[bool, typer.Option("--redo", help="Do again what is done.")]

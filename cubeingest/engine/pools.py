@@ -28,6 +28,14 @@ if TYPE_CHECKING:
 MIN_BYTES_FOR_CLUSTER = 256 * 2**20
 """Pixels below which local worker processes are not worth the seconds that they take to start."""
 
+CORES_PER_WORKER = 2
+"""One worker reads ahead in a thread and encodes in two, which keeps two cores busy: on two cores one process did 380 Mpx/s,
+two of them 280."""
+
+WORKER_MALLOC = {"MALLOC_TRIM_THRESHOLD_": 256 * 2**20, "MALLOC_MMAP_THRESHOLD_": 32 * 2**20}
+"""How glibc hands out memory in local workers. Dask's own setting gives every chunk's buffers back to the system and takes
+them anew, which took as long again as decoding and encoding."""
+
 WORKER_START_SECONDS = 120
 """How long local workers may take to import what they need; on a busy machine it has been seen to take 20."""
 
@@ -148,12 +156,12 @@ def run_packed(function: SlotFunction, packed: bytes, task: Task, probe: bytes) 
 def open_pool(workers: int | None, scheduler: str | None, n_tasks: int, n_bytes: int) -> Iterator[Pool]:
     """The cluster at ``scheduler``, or as many local processes as asked for; this process alone for one.
 
-    By default as many as there are cores, or one if the work is so small that starting them would take longer.
+    By default one for every two cores, or one if the work is so small that starting more would take longer.
 
     Raises :class:`WorkerError` if the cluster cannot be reached.
     """
     if scheduler is None:
-        count = workers or (1 if n_bytes < MIN_BYTES_FOR_CLUSTER else _cores())
+        count = workers or (1 if n_bytes < MIN_BYTES_FOR_CLUSTER else max(1, _cores() // CORES_PER_WORKER))
         count = min(count, max(1, n_tasks))
         if count == 1:
             yield SerialPool()
@@ -215,7 +223,11 @@ def _local_cluster(n_workers: int) -> Iterator[Client]:
             async def _start(self) -> None:
                 spec = json.dumps({"cls": self.worker_class, "opts": self.worker_kwargs})
                 command = [sys.executable, "-m", "dask", "spec", self.scheduler, "--spec", spec]
-                environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+                environment = {
+                    **os.environ,
+                    "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
+                    "DASK_DISTRIBUTED__NANNY__PRE_SPAWN_ENVIRON": repr(WORKER_MALLOC),
+                }
                 self.process = await asyncio.create_subprocess_exec(
                     *command, start_new_session=True, stdout=log, stderr=log, env=environment
                 )

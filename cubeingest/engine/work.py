@@ -55,7 +55,7 @@ def explain(error: BaseException) -> str:
 
 @dataclass(frozen=True)
 class Options:
-    """How to run, and what to do with failures. ``workers`` None means one a core; ``scheduler`` is a Dask address."""
+    """How to run, and what to do with failures. ``workers`` None means one for every two cores; ``scheduler`` is a Dask address."""
 
     workers: int | None = None
     scheduler: str | None = None
