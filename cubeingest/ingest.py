@@ -256,7 +256,7 @@ def ingest(
             except StoreError as e:
                 _stop_after_commit(report, e)
             except Exception:
-                if options.on_error == "keep":
+                if options.on_error == "keep" and merger.kept:
                     commit()  # what was finished before is not lost with the rest
                 raise
             try:
