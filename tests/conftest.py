@@ -14,6 +14,10 @@ import pytest
 import rasterio
 from rasterio.transform import from_origin
 
+from tests.objectstore import bucket, s3_server
+
+__all__ = ["bucket", "s3_server"]
+
 SPEC = """\
 name: small
 crs: EPSG:4326

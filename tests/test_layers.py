@@ -28,11 +28,12 @@ LAYERS: list[set[str]] = [
     {"catalog"},
     {"hrefs"},
     {"tile"},
+    {"remote"},
     {"template"},
     {"store"},
     {"spec"},
     {"grid"},
-    {"axes", "boxes", "ids"},
+    {"axes", "boxes", "ids", "storage"},
     {"errors"},
 ]
 """From left to right. Modules of one layer may import one another as long as there is no cycle."""

@@ -6,7 +6,7 @@ import glob
 import math
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -15,42 +15,16 @@ from pydantic import ValidationError
 from cubeingest.axes import Axis, AxisValue
 from cubeingest.errors import GridError, SpecError, nearest
 from cubeingest.grid import TilingGrid
-from cubeingest.spec.document import CubeDoc, Dims, SizeYX, SourceDoc, TilesDoc, VariableDoc
+from cubeingest.spec.document import CubeDoc, Dims, SizeYX, SourceDoc, StorageDoc, TilesDoc, VariableDoc
 from cubeingest.spec.model import INTERNAL_GROUP, CubeSpec, Source, Variable, fields_of, plain
+from cubeingest.storage import SCHEMES, Storage, kind_of, public_href, split_uri
 
-RESERVED_AXIS_NAMES = frozenset(
-    [
-        *(
-            "at",
-            "bbox",
-            "branch",
-            "commit-every",
-            "crs",
-            "debug",
-            "geobox",
-            "help",
-            "html",
-            "json",
-            "keep",
-            "kind",
-            "limit",
-        ),
-        *(
-            "mode",
-            "name",
-            "on-error",
-            "on-progress",
-            "out",
-            "output",
-            "overwrite",
-            "part",
-            "redo",
-            "region",
-            "resampling",
-        ),
-        *("sample", "scheduler", "source", "spatial-ref", "store", "to", "update", "variable", "version", "workers"),
-    ]
-)
+_RESERVED = """
+after at bbox branch chunks commit-every crs debug deep delete dry-run expire geobox help html json keep kind limit message mode
+name older-than on-error on-progress out output overwrite part redo region resampling sample scheduler snapshot source
+spatial-ref store to update variable version workers
+"""
+RESERVED_AXIS_NAMES = frozenset(_RESERVED.split())
 """Names that the command line uses as options, or the Python API as keywords, so that ``--<axis> VALUE`` and ``axis=value``
 are never ambiguous. Written with hyphens."""
 
@@ -104,7 +78,9 @@ def spec_from_document(document: Mapping[str, Any], base: str, where: str = "spe
     with problems.at("grid"):
         grid = _grid(doc, tuple(Axis(n, v, min(blocks[n], len(v))) for n, v in axes_values.items()))
     problems.stop()
-    store = None if doc.store is None else resolve(doc.store, base)
+    with problems.at("store"):
+        store = _store(doc, base)
+    problems.stop()
     spec = CubeSpec(doc.name, grid, tuple(variables), doc.attrs, store, doc.cf_fill, base, document)
     for v in variables:
         with problems.at(f"variables.{v.name}.source"):
@@ -123,6 +99,32 @@ def resolve(path: str, base: str) -> str:
     if "://" in base:
         return base.rstrip("/") + "/" + path.removeprefix("./")
     return os.path.normpath(os.path.join(base, path))
+
+
+def _store(doc: CubeDoc, base: str) -> str | None:
+    """The store's path or URI, with its options as the query."""
+    if doc.store is None:
+        return None
+    store = resolve(doc.store, base)
+    if "://" not in store:
+        if doc.storage is not None:
+            raise ValueError("storage is for an object store (s3://, gs://, az://)")
+        return store
+    if "@" in store.partition("://")[2].partition("/")[0]:
+        raise ValueError("leave user and password out of it (the spec is kept in the cube): use the environment")
+    given, options = split_uri(store)
+    if doc.storage is None:
+        return given + options.query
+    if options != Storage():
+        raise ValueError("give its options in storage or as a query, not both")
+    return given + _storage(doc.storage).query
+
+
+def _storage(doc: StorageDoc | None, key: str = "") -> Storage:
+    try:
+        return Storage() if doc is None else Storage(doc.endpoint, doc.region, doc.anonymous)
+    except ValueError as e:
+        raise ValueError(f"{key}{e}") from None
 
 
 class _Problems:
@@ -341,11 +343,7 @@ def _source(
     href_axis, patterns = _href(doc.file if doc.file is not None else doc.href, axes, axes_values)
     if not patterns and kind is None:
         raise ValueError(".source: say where the tiles are: href, tiles or file")
-    for text in (*patterns.values(), uri):
-        if "@" in text.partition("://")[2].partition("/")[0]:
-            raise ValueError(
-                ".source: leave user and password out of hrefs (the spec is kept in the cube): use the environment"
-            )
+    _check_hrefs((*patterns.values(), uri))
     for pattern in patterns.values():
         _check_pattern(".source.href", pattern, {a: axes_values[a] for a in axes}, with_id=True)
     if kind:
@@ -372,7 +370,20 @@ def _source(
         tiles=None if kind is None else (kind, _resolve_pattern(uri, base, is_glob=kind == "glob")), band=doc.band,
         bands_axis=doc.bands.axis if doc.bands else None, nodata=nodata, missing=doc.missing,
         tile_shape_yx=_yx(doc.tile) if doc.tile else None, id_template=doc.id,
+        storage=_storage(doc.storage, ".source.storage: "),
     )  # fmt: skip
+
+
+def _check_hrefs(texts: Iterable[str]) -> None:
+    for text in texts:
+        if kind_of(text) is None:
+            raise ValueError(
+                f".source: {public_href(text)!r} has a scheme that is not opened (known: {', '.join(SCHEMES)})"
+            )
+        if "@" in text.partition("://")[2].partition("/")[0]:
+            raise ValueError(
+                ".source: leave user and password out of hrefs (the spec is kept in the cube): use the environment"
+            )
 
 
 def _resolve_pattern(pattern: str, base: str, is_glob: bool = False) -> str:

@@ -159,6 +159,12 @@ class BandsDoc(_Doc):
     axis: str
 
 
+class StorageDoc(_Doc):
+    endpoint: str | None = None
+    region: str | None = None
+    anonymous: bool | None = None
+
+
 class SourceDoc(_Doc):
     href: Any = None
     tiles: TilesDoc | None = None
@@ -169,6 +175,7 @@ class SourceDoc(_Doc):
     missing: Literal["fail", "absent"] = "fail"
     tile: SizeYX | None = None
     id: str | None = None
+    storage: StorageDoc | None = None
 
 
 class VariableDoc(_Doc):
@@ -190,4 +197,5 @@ class CubeDoc(_Doc):
     variables: dict[str, VariableDoc]
     attrs: dict[str, Any] = {}
     store: str | None = None
+    storage: StorageDoc | None = None
     cf_fill: bool = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from functools import cached_property
 from string import Formatter
@@ -16,6 +16,7 @@ import numpy as np
 from cubeingest.axes import Axis
 from cubeingest.errors import GridError, nearest
 from cubeingest.grid import TilingGrid
+from cubeingest.storage import Storage
 
 INTERNAL_GROUP = "cubeingest"
 """The group of a cube that holds its spec, catalog and ledger; no variable or axis may take its name."""
@@ -26,7 +27,8 @@ class Source:
     """Where the tiles of one variable are. Hrefs and URIs are absolute.
 
     ``href`` is a pattern by the label of ``href_axis`` where patterns differ by axis value, else ``{"": pattern}``;
-    empty if the tiles are only listed. ``nodata`` is a number, ``"none"``, or ``"file"`` (what the tile says).
+    empty if the tiles are only listed. ``nodata`` is a number, ``"none"``, or ``"file"`` (what the tile says). ``storage`` says how
+    the object store that holds them is reached.
     """
 
     href: Mapping[str, str]
@@ -38,6 +40,7 @@ class Source:
     missing: Literal["fail", "absent"] = "fail"
     tile_shape_yx: tuple[int, int] | None = None
     id_template: str | None = None
+    storage: Storage = field(default_factory=Storage)
 
     @property
     def names_regions(self) -> bool:
@@ -82,7 +85,10 @@ class Variable:
 
 @dataclass(frozen=True)
 class CubeSpec:
-    """A validated spec. ``document`` is the YAML as plain data, ``base`` the folder that relative paths start from."""
+    """A validated spec. ``document`` is the YAML as plain data, ``base`` the folder that relative paths start from.
+
+    ``store`` is a path, or a URI with the options of its object store as the query.
+    """
 
     name: str
     grid: TilingGrid
