@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,10 +15,12 @@ from cubeingest.ingest import expected_slots
 from cubeingest.ledger import create_ledger, write_expected
 from cubeingest.plan import Selection, choose
 from cubeingest.spec import INTERNAL_GROUP, CubeSpec, differences
+from cubeingest.storage import public_href
 from cubeingest.store import (
     FORMAT,
     Store,
     create_store,
+    is_local,
     is_unused,
     normalize_uri,
     open_store,
@@ -25,7 +28,6 @@ from cubeingest.store import (
     store_exists,
 )
 from cubeingest.template import build_encoding, build_template
-from cubeingest.tile import public_href
 
 if TYPE_CHECKING:
     import icechunk
@@ -78,7 +80,7 @@ def init_cube(spec: CubeSpec, uri: str | None = None, update: bool = False) -> C
 
 
 def _check_free(uri: str) -> None:
-    if "://" not in uri and os.path.isdir(uri) and os.listdir(uri):
+    if is_local(uri) and os.path.isdir(uri) and os.listdir(uri):
         raise StoreError(f"folder {uri!r} is not empty and not a cube: name another place for the store")
 
 
@@ -113,15 +115,15 @@ def _write_template(session: icechunk.Session, spec: CubeSpec) -> None:
             session.store, compute=False, mode="w", encoding=build_encoding(spec), consolidated=False, zarr_format=3
         )
     root = zarr.open_group(session.store, mode="r+")
-    root.create_group(INTERNAL_GROUP, attributes=_internal_attrs(spec))
+    root.create_group(INTERNAL_GROUP, attributes=_internal_attrs(spec, uuid.uuid4().hex))
     root.create_array(PROBE, shape=(PROBE_LENGTH,), chunks=(PROBE_LENGTH,), dtype="int64", fill_value=0)
     create_ledger(root, spec)
 
 
-def _internal_attrs(spec: CubeSpec) -> dict[str, Any]:
+def _internal_attrs(spec: CubeSpec, cube_id: str) -> dict[str, Any]:
     from cubeingest import __version__
 
-    return {"format": FORMAT, "version": __version__, "spec": spec.to_json()}
+    return {"format": FORMAT, "version": __version__, "id": cube_id, "spec": spec.to_json()}
 
 
 def _metadata(action: str) -> dict[str, Any]:
@@ -154,7 +156,7 @@ def _again(store: Store, spec: CubeSpec, update: bool) -> Created:
         import zarr
 
         root = zarr.open_group(session.store, mode="r+")
-        root[INTERNAL_GROUP].attrs.put(_internal_attrs(spec))
+        root[INTERNAL_GROUP].attrs.put(_internal_attrs(spec, store.cube_id))
         old, new = dict(store.spec.attrs), {"title": spec.name, **spec.attrs}
         root.attrs.put({**{k: v for k, v in root.attrs.asdict().items() if k not in old}, **new})
         for v in spec.variables:

@@ -48,12 +48,14 @@ class Chosen:
 class SlotPlan:
     """One slot to fill. ``tiles`` are in order: where they overlap, the first with data there wins.
 
-    ``is_new`` says that the cube holds nothing there yet, so that nothing must be cleared.
+    ``is_new`` says that the cube holds nothing there yet, so that nothing must be cleared; ``before`` is its record when the
+    plan was made.
     """
 
     slot: Slot
     tiles: tuple[TileRow, ...]
     is_new: bool = True
+    before: Record | None = None
 
 
 @dataclass(frozen=True)
@@ -196,7 +198,7 @@ def make_plan(
             skipped.append(slot)
             continue
         key = (spec.variable(slot.variable).axes, slot.block, slot.iy, slot.ix)
-        todo.setdefault(key, []).append(SlotPlan(slot, rows, is_new=slot not in held))
+        todo.setdefault(key, []).append(SlotPlan(slot, rows, slot not in held and not redo, record))
     tasks = [Task(axes, block, iy, ix, tuple(slots)) for (axes, block, iy, ix), slots in sorted(todo.items())]
     if selection.limit is not None:
         tasks = tasks[: selection.limit]

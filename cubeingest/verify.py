@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from cubeingest.catalog import read_catalog
-from cubeingest.engine import Options, Progress, SlotResult, interrupts, open_pool
+from cubeingest.engine import EachSlot, Options, Progress, SlotResult, interrupts, open_pool
 from cubeingest.errors import GridError
 from cubeingest.ledger import NOTHING, Slot, read_states
 from cubeingest.mosaic import read_ahead, size_of, slot_shape, source_ids
@@ -19,7 +19,6 @@ from cubeingest.plan import (
     Plan,
     Selection,
     SlotPlan,
-    Task,
     choose,
     is_in_part,
     make_plan,
@@ -28,8 +27,8 @@ from cubeingest.plan import (
     tiles_by_slot,
 )
 from cubeingest.spec import CubeSpec
+from cubeingest.storage import public_href
 from cubeingest.store import Store
-from cubeingest.tile import public_href
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class VerifyJob:
     sample: float
 
 
-def compare_slot(job: VerifyJob, task: Task, plan: SlotPlan) -> SlotResult:
+def compare_slot(job: VerifyJob, plan: SlotPlan) -> SlotResult:
     """Count the pixels in which the cube differs from a slot's tiles; of some windows only if a sample is asked for.
 
     Raises ``TileError`` if a source cannot be read any more.
@@ -110,8 +109,10 @@ def verify(
     options: Options,
     sample: float = 1.0,
     on_progress: Callable[[Progress], None] = lambda _: None,
+    only: Collection[Slot] | None = None,
 ) -> VerifyReport:
-    """Compare every done slot of a selection with its sources; ``sample`` is the fraction of windows to compare.
+    """Compare every done slot of a selection, or those of them in ``only``, with its sources; ``sample`` is the fraction of
+    windows to compare.
 
     Raises :class:`GridError` for a sample that is not above 0 and at most 1.
     """
@@ -121,7 +122,7 @@ def verify(
     chosen = choose(spec, selection)
     session = store.readonly()
     states = read_states(session, spec)
-    done = [s for s in slots_of(spec, chosen) if states[s.variable][s.index] != NOTHING]
+    done = [s for s in slots_of(spec, chosen) if states[s.variable][s.index] != NOTHING and (only is None or s in only)]
     catalog = read_catalog(spec, chosen.positions, [v.name for v in chosen.variables])
     tiles = tiles_by_slot(spec, chosen, catalog)
     plan = make_plan(spec, {s: tiles[s] for s in done if s in tiles}, {}, {}, selection)
@@ -160,7 +161,7 @@ def _compare(
         open_pool(options.workers, options.scheduler, len(plan.tasks), sum(n for _, n in work)) as pool,
     ):
         pool.prove(store)
-        for _, results in pool.run(compare_slot, job, plan.tasks, stop):
+        for results in pool.run(EachSlot(compare_slot), job, [(task,) for task in plan.tasks], stop):
             for result in results:
                 on_progress(Progress(total.n_slots, total.n_pixels, result))
                 if result.error is not None:

@@ -8,13 +8,14 @@ from cubeingest.engine.interrupts import Interrupts, interrupts
 from cubeingest.engine.merge import KEPT_BYTES, Merger, timestamp
 from cubeingest.engine.pools import ClusterPool, Pool, SerialPool, open_pool
 from cubeingest.engine.probe import PROBE, PROBE_LENGTH
-from cubeingest.engine.work import Options, Progress, SlotResult
+from cubeingest.engine.work import EachSlot, Options, Progress, SlotResult, Unit, UnitFunction, failed, slots_in
 
 __all__ = [
     "KEPT_BYTES",
     "PROBE",
     "PROBE_LENGTH",
     "ClusterPool",
+    "EachSlot",
     "Interrupts",
     "Merger",
     "Options",
@@ -22,7 +23,11 @@ __all__ = [
     "Progress",
     "SerialPool",
     "SlotResult",
+    "Unit",
+    "UnitFunction",
+    "failed",
     "interrupts",
     "open_pool",
+    "slots_in",
     "timestamp",
 ]

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pickle
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from cubeingest.engine.work import SlotResult
 from cubeingest.errors import StoreError
 from cubeingest.ledger import Record, Slot, read_records, write_expected
-from cubeingest.spec import CubeSpec
-from cubeingest.store import Store
+from cubeingest.spec import spec_from_json
+from cubeingest.store import Store, first_line, last_change, read_internal, was_collected_since
 
 if TYPE_CHECKING:
     import icechunk
@@ -28,17 +28,23 @@ class Merger:
 
     ``before`` are the records of the planned slots when the plan was made. If someone else has committed since, slots
     whose record is another by now are dropped (``lost``), and the rest is merged into a new session: never a blind
-    re-merge, which would overwrite silently what the other wrote.
+    re-merge, which would overwrite silently what the other wrote. A record of this ``run`` is none of another: its commit
+    was made, though the store's answer was lost.
     """
 
     store: Store
-    spec: CubeSpec
+    run: str
     before: Mapping[Slot, Record]
-    expected: Mapping[str, Mapping[tuple[int, ...], Any]]
+    expected: Mapping[str, Mapping[tuple[int, ...], Any]] = field(default_factory=dict)
     kept: list[SlotResult] = field(default_factory=list)
     kept_bytes: int = 0
     lost: list[SlotResult] = field(default_factory=list)
     committed: list[SlotResult] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._layout = self.store.spec.layout
+        self._spec_text = self.store.spec.to_json()
+        self._mark = self._last_change()
 
     def keep(self, results: Iterable[SlotResult]) -> None:
         """Keep the results that are none of a failure."""
@@ -50,18 +56,23 @@ class Merger:
         self,
         message: Callable[[list[SlotResult]], str],
         metadata: Callable[[list[SlotResult]], dict[str, Any]],
-        check: Callable[[], None],
+        check: Callable[[], None] = lambda: None,
     ) -> str | None:
         """Commit what is kept; the snapshot id, or None if there was nothing. Raises :class:`StoreError`."""
-        kept, dropped = self.kept, []
+        kept = self.kept
+        landed: list[SlotResult] = []
+        dropped: list[SlotResult] = []
 
         def build(session: icechunk.Session) -> bool:
-            nonlocal kept, dropped
-            self._check_layout(session)
+            nonlocal kept, landed, dropped
+            self._check(session)
             now = read_records(session, [r.slot for r in self.kept])
-            dropped = [r for r in self.kept if now.get(r.slot) != self.before.get(r.slot)]
-            kept = [r for r in self.kept if now.get(r.slot) == self.before.get(r.slot)]
-            changed = write_expected(session, self.spec, self.expected)
+            kept, landed, dropped = [], [], []
+            for result in self.kept:
+                record = now.get(result.slot)
+                whose = kept if record == self.before.get(result.slot) else landed if self._is_own(record) else dropped
+                whose.append(result)
+            changed = write_expected(session, self.store.spec, self.expected)
             for result in kept:
                 assert result.fork is not None
                 session.merge(pickle.loads(result.fork))
@@ -69,23 +80,41 @@ class Merger:
 
         # Message and metadata depend on what is dropped, which is known only inside; the store asks for them late.
         snapshot = self.store.commit(build, lambda: message(kept), lambda: metadata(kept), check)
-        self.committed += [_without_fork(r) for r in kept]
+        self.committed += [_without_fork(r) for r in [*kept, *landed]]
         self.lost += [_without_fork(r) for r in dropped]
         self.kept, self.kept_bytes = [], 0
-        return snapshot
+        self._mark = self._last_change()
+        return snapshot or (self.store.tip if landed else None)
 
-    def _check_layout(self, session: icechunk.Session) -> None:
-        from cubeingest.store import read_spec_of
+    def n_new(self, results: Iterable[SlotResult]) -> int:
+        """How many of them had no record before."""
+        return sum(r.slot not in self.before for r in results)
 
-        if read_spec_of(session, self.store.uri).layout != self.spec.layout:
+    def _is_own(self, record: Record | None) -> bool:
+        return record is not None and record.run == self.run
+
+    def _last_change(self) -> str:
+        import icechunk
+
+        try:
+            return last_change(self.store)
+        except icechunk.IcechunkError as e:
+            raise StoreError(f"cannot read store {self.store.uri!r}: {first_line(e)}") from e
+
+    def _check(self, session: icechunk.Session) -> None:
+        text = read_internal(session, self.store.uri)["spec"]
+        if text != self._spec_text and spec_from_json(str(text)).layout != self._layout:
             raise StoreError(
                 f"the layout of the cube at {self.store.uri!r} was changed during this run: run the command again"
+            )
+        if self.kept and was_collected_since(self.store, self._mark):
+            raise StoreError(
+                f"garbage of {self.store.uri!r} was collected by other means than `cubeingest gc` during this run, and with "
+                "it perhaps what this run has written: nothing of it is committed; run the command again"
             )
 
 
 def _without_fork(result: SlotResult) -> SlotResult:
-    from dataclasses import replace
-
     return replace(result, fork=None)
 
 

@@ -11,16 +11,16 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import islice
 from queue import Queue
 from threading import Thread
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from cubeingest.engine.interrupts import Interrupts
 from cubeingest.engine.probe import Answer, Probe, answer_probe
-from cubeingest.engine.work import SlotFunction, SlotResult, attempt, explain, failed
+from cubeingest.engine.work import SlotResult, Unit, UnitFunction, explain, failed, slots_in
 from cubeingest.errors import WorkerError
-from cubeingest.plan import Task
-from cubeingest.store import Store, first_line
+from cubeingest.store import Store, first_line, quiet_icechunk
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -41,30 +41,37 @@ WORKER_START_SECONDS = 120
 
 
 class Pool(Protocol):
-    """Somewhere to run tasks. Results come as they are ready; a task that could not be run gives failed slots."""
+    """Somewhere to run units of work. Results come as they are ready; a unit that could not be run gives failed slots."""
 
     def run(
-        self, function: SlotFunction, job: Any, tasks: Iterable[Task], stop: Interrupts
-    ) -> Iterator[tuple[Task, list[SlotResult]]]: ...
+        self, function: UnitFunction, job: Any, units: Iterable[Unit], stop: Interrupts
+    ) -> Iterator[list[SlotResult]]: ...
 
     def prove(self, store: Store) -> None: ...
 
 
 class SerialPool:
-    """This process, one task after another, each in a thread of its own that an interruption leaves behind."""
+    """This process. Units run in threads that an interruption leaves behind, ``threads`` at a time."""
+
+    def __init__(self, threads: int = 1) -> None:
+        self.threads = threads
 
     def run(
-        self, function: SlotFunction, job: Any, tasks: Iterable[Task], stop: Interrupts
-    ) -> Iterator[tuple[Task, list[SlotResult]]]:
+        self, function: UnitFunction, job: Any, units: Iterable[Unit], stop: Interrupts
+    ) -> Iterator[list[SlotResult]]:
         done: Queue[list[SlotResult]] = Queue()
-        for task in tasks:
-            if stop.signum is not None:
+        waiting, running = iter(units), 0
+        while stop.signum is None:
+            for unit in islice(waiting, self.threads - running):
+                Thread(target=_work, args=(function, job, unit, done), name="cubeingest-unit", daemon=True).start()
+                running += 1
+            if not running:
                 return
-            Thread(target=_work, args=(function, job, task, done), name="cubeingest-task", daemon=True).start()
             results = stop.wait_for(done)
             if results is None:
                 return
-            yield task, results
+            running -= 1
+            yield results
 
     def prove(self, store: Store) -> None:
         """This process sees the store by definition."""
@@ -75,7 +82,7 @@ class ClusterPool:
 
     def __init__(self, client: Client) -> None:
         self.client = client
-        self._threads = max(1, sum(client.nthreads().values()))
+        self._threads = 1
         self._probe: Probe | None = None
 
     def prove(self, store: Store) -> None:
@@ -87,37 +94,36 @@ class ClusterPool:
         self._probe.ask(self.client)
 
     def run(
-        self, function: SlotFunction, job: Any, tasks: Iterable[Task], stop: Interrupts
-    ) -> Iterator[tuple[Task, list[SlotResult]]]:
+        self, function: UnitFunction, job: Any, units: Iterable[Unit], stop: Interrupts
+    ) -> Iterator[list[SlotResult]]:
         probe = self._probe
         assert probe is not None, "the workers were not proven"
-        waiting = iter(tasks)
-        running: dict[Any, Task] = {}
+        waiting = iter(units)
+        running: dict[Any, Unit] = {}
         done: Queue[Any] = Queue()
-        # The job is sent as bytes with each task: a scattered one would be one object a worker, gathering every
-        # task's changes.
+        # The job is sent as bytes with each unit: a scattered one would be one object a worker, gathering every
+        # unit's changes.
         packed = pickle.dumps(job)
 
         def submit(n: int) -> None:
-            for _, task in zip(range(n), waiting, strict=False):
-                future = self.client.submit(run_packed, function, packed, task, probe.packed, pure=False)
-                running[future] = task
+            for unit in islice(waiting, n):
+                future = self.client.submit(run_packed, function, packed, unit, probe.packed, pure=False)
+                running[future] = unit
                 future.add_done_callback(done.put)
 
-        submit(2 * self._threads)
+        submit(2 * self._ask_threads())
         try:
             while running:
                 future = stop.wait_for(done, self._is_alive)
                 if future is None:
                     break
-                task = running.pop(future)
-                results = self._results(future, task)
+                results = self._results(future, running.pop(future))
                 if stop.signum is None and self._is_alive():
-                    submit(1)
-                yield task, results
+                    submit(max(1, 2 * self._ask_threads() - len(running)))
+                yield results
             if stop.signum is None and not self._is_alive():
-                for task in [*running.values(), *waiting]:
-                    yield task, [failed(p, "the Dask scheduler was lost") for p in task.slots]
+                for unit in [*running.values(), *waiting]:
+                    yield [failed(p, "the Dask scheduler was lost") for p in slots_in(unit)]
         finally:
             with suppress(Exception):  # the scheduler may be gone
                 self.client.cancel(list(running))
@@ -125,13 +131,19 @@ class ClusterPool:
     def _is_alive(self) -> bool:
         return bool(self.client.status == "running")
 
-    def _results(self, future: Any, task: Task) -> list[SlotResult]:
+    def _ask_threads(self) -> int:
+        """Threads of the workers that are there now; some may have joined or left."""
+        with suppress(OSError):  # the scheduler is being lost, which shows soon
+            self._threads = max(1, sum(self.client.nthreads().values()))
+        return self._threads
+
+    def _results(self, future: Any, unit: Unit) -> list[SlotResult]:
         assert self._probe is not None
         try:
             results, answer = future.result()
             self._probe.check("that has joined", answer)
         except Exception as e:  # noqa: BLE001  (a worker died or sees another store, or the task could not be sent)
-            return [failed(p, f"the worker was lost or failed: {explain(e)}") for p in task.slots]
+            return [failed(p, f"the worker was lost or failed: {explain(e)}") for p in slots_in(unit)]
         else:
             checked: list[SlotResult] = results
             return checked
@@ -139,34 +151,38 @@ class ClusterPool:
             future.release()
 
 
-def _work(function: SlotFunction, job: Any, task: Task, done: Queue[list[SlotResult]]) -> None:
+def _work(function: UnitFunction, job: Any, unit: Unit, done: Queue[list[SlotResult]]) -> None:
     try:
-        done.put(attempt(function, job, task))
+        done.put(function(job, unit))
     except BaseException as e:  # noqa: BLE001  (a panic of a library is no Exception; the wait for it must end)
-        done.put([failed(p, explain(e)) for p in task.slots])
+        done.put([failed(p, explain(e)) for p in slots_in(unit)])
 
 
-def run_packed(function: SlotFunction, packed: bytes, task: Task, probe: bytes) -> tuple[list[SlotResult], Answer]:
-    """On a worker: :func:`attempt` with a pickled job, and the answer to the coordinator's probe."""
+def run_packed(function: UnitFunction, packed: bytes, unit: Unit, probe: bytes) -> tuple[list[SlotResult], Answer]:
+    """On a worker: run ``function`` with a pickled job, and answer the coordinator's probe."""
+    quiet_icechunk()
     answer = answer_probe(probe)
-    return attempt(function, pickle.loads(packed), task), answer
+    return function(pickle.loads(packed), unit), answer
 
 
 @contextmanager
-def open_pool(workers: int | None, scheduler: str | None, n_tasks: int, n_bytes: int) -> Iterator[Pool]:
+def open_pool(
+    workers: int | None, scheduler: str | None, n_units: int, n_bytes: int, overlap: bool = False
+) -> Iterator[Pool]:
     """The cluster at ``scheduler``, or as many local processes as asked for; this process alone for one.
 
-    By default one for every two cores, or one if the work is so small that starting more would take longer.
+    By default one for every two cores, or one if the work is so small that starting more would take longer. With
+    ``overlap`` each local process takes two units at a time, so that one is fetched while the other is encoded.
 
     Raises :class:`WorkerError` if the cluster cannot be reached.
     """
     if scheduler is None:
         count = workers or (1 if n_bytes < MIN_BYTES_FOR_CLUSTER else max(1, _cores() // CORES_PER_WORKER))
-        count = min(count, max(1, n_tasks))
+        count = min(count, max(1, n_units))
         if count == 1:
-            yield SerialPool()
+            yield SerialPool(1 + overlap)
             return
-        with _local_cluster(count) as client:
+        with _local_cluster(count, 1 + overlap) as client:
             yield ClusterPool(client)
         return
     from distributed import Client
@@ -203,8 +219,8 @@ def _cores() -> int:
 
 
 @contextmanager
-def _local_cluster(n_workers: int) -> Iterator[Client]:
-    """Worker processes of one thread each, and a scheduler in this process.
+def _local_cluster(n_workers: int, n_threads: int) -> Iterator[Client]:
+    """Worker processes of some threads each, and a scheduler in this process.
 
     The workers are started as commands, not by multiprocessing, so they never import the caller's ``__main__``; and in
     a session of their own, so that Ctrl-C reaches this process alone. What they print goes to a file, which is shown if
@@ -235,7 +251,7 @@ def _local_cluster(n_workers: int) -> Iterator[Client]:
         options = {
             "worker_class": "distributed.Nanny",
             "worker_kwargs": {
-                "nthreads": 1,
+                "nthreads": n_threads,
                 "host": "127.0.0.1",
                 "dashboard": False,
                 "dashboard_address": "127.0.0.1:0",

@@ -6,15 +6,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from cubeingest.errors import CubeIngestError
+from cubeingest.errors import CubeIngestError, StoreError
 from cubeingest.ledger import Slot
 from cubeingest.plan import SlotPlan, Task
-from cubeingest.store import first_line, quiet_icechunk
+from cubeingest.store import first_line
 
 
 @dataclass(frozen=True)
 class SlotResult:
-    """What became of one slot: a pickled fork and the state it records, or an error."""
+    """What became of one slot: a pickled fork and the state it records, or an error.
+
+    ``by_store`` says that the store failed, not a tile: no other slot will fare better.
+    """
 
     slot: Slot
     href: str
@@ -24,32 +27,63 @@ class SlotResult:
     n_pixels: int = 0
     detail: Any = None
     error: str | None = None
+    by_store: bool = False
 
 
-SlotFunction = Callable[[Any, Task, SlotPlan], SlotResult]
-"""(job, task, slot) → result. Top-level, and the job small and picklable."""
+Unit = tuple[Task, ...]
+"""Tasks that a worker is given at once."""
+
+SlotFunction = Callable[[Any, SlotPlan], SlotResult]
+"""(job, slot) → result. Top-level, and the job picklable."""
+
+UnitFunction = Callable[[Any, Unit], list[SlotResult]]
+"""(job, tasks) → a result for each slot. Picklable, as the job is."""
 
 
-def attempt(function: SlotFunction, job: Any, task: Task) -> list[SlotResult]:
-    """Run ``function`` for every slot of a task. The one place where a failure becomes a row of the report."""
-    quiet_icechunk()
-    out = []
-    for plan in task.slots:
-        try:
-            out.append(function(job, task, plan))
-        except Exception as e:  # noqa: BLE001
-            out.append(failed(plan, explain(e)))
-    return out
+@dataclass(frozen=True)
+class EachSlot:
+    """The :data:`UnitFunction` that runs a function for every slot by itself: one that fails costs no other."""
+
+    function: SlotFunction
+
+    def __call__(self, job: Any, unit: Unit) -> list[SlotResult]:
+        out: list[SlotResult] = []
+        for plan in slots_in(unit):
+            if out and out[-1].by_store:
+                out.append(failed(plan, out[-1].error or "", by_store=True))
+                continue
+            out.append(attempt(self.function, job, plan))
+        return out
 
 
-def failed(plan: SlotPlan, error: str) -> SlotResult:
-    return SlotResult(plan.slot, plan.tiles[0].href if plan.tiles else "", error=error)
+def attempt(function: SlotFunction, job: Any, plan: SlotPlan) -> SlotResult:
+    """Run ``function`` for one slot. The one place where a failure becomes a row of the report."""
+    import icechunk
+
+    try:
+        return function(job, plan)
+    except (icechunk.IcechunkError, StoreError) as e:
+        return failed(plan, explain(e), by_store=True)
+    except Exception as e:  # noqa: BLE001
+        return failed(plan, explain(e))
+
+
+def slots_in(unit: Unit) -> list[SlotPlan]:
+    return [plan for task in unit for plan in task.slots]
+
+
+def failed(plan: SlotPlan, error: str, by_store: bool = False) -> SlotResult:
+    return SlotResult(plan.slot, plan.tiles[0].href if plan.tiles else "", error=error, by_store=by_store)
 
 
 def explain(error: BaseException) -> str:
     """One line for the report; the type is named for what is none of our own errors."""
+    import icechunk
+
     if isinstance(error, CubeIngestError):
         return str(error)
+    if isinstance(error, icechunk.IcechunkError):
+        return f"the store failed: {first_line(error)}"
     return f"{type(error).__name__}: {first_line(error)}"
 
 
@@ -62,6 +96,7 @@ class Options:
     commit_every: int | None = None
     on_error: Literal["keep", "abort"] = "keep"
     redo: bool = False
+    mode: Literal["cooperative", "independent"] = "cooperative"
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,57 @@
+"""Independent mode: a worker fills some regions and commits them by itself."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import batched
+
+from cubeingest.engine import EachSlot, Merger, SlotResult, Unit, failed, slots_in
+from cubeingest.errors import StoreError
+from cubeingest.ingest.fill import IngestJob, fill_slot
+from cubeingest.ingest.report import commit_message, commit_metadata
+from cubeingest.plan import Task
+from cubeingest.store import Store
+
+COMMITTED, LOST = "committed", "lost"
+"""``detail`` of a result: it is in a commit, or somebody else had finished the slot meanwhile."""
+
+
+@dataclass(frozen=True)
+class CommitJob:
+    """What a worker needs to commit by itself. ``store`` travels as a description: credentials come from each place's own
+    environment.
+    """
+
+    store: Store
+    run: str
+
+
+def fill_and_commit(job: CommitJob, unit: Unit) -> list[SlotResult]:
+    """Fill the slots of a unit and commit those that succeeded, at once, on whatever the branch's tip is by then.
+
+    A slot that somebody else has finished since the plan was made is dropped. If the commit fails, all of them have failed.
+    """
+    store, spec = job.store, job.store.spec
+    plans = slots_in(unit)
+    merger = Merger(store, job.run, {p.slot: p.before for p in plans if p.before is not None})
+    fork = pickle.dumps(store.writable().fork())
+    results = EachSlot(fill_slot)(IngestJob(spec, fork, job.run), unit)
+    merger.keep(results)
+    bad = [r for r in results if r.error is not None]
+    try:
+        merger.commit(commit_message, lambda kept: commit_metadata(spec, kept, job.run, merger.n_new(kept)))
+    except StoreError as e:
+        kept = {r.slot for r in merger.kept}
+        return bad + [failed(p, str(e), by_store=True) for p in plans if p.slot in kept]
+    return [
+        *bad,
+        *(replace(r, detail=COMMITTED) for r in merger.committed),
+        *(replace(r, detail=LOST) for r in merger.lost),
+    ]
+
+
+def units_of(tasks: Iterable[Task], size: int) -> Iterator[Unit]:
+    """Tasks in runs of ``size``: what one worker does between two commits."""
+    return batched(tasks, size)

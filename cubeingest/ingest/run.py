@@ -1,0 +1,174 @@
+"""A run: hand out the work, commit what comes back, and account for every slot."""
+
+from __future__ import annotations
+
+import pickle
+import time
+import uuid
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from functools import partial
+
+from cubeingest.engine import (
+    KEPT_BYTES,
+    EachSlot,
+    Interrupts,
+    Merger,
+    Options,
+    Progress,
+    SlotResult,
+    interrupts,
+    open_pool,
+)
+from cubeingest.errors import StoreError
+from cubeingest.ingest.fill import IngestJob, fill_slot
+from cubeingest.ingest.independent import LOST, CommitJob, fill_and_commit, units_of
+from cubeingest.ingest.prepare import prepare
+from cubeingest.ingest.report import (
+    Failure,
+    IngestReport,
+    commit_message,
+    commit_metadata,
+    failure_of,
+)
+from cubeingest.mosaic import size_of
+from cubeingest.plan import Plan, Selection, labels_of
+from cubeingest.storage import is_remote, public_href
+from cubeingest.store import Store, made_known
+
+
+def ingest(
+    store: Store, selection: Selection, options: Options, on_progress: Callable[[Progress], None] = lambda _: None
+) -> IngestReport:
+    """Ingest what is selected and not done.
+
+    Cooperatively, workers write into forks and one commit holds it all; independently, each worker commits what it has
+    finished. Raises :class:`CubeIngestError` for what is wrong before any work; a tile that fails is in the report.
+    """
+    started = time.monotonic()
+    spec = store.spec
+    prepared = prepare(store, selection, options.redo)
+    plan, run = prepared.plan, uuid.uuid4().hex[:12]
+    report = IngestReport(store.uri, options.mode, branch=store.branch, skipped=len(plan.skipped))
+    report.failed += [
+        Failure(None, labels_of(spec, m.variable, m.position), m.variable, public_href(m.href), m.message)
+        for m in prepared.catalog.misplaced
+    ]
+    report.planned = plan.n_slots + report.skipped + len(report.failed)
+    report.aborted = options.on_error == "abort" and bool(report.failed)
+    if not report.aborted:
+        before = {p.slot: p.before for t in plan.tasks for p in t.slots if p.before is not None}
+        merger = Merger(store, run, before, prepared.expected)
+        if plan.tasks:
+            with made_known(store, run):
+                _go(store, plan, options, merger, report, on_progress)
+        else:
+            with interrupts() as stop:
+                _commit(merger, report, stop)
+    report.unfinished = report.planned - report.written - report.empty - report.skipped - len(report.failed)
+    report.seconds = time.monotonic() - started
+    return report
+
+
+def _go(
+    store: Store,
+    plan: Plan,
+    options: Options,
+    merger: Merger,
+    report: IngestReport,
+    on_progress: Callable[[Progress], None],
+) -> None:
+    with interrupts() as stop:
+        commit = partial(_commit, merger, report, stop)
+        take = partial(_take_committed, store, report) if options.mode == "independent" else merger.keep
+        try:
+            _work(store, plan, options, merger, report, on_progress, stop, take, commit)
+        except StoreError as e:
+            _stop_after_commit(report, e, commit if options.on_error == "keep" and merger.kept else None)
+        except Exception:
+            if options.on_error == "keep" and merger.kept:
+                commit()  # what was finished before is not lost with the rest
+            raise
+        try:
+            if not report.aborted:
+                commit()
+        except StoreError as e:
+            _stop_after_commit(report, e)
+        report.signum = stop.signum
+
+
+def _work(
+    store: Store,
+    plan: Plan,
+    options: Options,
+    merger: Merger,
+    report: IngestReport,
+    on_progress: Callable[[Progress], None],
+    stop: Interrupts,
+    take: Callable[[Iterable[SlotResult]], None],
+    commit: Callable[[], None],
+) -> None:
+    spec = store.spec
+    work = size_of(spec, plan)
+    total = Progress(plan.n_slots, sum(pixels for pixels, _ in work))
+    on_progress(total)
+    alone = options.mode == "independent"
+    function = fill_and_commit if alone else EachSlot(fill_slot)
+    job = CommitJob(store, merger.run) if alone else IngestJob(spec, pickle.dumps(store.writable().fork()), merger.run)
+    units = list(units_of(plan.tasks, options.commit_every or 1 if alone else 1))
+    remote = any(is_remote(tile.href) for task in plan.tasks[:1] for slot in task.slots for tile in slot.tiles)
+    with open_pool(options.workers, options.scheduler, len(units), sum(n for _, n in work), overlap=remote) as pool:
+        pool.prove(store)
+        since_commit = 0
+        for results in pool.run(function, job, units, stop):
+            since_commit += 1
+            take(results)
+            for result in results:
+                on_progress(Progress(total.n_slots, total.n_pixels, result))
+                if result.by_store:
+                    raise StoreError(result.error or "")
+                if result.error is not None:
+                    report.failed.append(failure_of(spec, result))
+            if options.on_error == "abort" and report.failed:
+                report.aborted = True
+                break
+            if not alone and (since_commit == options.commit_every or merger.kept_bytes > KEPT_BYTES):
+                commit()
+                since_commit = 0
+
+
+def _stop_after_commit(report: IngestReport, error: StoreError, commit: Callable[[], None] | None = None) -> None:
+    """A store that fails after something was committed ends the run with a report of that; before, it is an error.
+
+    ``commit`` commits what was finished before the failure, if the store still takes it.
+    """
+    if commit is not None:
+        with suppress(StoreError):
+            commit()
+    if report.snapshot is None:
+        raise error
+    report.aborted, report.error = True, str(error)
+
+
+def _commit(merger: Merger, report: IngestReport, stop: Interrupts) -> None:
+    before = len(merger.committed), len(merger.lost)
+    spec = merger.store.spec
+    snapshot = merger.commit(
+        commit_message, lambda kept: commit_metadata(spec, kept, merger.run, merger.n_new(kept)), stop.check_again
+    )
+    report.snapshot = snapshot or report.snapshot
+    for result in merger.committed[before[0] :]:
+        report.add(result)
+    report.skipped += len(merger.lost) - before[1]
+
+
+def _take_committed(store: Store, report: IngestReport, results: Iterable[SlotResult]) -> None:
+    """Count what a worker has committed by itself."""
+    for result in results:
+        if result.error is not None:
+            continue
+        if result.detail == LOST:
+            report.skipped += 1
+        else:
+            report.add(result)
+            report.snapshot = store.tip

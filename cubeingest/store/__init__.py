@@ -1,0 +1,51 @@
+"""The Icechunk repository that holds a cube: where it is, sessions, commits that lose nothing, who is at work in it."""
+
+from cubeingest.store.history import Commit, is_ancestor, read_history
+from cubeingest.store.location import first_line, is_local, normalize_uri, quiet_icechunk
+from cubeingest.store.repository import (
+    FORMAT,
+    MAIN,
+    OWN_BRANCHES,
+    Store,
+    create_store,
+    is_unused,
+    open_store,
+    read_internal,
+    read_spec_of,
+    reopen_unused,
+    resolve_ref,
+    store_exists,
+)
+from cubeingest.store.runs import Run, last_change, made_known, read_runs, remove_dead, was_collected_since
+from cubeingest.store.splitting import MAX_MANIFESTS, manifest_split, splitting
+
+__all__ = [
+    "FORMAT",
+    "MAIN",
+    "MAX_MANIFESTS",
+    "OWN_BRANCHES",
+    "Commit",
+    "Run",
+    "Store",
+    "create_store",
+    "first_line",
+    "is_ancestor",
+    "is_local",
+    "is_unused",
+    "last_change",
+    "made_known",
+    "manifest_split",
+    "normalize_uri",
+    "open_store",
+    "quiet_icechunk",
+    "read_history",
+    "read_internal",
+    "read_runs",
+    "read_spec_of",
+    "remove_dead",
+    "reopen_unused",
+    "resolve_ref",
+    "splitting",
+    "store_exists",
+    "was_collected_since",
+]

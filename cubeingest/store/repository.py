@@ -1,0 +1,316 @@
+"""The Icechunk repository that holds a cube: create, open, read, and commit without losing anyone's work."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from cubeingest.errors import StoreError, nearest
+from cubeingest.spec import INTERNAL_GROUP, CubeSpec
+from cubeingest.store.location import first_line, icechunk_storage, is_local, is_passing, request_settings
+from cubeingest.store.splitting import splitting
+
+if TYPE_CHECKING:
+    import icechunk
+
+MAIN = "main"
+FORMAT = 1
+"""Version of what cubeingest itself keeps in a cube. Raised when an older version could no longer read it."""
+
+COMMIT_TRIES = 50
+"""How often a commit is rebuilt on what others committed meanwhile, before it gives up and says so."""
+
+FAILURE_TRIES = 5
+"""How often a commit is tried again after a failure of the store that may pass. Icechunk has repeated each request by then."""
+
+FIRST_WAIT_SECONDS = 0.05
+LONGEST_WAIT_SECONDS = 20.0
+"""Between two tries lies a random part of a wait that doubles from the one to the other."""
+
+LOCK_POLL_SECONDS = 0.5
+"""How often a wait for the lock looks whether it is to be given up."""
+
+LOCK_RETRY_SECONDS = 0.005
+"""How often a wait for the lock looks whether it is free: a commit takes a few times as long."""
+
+LOCK_NAME = ".cubeingest.lock"
+
+OWN_BRANCHES = "cubeingest-"
+"""Prefix of branches by which runs make themselves known (see ``runs``); nobody's data lies there."""
+
+
+@dataclass(frozen=True)
+class Store:
+    """An open repository: where it is, and the branch, or the snapshot ``at``, that is meant.
+
+    ``uri`` is an absolute path or a URI. With ``at`` it can only be read.
+    """
+
+    uri: str
+    repo: icechunk.Repository
+    branch: str = MAIN
+    at: str | None = None
+
+    @property
+    def is_local(self) -> bool:
+        return is_local(self.uri)
+
+    @property
+    def tip(self) -> str:
+        """Snapshot id that is read now: ``at``, or what the branch points to."""
+        return self.at or self.repo.lookup_branch(self.branch)
+
+    def readonly(self, snapshot: str | None = None) -> icechunk.Session:
+        """A session on a snapshot, or on the tip."""
+        return self.repo.readonly_session(snapshot_id=snapshot or self.tip)
+
+    def writable(self) -> icechunk.Session:
+        """A writable session on the branch's tip. Raises :class:`StoreError` if the store does not answer."""
+        import icechunk
+
+        if self.at is not None:
+            raise StoreError(f"snapshot {self.at} can only be read: leave --at out")
+        try:
+            return self.repo.writable_session(self.branch)
+        except icechunk.IcechunkError as e:
+            raise StoreError(f"cannot open store {self.uri!r}: {first_line(e)}") from e
+
+    @contextmanager
+    def exclusive(self, check: Callable[[], None] = lambda: None) -> Iterator[None]:
+        """Hold off other commits on a local filesystem, which Icechunk alone does not; no lock elsewhere.
+
+        ``check`` is called while waiting, and may raise to end the wait.
+        """
+        if not self.is_local:
+            yield
+            return
+        from filelock import FileLock, Timeout
+
+        lock = FileLock(os.path.join(self.uri, LOCK_NAME))
+        while True:
+            check()
+            try:
+                lock.acquire(timeout=LOCK_POLL_SECONDS, poll_interval=LOCK_RETRY_SECONDS)
+                break
+            except Timeout:
+                continue
+            except OSError as e:
+                raise StoreError(f"cannot lock store {self.uri!r}: {e.strerror or e}") from e
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def commit(
+        self,
+        build: Callable[[icechunk.Session], bool],
+        message: Callable[[], str],
+        metadata: Callable[[], Mapping[str, Any]],
+        check: Callable[[], None] = lambda: None,
+    ) -> str | None:
+        """Commit what ``build`` writes into a fresh session on the branch's tip; the snapshot id, or None if nothing.
+
+        ``build`` is called again, on a newer tip, whenever someone else committed in between: it must look at the cube
+        as it then is. It returns whether there is anything to commit. Message and metadata are asked for after it;
+        ``check`` is called before, and may raise to give up.
+
+        Raises :class:`StoreError` for a failure of the store that does not pass, or if others kept committing for
+        ``COMMIT_TRIES`` tries.
+        """
+        import icechunk
+
+        conflicts = failures = 0
+        while conflicts < COMMIT_TRIES:
+            with self.exclusive(check):
+                try:
+                    session = self.repo.writable_session(self.branch)
+                    if not build(session):
+                        return None
+                    check()
+                    return session.commit(message(), dict(metadata()))
+                except icechunk.ConflictError:
+                    conflicts += 1
+                except icechunk.IcechunkError as e:
+                    if e.kind == icechunk.ErrorKind.NO_CHANGES_TO_COMMIT:
+                        return None
+                    failures += 1
+                    if not is_passing(e) or failures == FAILURE_TRIES:
+                        raise StoreError(f"the commit to {self.uri!r} failed: {first_line(e)}") from e
+            wait = min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2 ** (conflicts + failures))
+            time.sleep(random.uniform(0, wait))
+        raise StoreError(
+            f"others kept committing to {self.uri!r}: gave up after {COMMIT_TRIES} tries; run the command again"
+        )
+
+    @cached_property
+    def spec(self) -> CubeSpec:
+        """The spec that the cube holds, as it was when this store was opened."""
+        return read_spec_of(self.readonly(), self.uri)
+
+    @cached_property
+    def cube_id(self) -> str:
+        """What tells this cube from any other; given by ``init`` and the same on all branches."""
+        return str(read_internal(self.readonly(), self.uri).get("id", ""))
+
+    def on(self, branch: str = MAIN, at: str | None = None) -> Store:
+        """The same repository, at another branch or snapshot."""
+        return replace(self, branch=branch, at=at)
+
+
+def store_exists(uri: str) -> bool:
+    """Whether an Icechunk repository is at ``uri``. Raises :class:`StoreError` if it cannot be asked."""
+    import icechunk
+
+    if is_local(uri) and not os.path.isdir(uri):
+        if os.path.exists(uri):
+            raise StoreError(f"store {uri!r} is a file: name a folder that does not exist yet, or a cube")
+        return False
+    storage = icechunk_storage(uri)
+    try:
+        return icechunk.Repository.exists(storage, request_settings(storage, patient=False))
+    except icechunk.IcechunkError as e:
+        raise StoreError(f"cannot reach store {uri!r}: {first_line(e)}") from e
+
+
+def open_store(uri: str, branch: str = MAIN, at: str | None = None) -> Store:
+    """Open the cube at ``uri``, on a branch or at a snapshot (its id, or a tag).
+
+    Raises :class:`StoreError` if nothing is there, it is no cube of ours, or a newer version wrote it.
+    """
+    import icechunk
+
+    if not store_exists(uri):
+        what = (
+            "nothing is there"
+            if not (is_local(uri) and os.path.isdir(uri))
+            else "the folder is not an Icechunk repository"
+        )
+        raise StoreError(f"no cube at {uri!r} ({what}): create one with `cubeingest init GRID.yaml`, or give --store")
+    try:
+        repo = _open_repository(uri)
+        branches = repo.list_branches()
+        if branch not in branches:
+            known = sorted(b for b in branches if not b.startswith(OWN_BRANCHES))
+            raise StoreError(
+                f"the cube has no branch {branch!r}{nearest(branch, known)} (branches: {', '.join(known)})"
+            )
+        store = Store(uri, repo, branch)
+        if at is not None:
+            store = store.on(branch, resolve_ref(store, at))
+        store.spec  # noqa: B018  (refused here rather than later, if it is not a cube)
+    except icechunk.IcechunkError as e:
+        raise StoreError(f"cannot open store {uri!r}: {first_line(e)}") from e
+    return store
+
+
+def resolve_ref(store: Store, ref: str) -> str:
+    """The snapshot that a tag, a branch or a snapshot's id means. Raises :class:`StoreError` for what is none of them."""
+    import icechunk
+
+    tags, branches = store.repo.list_tags(), store.repo.list_branches()
+    if ref in tags:
+        return store.repo.lookup_tag(ref)
+    if ref in branches:
+        return store.repo.lookup_branch(ref)
+    try:
+        return store.repo.lookup_snapshot(ref).id
+    except icechunk.IcechunkError as e:
+        if e.kind not in (icechunk.ErrorKind.INVALID_SNAPSHOT_ID, icechunk.ErrorKind.SNAPSHOT_NOT_FOUND):
+            raise StoreError(f"cannot read store {store.uri!r}: {first_line(e)}") from e
+    known = sorted([*tags, *(b for b in branches if not b.startswith(OWN_BRANCHES))])
+    raise StoreError(
+        f"{ref!r} is no tag, branch or snapshot of the cube{nearest(ref, known)} (tags and branches: {', '.join(known)})"
+    )
+
+
+def read_internal(session: icechunk.Session, uri: str) -> dict[str, Any]:
+    """What cubeingest keeps in a cube's attributes. Raises :class:`StoreError` if this version cannot read it."""
+    import zarr
+    from zarr.errors import GroupNotFoundError
+
+    try:
+        attrs = zarr.open_group(session.store, path=INTERNAL_GROUP, mode="r").attrs.asdict()
+    except (GroupNotFoundError, FileNotFoundError):
+        attrs = {}
+    if "format" not in attrs or "spec" not in attrs:
+        raise StoreError(f"{uri!r} is an Icechunk repository, but not a cube that cubeingest made")
+    if not isinstance(attrs["format"], int) or attrs["format"] > FORMAT:
+        raise StoreError(
+            f"the cube at {uri!r} has format {attrs['format']!r}, written by cubeingest {attrs.get('version', '?')}; this version "
+            f"reads up to format {FORMAT}: upgrade cubeingest"
+        )
+    return dict(attrs)
+
+
+def read_spec_of(session: icechunk.Session, uri: str) -> CubeSpec:
+    """The spec kept in a cube. Raises :class:`StoreError` if there is none that this version can read."""
+    from cubeingest.spec import spec_from_json
+
+    return spec_from_json(str(read_internal(session, uri)["spec"]))
+
+
+def create_store(uri: str, spec: CubeSpec) -> Store:
+    """Make an empty repository with manifests split to suit the spec. Raises :class:`StoreError` if the place is taken."""
+    import icechunk
+
+    made = is_local(uri) and not os.path.isdir(uri)
+    try:
+        if is_local(uri):
+            os.makedirs(uri, exist_ok=True)
+        # The folder was checked to be free; our lock file may lie in it by now.
+        icechunk.Repository.create(icechunk_storage(uri), config=_config(spec), check_clean_root=not is_local(uri))
+        return Store(uri, _open_repository(uri))
+    except (icechunk.IcechunkError, OSError) as e:
+        if made and os.path.isdir(uri) and not os.listdir(uri):
+            os.rmdir(uri)
+        raise StoreError(f"cannot create a cube at {uri!r}: {first_line(e)}") from e
+
+
+def is_unused(session: icechunk.Session) -> bool:
+    """Whether a session's snapshot holds nothing at all: a repository whose ``init`` did not come to its commit."""
+    import zarr
+    from zarr.errors import GroupNotFoundError
+
+    try:
+        return not list(zarr.open_group(session.store, mode="r").keys())
+    except (GroupNotFoundError, FileNotFoundError):
+        return True
+
+
+def reopen_unused(uri: str, spec: CubeSpec) -> Store | None:
+    """The repository at ``uri`` if nothing was ever written into it, so that ``init`` may go on with it; else None."""
+    import icechunk
+
+    try:
+        if not is_unused(_open_repository(uri).readonly_session(MAIN)):
+            return None
+        icechunk.Repository.open(icechunk_storage(uri), config=_config(spec)).save_config()
+        return Store(uri, _open_repository(uri))
+    except icechunk.IcechunkError as e:
+        raise StoreError(f"cannot open store {uri!r}: {first_line(e)}") from e
+
+
+def _open_repository(uri: str) -> icechunk.Repository:
+    """Open it so that requests are repeated for a while, but not for hours; what it keeps as its own configuration stays."""
+    import icechunk
+
+    storage = icechunk_storage(uri)
+    if is_local(uri):
+        return icechunk.Repository.open(storage)
+    return icechunk.Repository.open(
+        storage, config=icechunk.RepositoryConfig(storage=request_settings(storage, patient=True))
+    )
+
+
+def _config(spec: CubeSpec) -> icechunk.RepositoryConfig:
+    import icechunk
+
+    config = icechunk.RepositoryConfig.default()
+    config.manifest = icechunk.ManifestConfig(splitting=splitting(spec))
+    return config

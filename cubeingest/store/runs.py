@@ -1,0 +1,178 @@
+"""Who is at work in a store: runs make themselves known there, so that no garbage collection takes what they wrote.
+
+A run is known by a branch whose name says who it is and when it was last heard of. A branch is the only thing in an Icechunk
+repository that can be made and removed at once on every kind of storage; and it keeps the snapshot that the run started
+from. A run on this machine is alive if its process is; one elsewhere if it was heard of within ``SILENCE``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Literal
+
+from cubeingest.errors import StoreError
+from cubeingest.store.location import first_line
+from cubeingest.store.repository import MAIN, OWN_BRANCHES, Store
+
+if TYPE_CHECKING:
+    import icechunk
+
+BEAT_SECONDS = 600
+"""How often a run lets itself be heard of."""
+
+SILENCE = timedelta(hours=2)
+"""After so long without being heard of, a run on another machine counts as dead. Clocks may differ by an hour or so."""
+
+_TIME = "%Y%m%dT%H%M%SZ"
+
+
+@dataclass(frozen=True)
+class Run:
+    """An ingest, or a garbage collection, that is or was under way. Times are UTC."""
+
+    kind: Literal["run", "gc"]
+    id: str
+    started: datetime
+    beat: datetime
+    host: str
+    pid: int
+
+    @property
+    def branch(self) -> str:
+        return f"{OWN_BRANCHES}{self.kind}.{self.id}.{self.started:{_TIME}}.{self.beat:{_TIME}}.{self.host}.{self.pid}"
+
+    @classmethod
+    def from_branch(cls, name: str) -> Run | None:
+        """The run that a branch stands for, or None if it is an ordinary one."""
+        match = re.fullmatch(OWN_BRANCHES + r"(run|gc)\.(\w+)\.(\d{8}T\d{6}Z)\.(\d{8}T\d{6}Z)\.([\w-]+)\.(\d+)", name)
+        if match is None:
+            return None
+        kind, run, started, beat, host, pid = match.groups()
+        first, last = (datetime.strptime(t, _TIME).replace(tzinfo=UTC) for t in (started, beat))
+        return cls("gc" if kind == "gc" else "run", run, first, last, host, int(pid))
+
+    @property
+    def is_alive(self) -> bool:
+        if self.host == this_host():
+            import psutil
+
+            try:
+                return bool(psutil.Process(self.pid).create_time() < self.started.timestamp() + 2)
+            except psutil.Error:
+                return False
+        return datetime.now(UTC) - self.beat < SILENCE
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host} (since {self.started:%Y-%m-%d %H:%M:%S} UTC)"
+
+
+def this_host() -> str:
+    """Name of this machine, and of what gives out its process numbers (a container has its own)."""
+    name = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())
+    try:
+        return f"{name}-{os.stat('/proc/self/ns/pid').st_ino}"
+    except OSError:
+        return name
+
+
+def read_runs(store: Store) -> list[Run]:
+    """Every run that made itself known and did not say that it has ended; some may be dead."""
+    return [run for name in sorted(store.repo.list_branches()) if (run := Run.from_branch(name)) is not None]
+
+
+@contextmanager
+def made_known(store: Store, run_id: str, kind: Literal["run", "gc"] = "run") -> Iterator[None]:
+    """Make a run known for as long as the block runs.
+
+    Raises :class:`StoreError` if the store takes no writing, or if a run of the other kind is alive.
+    """
+    now = datetime.now(UTC)
+    run = Run(kind, run_id, now, now, this_host(), os.getpid())
+    _change(store, add=run)
+    over = threading.Event()
+    beats = threading.Thread(target=_beat, args=(store, run, over), name="cubeingest-beat", daemon=True)
+    try:
+        # Each kind writes before it looks, so that of two that start at once at least one sees the other.
+        for other in read_runs(store):
+            if other.kind != kind and other.is_alive:
+                what = "garbage is being collected" if kind == "run" else "an ingest is running"
+                raise StoreError(f"{what} in {store.uri!r} by {other}: nothing was done; try again when it has ended")
+        beats.start()
+        yield
+    finally:
+        over.set()
+        if beats.ident is not None:
+            beats.join()
+        with suppress(StoreError):
+            _remove(store, run)
+
+
+def remove_dead(store: Store) -> list[Run]:
+    """Forget runs that are dead; the ones that were."""
+    dead = [run for run in read_runs(store) if not run.is_alive]
+    for run in dead:
+        _change(store, remove=run)
+    return dead
+
+
+def _beat(store: Store, run: Run, over: threading.Event) -> None:
+    last = run
+    while not over.wait(BEAT_SECONDS):
+        now = replace(run, beat=datetime.now(UTC))
+        with suppress(StoreError):  # the next beat may succeed
+            _change(store, add=now, remove=last)
+            last = now
+
+
+def _remove(store: Store, run: Run) -> None:
+    for other in read_runs(store):
+        if (other.kind, other.id, other.pid) == (run.kind, run.id, run.pid):
+            _change(store, remove=other)
+
+
+def _change(store: Store, add: Run | None = None, remove: Run | None = None) -> None:
+    import icechunk
+
+    try:
+        with store.exclusive():
+            if add is not None:
+                store.repo.create_branch(add.branch, store.repo.lookup_branch(MAIN) if add.kind == "gc" else store.tip)
+            if remove is not None:
+                with suppress(icechunk.RefNotFoundError):
+                    store.repo.delete_branch(remove.branch)
+    except icechunk.IcechunkError as e:
+        raise StoreError(f"cannot write to store {store.uri!r}: {first_line(e)}") from e
+
+
+# ---- garbage that somebody else collected ---------------------------------------------------------------------
+
+
+def last_change(store: Store) -> str:
+    """What tells the newest change of the repository, of whatever kind, from all others."""
+    return next((_identity(update) for update in store.repo.ops_log()), "")
+
+
+def was_collected_since(store: Store, change: str) -> bool:
+    """Whether garbage was collected after a change: then what is written but not committed may be gone.
+
+    Our own collection refuses while a run is known; Icechunk's, called by other means, does not.
+    """
+    import icechunk
+
+    for update in store.repo.ops_log():
+        if _identity(update) == change:
+            return False
+        if isinstance(update.kind, icechunk.UpdateType.GCRan):
+            return True
+    return False
+
+
+def _identity(update: icechunk.Update) -> str:
+    return f"{update.updated_at.isoformat()} {update.kind}"
