@@ -21,10 +21,12 @@ from cubeingest.store import (
     Store,
     create_store,
     is_local,
+    is_split,
     is_unused,
     normalize_uri,
     open_store,
     reopen_unused,
+    save_splitting,
     store_exists,
 )
 from cubeingest.template import build_encoding, build_template
@@ -71,7 +73,7 @@ def init_cube(spec: CubeSpec, uri: str | None = None, update: bool = False) -> C
             raise StoreError(
                 f"someone else is creating a cube at {where!r}: run `cubeingest init` again to compare the specs"
             )
-        _write_template(session, spec)
+        write_template(session.store, spec, uuid.uuid4().hex)
         write_expected(session, spec, expected)
         return True
 
@@ -102,7 +104,8 @@ def _none_yet(spec: CubeSpec, catalog: Catalog) -> str:
     return f"no tiles yet in {where}" if none else ""
 
 
-def _write_template(session: icechunk.Session, spec: CubeSpec) -> None:
+def write_template(store: Any, spec: CubeSpec, cube_id: str) -> None:
+    """Write what ``init`` commits into an empty Zarr store: coordinates, empty variables, spec, and an empty ledger."""
     import warnings
 
     import zarr
@@ -112,10 +115,10 @@ def _write_template(session: icechunk.Session, spec: CubeSpec) -> None:
         # Icechunk is a Zarr v3 store; consolidated metadata is not for it, nor xarray's advice on it.
         warnings.filterwarnings("ignore", message=".*[Cc]onsolidated.*")
         template.to_zarr(
-            session.store, compute=False, mode="w", encoding=build_encoding(spec), consolidated=False, zarr_format=3
+            store, compute=False, mode="w", encoding=build_encoding(spec), consolidated=False, zarr_format=3
         )
-    root = zarr.open_group(session.store, mode="r+")
-    root.create_group(INTERNAL_GROUP, attributes=_internal_attrs(spec, uuid.uuid4().hex))
+    root = zarr.open_group(store, mode="r+")
+    root.create_group(INTERNAL_GROUP, attributes=_internal_attrs(spec, cube_id))
     root.create_array(PROBE, shape=(PROBE_LENGTH,), chunks=(PROBE_LENGTH,), dtype="int64", fill_value=0)
     create_ledger(root, spec)
 
@@ -143,6 +146,9 @@ def _again(store: Store, spec: CubeSpec, update: bool) -> Created:
             "A layout cannot change: use another --store"
         )
     changes = differences(_changeable(store.spec), _changeable(spec))
+    if not changes and update and not is_split(store):
+        save_splitting(store)
+        return Created(store, "updated", ("how the chunk index is split",))
     if not changes:
         return Created(store, "unchanged")
     if not update:

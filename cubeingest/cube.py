@@ -5,19 +5,24 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 from cubeingest.axes import AxisValue, axis_label
+from cubeingest.branches import Published, discard_branch, make_tag, publish, start_branch
+from cubeingest.changes import SlotChange, read_changes
+from cubeingest.check import CheckReport, check
 from cubeingest.create import Created, init_cube
 from cubeingest.engine import Options, Progress
 from cubeingest.errors import GridError, nearest
+from cubeingest.garbage import GcReport, collect_garbage
 from cubeingest.grid import TilingGrid
 from cubeingest.ingest import IngestReport, ingest
 from cubeingest.plan import Selection, choose
 from cubeingest.preflight import PlanReport, preflight
 from cubeingest.spec import CubeSpec, read_spec
 from cubeingest.status import Status, read_status
-from cubeingest.store import Commit, Store, normalize_uri, open_store, read_history
+from cubeingest.store import MAIN, Commit, Store, normalize_uri, open_store, read_history, resolve_ref
 from cubeingest.verify import VerifyReport, verify
 
 if TYPE_CHECKING:
@@ -49,6 +54,14 @@ class Cube:
     def grid(self) -> TilingGrid:
         return self.store.spec.grid
 
+    def on(self, branch: str) -> Cube:
+        """The same cube on a branch that exists. Raises :class:`StoreError` if it does not."""
+        return Cube(open_store(self.store.uri, branch))
+
+    def at(self, ref: str) -> Cube:
+        """The same cube as it was: at a tag, a snapshot's id, or a branch's tip. It can only be read."""
+        return Cube(self.store.on(self.store.branch, resolve_ref(self.store, ref)))
+
     def plan(self, *, redo: bool = False, **selection: Any) -> PlanReport:
         """What :meth:`ingest` would do, and what would go wrong, from headers. Writes nothing."""
         return preflight(self.store, self.select(**selection), redo)
@@ -61,16 +74,23 @@ class Cube:
         commit_every: int | None = None,
         on_error: Literal["keep", "abort"] = "keep",
         redo: bool = False,
+        mode: Literal["cooperative", "independent"] = "cooperative",
+        branch: str | None = None,
         on_progress: OnProgress = _silent,
         **selection: Any,
     ) -> IngestReport:
-        """Fill what is selected and not done yet, and commit it at once.
+        """Fill what is selected and not done yet.
+
+        ``mode="cooperative"`` commits it all at once, or after every ``commit_every`` tasks; ``"independent"`` lets each
+        worker commit whenever it has done so many (by default one). On another ``branch`` readers of main see nothing of
+        it until it is published; the branch is made if there is none.
 
         A tile that fails is in the report's ``failed``; with ``on_error="abort"`` the first one ends the run and nothing
-        is committed. What is wrong before any work raises a :class:`CubeIngestError`.
+        more is committed. What is wrong before any work raises a :class:`CubeIngestError`.
         """
-        options = Options(workers, scheduler, commit_every, on_error, redo)
-        return ingest(self.store, self.select(**selection), options, on_progress)
+        options = Options(workers, scheduler, commit_every, on_error, redo, mode)
+        store = self.store if branch is None else start_branch(self.store, branch)
+        return ingest(store, self.select(**selection), options, on_progress)
 
     def status(self, **selection: Any) -> Status:
         """Slots done, empty, pending and absent; read from the cube alone."""
@@ -89,18 +109,67 @@ class Cube:
         return verify(self.store, self.select(**selection), Options(workers, scheduler), sample, on_progress)
 
     def history(self) -> list[Commit]:
-        """Commits on main, newest first."""
+        """Commits, newest first, as far back as they have not expired."""
         return read_history(self.store)
+
+    def publish(
+        self,
+        branch: str,
+        *,
+        sample: float = 1.0,
+        workers: int | None = None,
+        scheduler: str | None = None,
+        on_progress: OnProgress = _silent,
+    ) -> Published:
+        """Move main to ``branch``, once what differs there is verified and if main has not moved since it was made.
+
+        Raises :class:`StoreError` if main has moved, or there is no such branch.
+        """
+        return publish(self.store, branch, Options(workers, scheduler), sample, on_progress)
+
+    def discard(self, branch: str) -> str:
+        """Give a branch up; the snapshot that it pointed to. Raises :class:`StoreError` if there is none, or it is main."""
+        return discard_branch(self.store, branch)
+
+    def tag(self, name: str, at: str | None = None) -> str:
+        """Name a snapshot (by default the newest) for good; its id. Raises :class:`StoreError` if the name is taken."""
+        return make_tag(self.store, name, at)
+
+    def diff(self, older: str, newer: str = MAIN) -> list[SlotChange]:
+        """Slots that differ between two tags, branches or snapshots."""
+        return read_changes(self.store, resolve_ref(self.store, older), resolve_ref(self.store, newer))
+
+    def check(
+        self,
+        *,
+        deep: bool = False,
+        workers: int | None = None,
+        scheduler: str | None = None,
+        on_progress: OnProgress = _silent,
+    ) -> CheckReport:
+        """Whether the cube is sound: ledger, chunks, coordinates, spec, branches; ``deep`` reads all pixels."""
+        return check(self.store, deep, Options(workers, scheduler), on_progress)
+
+    def gc(
+        self,
+        *,
+        older_than: timedelta = timedelta(days=1),
+        expire: timedelta | None = None,
+        keep: int | None = None,
+        dry_run: bool = False,
+    ) -> GcReport:
+        """Remove what failed and killed runs left, and by request old snapshots. Raises :class:`StoreError` while one runs."""
+        return collect_garbage(self.store, older_than, expire, keep, dry_run)
 
     def regions(self, **selection: Any) -> list[dict[str, Any]]:
         """Id, bounds and slices of each region selected, as plain data."""
         return list_regions(self.spec, self.select(**selection))
 
     def dataset(self, snapshot: str | None = None, chunks: Any = None) -> xr.Dataset:
-        """The cube as an xarray Dataset, lazy; with ``chunks={}`` on Dask. At a snapshot id, or as it is now."""
+        """The cube as an xarray Dataset, lazy; with ``chunks={}`` on Dask. At a snapshot or tag, or as it is now."""
         import xarray as xr
 
-        session = self.store.readonly(snapshot)
+        session = self.store.readonly(None if snapshot is None else resolve_ref(self.store, snapshot))
         ds: xr.Dataset = xr.open_zarr(
             session.store, consolidated=False, chunks=chunks, decode_coords="all", mask_and_scale=self.spec.cf_fill
         )
@@ -181,6 +250,8 @@ def created(spec: str | os.PathLike[str] | CubeSpec, store: str | os.PathLike[st
     return init_cube(value, None if store is None else normalize_uri(store), update)
 
 
-def open(store: str | os.PathLike[str]) -> Cube:  # noqa: A001
-    """Open the cube at a path or URI. Raises :class:`StoreError` if there is none."""
-    return Cube(open_store(normalize_uri(store)))
+def open(  # noqa: A001
+    store: str | os.PathLike[str], branch: str = MAIN, at: str | None = None
+) -> Cube:
+    """Open the cube at a path or URI, on a branch, or as it was at a tag or snapshot. Raises :class:`StoreError` if there is none."""
+    return Cube(open_store(normalize_uri(store), branch, at))

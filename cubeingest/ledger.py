@@ -17,11 +17,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from cubeingest.spec import INTERNAL_GROUP, CubeSpec
+from cubeingest.store import open_array
 from cubeingest.tile import SourceId
 
 if TYPE_CHECKING:
@@ -101,17 +102,18 @@ def create_ledger(root: zarr.Group, spec: CubeSpec) -> None:
         )
 
 
-def _array(session: icechunk.Session, slot_or_variable: Slot | str, name: str, mode: Any = "r") -> zarr.Array[Any]:
-    import zarr
-
+def _array(
+    session: icechunk.Session, slot_or_variable: Slot | str, name: str, mode: Literal["r", "r+"] = "r", layout: str = ""
+) -> zarr.Array[Any]:
     variable = slot_or_variable.variable if isinstance(slot_or_variable, Slot) else slot_or_variable
-    return zarr.open_array(session.store, path=f"{LEDGER}/{variable}/{name}", mode=mode)
+    return open_array(session, f"{LEDGER}/{variable}/{name}", mode, layout)
 
 
-def write_record(session: icechunk.Session, slot: Slot, record: Record) -> None:
-    """Put a slot's record into a session, beside its pixels."""
-    _array(session, slot, "record", "r+")[slot.index] = record.to_json()
-    _array(session, slot, "empty", "r+")[slot.index] = record.state == "empty"
+def write_record(session: icechunk.Session, slot: Slot, record: Record, is_new: bool = False, layout: str = "") -> None:
+    """Put a slot's record into a session, beside its pixels. ``is_new`` says that it has none yet; ``layout`` is the store's ``layout_key``."""
+    _array(session, slot, "record", "r+", layout)[slot.index] = record.to_json()
+    if record.state == "empty" or not is_new:
+        _array(session, slot, "empty", "r+", layout)[slot.index] = record.state == "empty"
 
 
 def read_states(session: icechunk.Session, spec: CubeSpec) -> dict[str, npt.NDArray[np.uint8]]:
@@ -137,7 +139,7 @@ def present_chunks(session: icechunk.Session, path: str) -> list[tuple[int, ...]
     return sync(collect())
 
 
-def read_records(session: icechunk.Session, slots: Iterable[Slot]) -> dict[Slot, Record]:
+def read_records(session: icechunk.Session, slots: Iterable[Slot], layout: str = "") -> dict[Slot, Record]:
     """Records of those of ``slots`` that have a readable one."""
     by_variable: dict[str, list[Slot]] = {}
     for slot in slots:
@@ -145,12 +147,25 @@ def read_records(session: icechunk.Session, slots: Iterable[Slot]) -> dict[Slot,
     out = {}
     for variable, wanted in by_variable.items():
         index = tuple(np.array([s.index for s in wanted]).T)
-        texts = _array(session, variable, "record").get_coordinate_selection(index)
+        texts = _array(session, variable, "record", layout=layout).get_coordinate_selection(index)
         for slot, text in zip(wanted, np.atleast_1d(np.asarray(texts)).tolist(), strict=True):
             record = Record.from_json(text) if text else None
             if record is not None:
                 out[slot] = record
     return out
+
+
+def are_as_planned(session: icechunk.Session, before: Mapping[Slot, Record | None], layout: str = "") -> bool:
+    """Whether slots have the records that they had before; for those that had none, only whether there is one is asked."""
+    from zarr.core.sync import sync
+
+    for slot in (s for s, record in before.items() if record is None):
+        array = _array(session, slot, "record", layout=layout)
+        metadata: Any = array.metadata
+        if sync(session.store.exists(f"{array.path}/{metadata.encode_chunk_key(slot.index)}")):
+            return False
+    had = {slot: record for slot, record in before.items() if record is not None}
+    return not had or read_records(session, had, layout) == had
 
 
 def read_expected(session: icechunk.Session, spec: CubeSpec) -> dict[str, npt.NDArray[np.bool_]]:

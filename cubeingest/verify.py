@@ -160,7 +160,7 @@ def _compare(
         interrupts() as stop,
         open_pool(options.workers, options.scheduler, len(plan.tasks), sum(n for _, n in work)) as pool,
     ):
-        pool.prove(store)
+        pool.prove(store, writes=False)
         for results in pool.run(EachSlot(compare_slot), job, [(task,) for task in plan.tasks], stop):
             for result in results:
                 on_progress(Progress(total.n_slots, total.n_pixels, result))

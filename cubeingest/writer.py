@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cubeingest.spec import Variable
+from cubeingest.store import open_array
 
 if TYPE_CHECKING:
     import icechunk
@@ -32,14 +33,13 @@ class WindowWriter:
     """
 
     def __init__(
-        self, session: icechunk.Session, variable: Variable, is_new: bool, threads: ThreadPoolExecutor
+        self, session: icechunk.Session, variable: Variable, is_new: bool, threads: ThreadPoolExecutor, layout: str
     ) -> None:
-        import zarr
         from zarr.core.array_spec import ArrayConfig, ArraySpec
         from zarr.core.buffer import default_buffer_prototype
         from zarr.core.chunk_utils import ChunkTransform
 
-        array = zarr.open_array(session.store, path=variable.name, mode="r+")
+        array = open_array(session, variable.name, "r+", layout)
         metadata: Any = array.metadata  # of Zarr v3: Icechunk holds no other
         self._store, self._metadata, self._name = session.store, metadata, variable.name
         self._variable, self._is_new, self._threads = variable, is_new, threads
@@ -85,10 +85,12 @@ class WindowWriter:
 
 
 @contextmanager
-def open_writer(session: icechunk.Session, variable: Variable, is_new: bool) -> Iterator[WindowWriter]:
-    """A :class:`WindowWriter` with threads of its own."""
+def open_writer(
+    session: icechunk.Session, variable: Variable, is_new: bool, layout: str = ""
+) -> Iterator[WindowWriter]:
+    """A :class:`WindowWriter` with threads of its own. ``layout`` is the store's ``layout_key``."""
     with ThreadPoolExecutor(ENCODERS, thread_name_prefix="cubeingest-encode") as threads:
-        yield WindowWriter(session, variable, is_new, threads)
+        yield WindowWriter(session, variable, is_new, threads, layout)
 
 
 def is_fill(pixels: Array, variable: Variable) -> Array:

@@ -41,10 +41,17 @@ WorkersOption = Annotated[
 ]
 SchedulerOption = Annotated[str | None, typer.Option("--scheduler", metavar="tcp://…", help="A running Dask cluster.")]
 RedoOption = Annotated[bool, typer.Option("--redo", help="Do again what is done.")]
+BranchOption = Annotated[
+    str, typer.Option("--branch", metavar="NAME", help="Which branch of the cube.", show_default=True)
+]
+AtOption = Annotated[
+    str | None, typer.Option("--at", metavar="REF", help="The cube as it was at a snapshot or tag. Read only.")
+]
 PartOption = Annotated[str | None, typer.Option("--part", metavar="K/N", help="Part K of N of the work, K from 1.")]
 
 
-def open_cube(store: str | None) -> Cube:
+def open_cube(store: str | None, branch: str = "main", at: str | None = None) -> Cube:
+    """The cube that a command is about. Raises :class:`StoreError` if nothing says which, or it is not there."""
     from cubeingest.cube import open as open_at
 
     where = store or os.environ.get("CUBEINGEST_STORE")
@@ -56,7 +63,7 @@ def open_cube(store: str | None) -> Cube:
                 "create a cube with `cubeingest init GRID.yaml`"
             )
         where = pointer.read_text(encoding="utf-8").strip()
-    return open_at(where)
+    return open_at(where, branch, at)
 
 
 def read_selection(

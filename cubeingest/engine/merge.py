@@ -30,21 +30,33 @@ class Merger:
     whose record is another by now are dropped (``lost``), and the rest is merged into a new session: never a blind
     re-merge, which would overwrite silently what the other wrote. A record of this ``run`` is none of another: its commit
     was made, though the store's answer was lost.
+
+    ``base`` is the session that all forks were made of, if the records in it are those of ``before``: then it is
+    committed, as long as nobody else has touched the same slots.
     """
 
     store: Store
     run: str
     before: Mapping[Slot, Record]
     expected: Mapping[str, Mapping[tuple[int, ...], Any]] = field(default_factory=dict)
+    base: icechunk.Session | None = None
     kept: list[SlotResult] = field(default_factory=list)
     kept_bytes: int = 0
     lost: list[SlotResult] = field(default_factory=list)
     committed: list[SlotResult] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._layout = self.store.spec.layout
         self._spec_text = self.store.spec.to_json()
-        self._mark = self._last_change()
+        self.start()
+
+    def start(self) -> None:
+        """Take note of how the store is before the work of the next commit begins."""
+        import icechunk
+
+        try:
+            self._mark = last_change(self.store)
+        except icechunk.IcechunkError as e:
+            raise StoreError(f"cannot read store {self.store.uri!r}: {first_line(e)}") from e
 
     def keep(self, results: Iterable[SlotResult]) -> None:
         """Keep the results that are none of a failure."""
@@ -66,7 +78,7 @@ class Merger:
         def build(session: icechunk.Session) -> bool:
             nonlocal kept, landed, dropped
             self._check(session)
-            now = read_records(session, [r.slot for r in self.kept])
+            now = read_records(session, [r.slot for r in self.kept], self.store.layout_key)
             kept, landed, dropped = [], [], []
             for result in self.kept:
                 record = now.get(result.slot)
@@ -78,12 +90,17 @@ class Merger:
                 session.merge(pickle.loads(result.fork))
             return bool(kept) or changed
 
+        session, self.base = self.base, None
+        if session is not None and not self.kept:
+            return None
+        if session is not None:
+            self._refuse_collected()
+            session.merge(*(pickle.loads(r.fork) for r in self.kept if r.fork is not None))
         # Message and metadata depend on what is dropped, which is known only inside; the store asks for them late.
-        snapshot = self.store.commit(build, lambda: message(kept), lambda: metadata(kept), check)
+        snapshot = self.store.commit(build, lambda: message(kept), lambda: metadata(kept), check, session)
         self.committed += [_without_fork(r) for r in [*kept, *landed]]
         self.lost += [_without_fork(r) for r in dropped]
         self.kept, self.kept_bytes = [], 0
-        self._mark = self._last_change()
         return snapshot or (self.store.tip if landed else None)
 
     def n_new(self, results: Iterable[SlotResult]) -> int:
@@ -93,20 +110,15 @@ class Merger:
     def _is_own(self, record: Record | None) -> bool:
         return record is not None and record.run == self.run
 
-    def _last_change(self) -> str:
-        import icechunk
-
-        try:
-            return last_change(self.store)
-        except icechunk.IcechunkError as e:
-            raise StoreError(f"cannot read store {self.store.uri!r}: {first_line(e)}") from e
-
     def _check(self, session: icechunk.Session) -> None:
         text = read_internal(session, self.store.uri)["spec"]
-        if text != self._spec_text and spec_from_json(str(text)).layout != self._layout:
+        if text != self._spec_text and spec_from_json(str(text)).layout != self.store.spec.layout:
             raise StoreError(
                 f"the layout of the cube at {self.store.uri!r} was changed during this run: run the command again"
             )
+        self._refuse_collected()
+
+    def _refuse_collected(self) -> None:
         if self.kept and was_collected_since(self.store, self._mark):
             raise StoreError(
                 f"garbage of {self.store.uri!r} was collected by other means than `cubeingest gc` during this run, and with "

@@ -47,7 +47,7 @@ class Pool(Protocol):
         self, function: UnitFunction, job: Any, units: Iterable[Unit], stop: Interrupts
     ) -> Iterator[list[SlotResult]]: ...
 
-    def prove(self, store: Store) -> None: ...
+    def prove(self, store: Store, writes: bool = True) -> None: ...
 
 
 class SerialPool:
@@ -73,7 +73,7 @@ class SerialPool:
             running -= 1
             yield results
 
-    def prove(self, store: Store) -> None:
+    def prove(self, store: Store, writes: bool = True) -> None:
         """This process sees the store by definition."""
 
 
@@ -85,12 +85,12 @@ class ClusterPool:
         self._threads = 1
         self._probe: Probe | None = None
 
-    def prove(self, store: Store) -> None:
-        """Check that every worker sees ``store`` and runs our versions. Raises :class:`WorkerError` naming the worker.
+    def prove(self, store: Store, writes: bool = True) -> None:
+        """Check that every worker sees ``store``, writes there too if need be, and runs our versions. Raises :class:`WorkerError` naming the worker.
 
         One that joins later is checked with its first task, whose results are not kept if it fails.
         """
-        self._probe = Probe(store)
+        self._probe = Probe(store, writes)
         self._probe.ask(self.client)
 
     def run(

@@ -11,7 +11,7 @@ import pickle
 import uuid
 from functools import lru_cache
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -37,15 +37,24 @@ Answer = tuple[str, Any, dict[str, str], bytes]
 
 
 class Probe:
-    """Random numbers that this process wrote into the store, for workers to read and to answer."""
+    """Random numbers that this process wrote into the store, for workers to read and to answer.
 
-    def __init__(self, store: Store) -> None:
+    For work that only reads, what lies in the store is asked for instead: a snapshot, once it is found, is the same
+    everywhere.
+    """
+
+    def __init__(self, store: Store, writes: bool) -> None:
         self._uri = store.uri
-        self._nonce = np.frombuffer(os.urandom(8 * PROBE_LENGTH), dtype="<i8")
-        session = store.writable().fork()
-        _probe_array(session)[...] = self._nonce
+        self._writes = writes
+        if writes:
+            self._nonce = np.frombuffer(os.urandom(8 * PROBE_LENGTH), dtype="<i8")
+            session: icechunk.Session = store.writable().fork()
+            _probe_array(session)[...] = self._nonce
+        else:
+            session = store.readonly()
+            self._nonce = np.asarray(_probe_array(session, "r")[...])
         self.packed = pickle.dumps(session)
-        """The fork that holds the numbers, for :func:`answer_probe`."""
+        """The session that workers answer with :func:`answer_probe`."""
         self._proven: set[str] = set()
 
     def ask(self, client: Client) -> None:
@@ -69,7 +78,7 @@ class Probe:
         if differing:
             raise WorkerError(f"worker {worker} has other versions: {', '.join(differing)}")
         try:
-            back = np.asarray(_probe_array(pickle.loads(returned))[...])
+            back = np.asarray(_probe_array(pickle.loads(returned), "r")[...]) if self._writes else ~self._nonce
         except Exception as e:
             raise WorkerError(f"worker {worker} writes to another place than {self._uri!r}: {explain(e)}") from e
         if not np.array_equal(seen, self._nonce) or not np.array_equal(back, ~self._nonce):
@@ -81,18 +90,19 @@ def versions() -> dict[str, str]:
     return {name: version(name) for name in VERSIONS}
 
 
-def _probe_array(session: icechunk.Session) -> Any:
+def _probe_array(session: icechunk.Session, mode: Literal["r", "r+"] = "r+") -> Any:
     import zarr
 
-    return zarr.open_array(session.store, path=PROBE, mode="r+")
+    return zarr.open_array(session.store, path=PROBE, mode=mode)
 
 
 @lru_cache(maxsize=4)
 def answer_probe(packed: bytes) -> Answer:
-    """On a worker: read the probe, and write its complement into a fork. Asked once a process, however many tasks it gets."""
+    """On a worker: read the probe, and write its complement into a fork. Asked once a process, however many units it gets."""
     quiet_icechunk()
     session = pickle.loads(packed)
-    array = _probe_array(session)
-    seen = np.asarray(array[...])
-    array[...] = ~seen
+    seen = np.asarray(_probe_array(session, "r")[...])
+    if session.read_only:
+        return uuid.uuid4().hex, seen, versions(), b""
+    _probe_array(session)[...] = ~seen
     return uuid.uuid4().hex, seen, versions(), pickle.dumps(session)

@@ -1,6 +1,6 @@
 """Fill regions from their tiles, cooperatively or each by itself, and account for every slot."""
 
-from cubeingest.ingest.fill import IngestJob, checksum, fill_slot
+from cubeingest.ingest.fill import IngestJob, fill_slot
 from cubeingest.ingest.prepare import Prepared, current_ids, expected_slots, prepare
 from cubeingest.ingest.report import Failure, IngestReport
 from cubeingest.ingest.run import ingest
@@ -10,7 +10,6 @@ __all__ = [
     "IngestJob",
     "IngestReport",
     "Prepared",
-    "checksum",
     "current_ids",
     "expected_slots",
     "fill_slot",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import batched
@@ -11,6 +10,7 @@ from cubeingest.engine import EachSlot, Merger, SlotResult, Unit, failed, slots_
 from cubeingest.errors import StoreError
 from cubeingest.ingest.fill import IngestJob, fill_slot
 from cubeingest.ingest.report import commit_message, commit_metadata
+from cubeingest.ledger import are_as_planned
 from cubeingest.plan import Task
 from cubeingest.store import Store
 
@@ -35,9 +35,11 @@ def fill_and_commit(job: CommitJob, unit: Unit) -> list[SlotResult]:
     """
     store, spec = job.store, job.store.spec
     plans = slots_in(unit)
-    merger = Merger(store, job.run, {p.slot: p.before for p in plans if p.before is not None})
-    fork = pickle.dumps(store.writable().fork())
-    results = EachSlot(fill_slot)(IngestJob(spec, fork, job.run), unit)
+    session = store.writable()
+    as_planned = are_as_planned(session, {p.slot: p.before for p in plans}, store.layout_key)
+    before = {p.slot: p.before for p in plans if p.before is not None}
+    merger = Merger(store, job.run, before, base=session if as_planned else None)
+    results = EachSlot(fill_slot)(IngestJob(spec, session, job.run, store.layout_key), unit)
     merger.keep(results)
     bad = [r for r in results if r.error is not None]
     try:

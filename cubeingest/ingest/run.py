@@ -114,7 +114,11 @@ def _work(
     on_progress(total)
     alone = options.mode == "independent"
     function = fill_and_commit if alone else EachSlot(fill_slot)
-    job = CommitJob(store, merger.run) if alone else IngestJob(spec, pickle.dumps(store.writable().fork()), merger.run)
+    job = (
+        CommitJob(store, merger.run)
+        if alone
+        else IngestJob(spec, pickle.dumps(store.writable().fork()), merger.run, store.layout_key)
+    )
     units = list(units_of(plan.tasks, options.commit_every or 1 if alone else 1))
     remote = any(is_remote(tile.href) for task in plan.tasks[:1] for slot in task.slots for tile in slot.tiles)
     with open_pool(options.workers, options.scheduler, len(units), sum(n for _, n in work), overlap=remote) as pool:
@@ -134,6 +138,7 @@ def _work(
                 break
             if not alone and (since_commit == options.commit_every or merger.kept_bytes > KEPT_BYTES):
                 commit()
+                merger.start()
                 since_commit = 0
 
 

@@ -20,7 +20,7 @@ from cubeingest.spec.model import INTERNAL_GROUP, CubeSpec, Source, Variable, fi
 from cubeingest.storage import SCHEMES, Storage, kind_of, public_href, split_uri
 
 _RESERVED = """
-after at bbox branch chunks commit-every crs debug deep delete dry-run expire geobox help html json keep kind limit message mode
+after at bbox branch chunks commit-every crs debug deep discard dry-run expire geobox help html json keep kind limit message mode
 name older-than on-error on-progress out output overwrite part redo region resampling sample scheduler snapshot source
 spatial-ref store to update variable version workers
 """

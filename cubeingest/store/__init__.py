@@ -1,5 +1,6 @@
 """The Icechunk repository that holds a cube: where it is, sessions, commits that lose nothing, who is at work in it."""
 
+from cubeingest.store.arrays import open_array
 from cubeingest.store.history import Commit, is_ancestor, read_history
 from cubeingest.store.location import first_line, is_local, normalize_uri, quiet_icechunk
 from cubeingest.store.repository import (
@@ -8,12 +9,14 @@ from cubeingest.store.repository import (
     OWN_BRANCHES,
     Store,
     create_store,
+    is_split,
     is_unused,
     open_store,
     read_internal,
     read_spec_of,
     reopen_unused,
     resolve_ref,
+    save_splitting,
     store_exists,
 )
 from cubeingest.store.runs import Run, last_change, made_known, read_runs, remove_dead, was_collected_since
@@ -31,11 +34,13 @@ __all__ = [
     "first_line",
     "is_ancestor",
     "is_local",
+    "is_split",
     "is_unused",
     "last_change",
     "made_known",
     "manifest_split",
     "normalize_uri",
+    "open_array",
     "open_store",
     "quiet_icechunk",
     "read_history",
@@ -45,6 +50,7 @@ __all__ = [
     "remove_dead",
     "reopen_unused",
     "resolve_ref",
+    "save_splitting",
     "splitting",
     "store_exists",
     "was_collected_since",

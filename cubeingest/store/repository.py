@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import random
 import time
@@ -23,15 +25,19 @@ MAIN = "main"
 FORMAT = 1
 """Version of what cubeingest itself keeps in a cube. Raised when an older version could no longer read it."""
 
-COMMIT_TRIES = 50
+COMMIT_TRIES = 100
 """How often a commit is rebuilt on what others committed meanwhile, before it gives up and says so."""
 
 FAILURE_TRIES = 5
 """How often a commit is tried again after a failure of the store that may pass. Icechunk has repeated each request by then."""
 
-FIRST_WAIT_SECONDS = 0.05
-LONGEST_WAIT_SECONDS = 20.0
-"""Between two tries lies a random part of a wait that doubles from the one to the other."""
+SHORTEST_TRY_SECONDS = 0.05
+LONGEST_WAIT_TRIES = 8
+"""Between two tries lies a random part of a wait that doubles each time, from as long as a try takes up to so many times that:
+the more are at it, the longer a try takes. Waits that grew on kept one writer in sixteen idle while the others finished."""
+
+LONGEST_WAIT_SECONDS = 30.0
+"""The longest wait after a failure of the store that may pass."""
 
 LOCK_POLL_SECONDS = 0.5
 """How often a wait for the lock looks whether it is to be given up."""
@@ -113,12 +119,16 @@ class Store:
         message: Callable[[], str],
         metadata: Callable[[], Mapping[str, Any]],
         check: Callable[[], None] = lambda: None,
+        session: icechunk.Session | None = None,
     ) -> str | None:
         """Commit what ``build`` writes into a fresh session on the branch's tip; the snapshot id, or None if nothing.
 
         ``build`` is called again, on a newer tip, whenever someone else committed in between: it must look at the cube
         as it then is. It returns whether there is anything to commit. Message and metadata are asked for after it;
         ``check`` is called before, and may raise to give up.
+
+        A ``session`` that holds changes already is committed instead, moved onto what others committed since, for as
+        long as that shares no chunk with it; this is quicker, and ``build`` is what is left when it does.
 
         Raises :class:`StoreError` for a failure of the store that does not pass, or if others kept committing for
         ``COMMIT_TRIES`` tries.
@@ -127,23 +137,36 @@ class Store:
 
         conflicts = failures = 0
         while conflicts < COMMIT_TRIES:
+            started = time.monotonic()
             with self.exclusive(check):
                 try:
-                    session = self.repo.writable_session(self.branch)
-                    if not build(session):
-                        return None
+                    if session is not None:
+                        if conflicts or self.is_local:
+                            session.rebase(icechunk.ConflictDetector())
+                    else:
+                        fresh = self.repo.writable_session(self.branch)
+                        if not build(fresh):
+                            return None
                     check()
-                    return session.commit(message(), dict(metadata()))
+                    return (session or fresh).commit(message(), dict(metadata()))
+                except icechunk.RebaseFailedError:
+                    session = None
+                    continue
                 except icechunk.ConflictError:
                     conflicts += 1
                 except icechunk.IcechunkError as e:
                     if e.kind == icechunk.ErrorKind.NO_CHANGES_TO_COMMIT:
                         return None
+                    if session is not None and e.kind == icechunk.ErrorKind.REBASE_TX_LOG_PRUNED:
+                        session = None
+                        continue
                     failures += 1
                     if not is_passing(e) or failures == FAILURE_TRIES:
                         raise StoreError(f"the commit to {self.uri!r} failed: {first_line(e)}") from e
-            wait = min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2 ** (conflicts + failures))
-            time.sleep(random.uniform(0, wait))
+                    session = None  # the failed one may have been made after all, which only the cube can tell
+            took = max(SHORTEST_TRY_SECONDS, time.monotonic() - started)
+            longest = min(LONGEST_WAIT_SECONDS, took * min(LONGEST_WAIT_TRIES, 2**conflicts))
+            time.sleep(random.uniform(0, longest) if conflicts else random.uniform(0, 2.0**failures))
         raise StoreError(
             f"others kept committing to {self.uri!r}: gave up after {COMMIT_TRIES} tries; run the command again"
         )
@@ -157,6 +180,11 @@ class Store:
     def cube_id(self) -> str:
         """What tells this cube from any other; given by ``init`` and the same on all branches."""
         return str(read_internal(self.readonly(), self.uri).get("id", ""))
+
+    @cached_property
+    def layout_key(self) -> str:
+        """What tells this cube in its present layout from any other; see :func:`open_array`."""
+        return f"{self.cube_id}-{hashlib.blake2b(json.dumps(self.spec.layout).encode(), digest_size=8).hexdigest()}"
 
     def on(self, branch: str = MAIN, at: str | None = None) -> Store:
         """The same repository, at another branch or snapshot."""
@@ -290,10 +318,33 @@ def reopen_unused(uri: str, spec: CubeSpec) -> Store | None:
     try:
         if not is_unused(_open_repository(uri).readonly_session(MAIN)):
             return None
-        icechunk.Repository.open(icechunk_storage(uri), config=_config(spec)).save_config()
+        _save_config(uri, spec)
         return Store(uri, _open_repository(uri))
     except icechunk.IcechunkError as e:
         raise StoreError(f"cannot open store {uri!r}: {first_line(e)}") from e
+
+
+def is_split(store: Store) -> bool:
+    """Whether the repository's own configuration splits the chunk index as suits the cube's spec."""
+    kept = store.repo.config.manifest
+    return kept is not None and kept.splitting == splitting(store.spec)
+
+
+def save_splitting(store: Store) -> None:
+    """Keep the splitting that suits the cube's spec; later commits follow it. Raises :class:`StoreError`."""
+    import icechunk
+
+    try:
+        with store.exclusive():
+            _save_config(store.uri, store.spec)
+    except icechunk.IcechunkError as e:
+        raise StoreError(f"cannot write to store {store.uri!r}: {first_line(e)}") from e
+
+
+def _save_config(uri: str, spec: CubeSpec) -> None:
+    import icechunk
+
+    icechunk.Repository.open(icechunk_storage(uri), config=_config(spec)).save_config()
 
 
 def _open_repository(uri: str) -> icechunk.Repository:

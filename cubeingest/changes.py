@@ -1,0 +1,91 @@
+"""What differs between two snapshots of a cube, in regions: slots that one has and the other not, or has from elsewhere."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from cubeingest.errors import StoreError
+from cubeingest.ledger import LEDGER, NOTHING, Slot, read_records, read_states
+from cubeingest.plan import slot_labels
+from cubeingest.spec import CubeSpec
+from cubeingest.store import Store
+
+Change = Literal["added", "removed", "changed", "reread"]
+"""``changed``: other pixels. ``reread``: the same pixels, recorded anew (the source's date changed, or it was redone)."""
+
+
+@dataclass(frozen=True)
+class SlotChange:
+    """One slot that differs."""
+
+    slot: Slot
+    change: Change
+
+    def to_json(self, spec: CubeSpec) -> dict[str, Any]:
+        return {
+            "region": spec.grid.region_id(self.slot.iy, self.slot.ix),
+            "axes": slot_labels(spec, self.slot),
+            "variable": self.slot.variable,
+            "change": self.change,
+        }
+
+
+def read_changes(store: Store, older: str, newer: str) -> list[SlotChange]:
+    """Slots whose state or record differs between two snapshots of the same cube, in the order of the grid.
+
+    Records are read only where both have one that Icechunk's own record of changes does not rule out.
+    Raises :class:`StoreError` if either holds no cube, or the grids differ.
+    """
+    before, after = store.on(at=older), store.on(at=newer)
+    spec = after.spec
+    if before.spec.layout != spec.layout:
+        raise StoreError(f"the cubes at {older} and {newer} have different layouts: slots cannot be compared")
+    old, new = before.readonly(), after.readonly()
+    states = read_states(old, spec), read_states(new, spec)
+    out: list[SlotChange] = []
+    both: list[Slot] = []
+    for v in spec.variables:
+        had, has = (s[v.name] != NOTHING for s in states)
+        out += [SlotChange(slot, "added") for slot in _slots(v.name, has & ~had)]
+        out += [SlotChange(slot, "removed") for slot in _slots(v.name, had & ~has)]
+        both += _slots(v.name, had & has & _touched(store, older, newer, v.name, had.shape))
+    first, second = read_records(old, both), read_records(new, both)
+    for slot in both:
+        a, b = first.get(slot), second.get(slot)
+        if a == b:
+            continue
+        same = a is not None and b is not None and (a.checksum, a.state) == (b.checksum, b.state)
+        out.append(SlotChange(slot, "reread" if same else "changed"))
+    return sorted(out, key=lambda c: c.slot)
+
+
+def count_changes(changes: Iterable[SlotChange]) -> dict[str, int]:
+    """How many slots by change, all four always there."""
+    counts = Counter(c.change for c in changes)
+    return {name: counts[name] for name in ("added", "removed", "changed", "reread")}
+
+
+def _slots(variable: str, where: np.ndarray[Any, Any]) -> list[Slot]:
+    return [Slot(variable, tuple(i[:-2]), i[-2], i[-1]) for i in np.argwhere(where).tolist()]
+
+
+def _touched(
+    store: Store, older: str, newer: str, variable: str, shape: tuple[int, ...]
+) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Where a record was written between two snapshots; everywhere, if Icechunk cannot say (another branch, or expired)."""
+    import icechunk
+
+    touched = np.zeros(shape, bool)
+    try:
+        diff = store.repo.diff(from_snapshot_id=older, to_snapshot_id=newer)
+    except icechunk.IcechunkError:
+        return ~touched
+    written = diff.updated_chunks.get(f"/{LEDGER}/{variable}/record", [])
+    if written:
+        touched[tuple(np.array(written).T)] = True
+    return touched

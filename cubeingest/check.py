@@ -1,0 +1,273 @@
+"""Is a cube sound? Its ledger against its chunks, its arrays and coordinates against its spec, and what lies about it."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cubeingest.checksum import SlotChecksum
+from cubeingest.create import write_template
+from cubeingest.engine import EachSlot, Options, Progress, SlotResult, interrupts, open_pool
+from cubeingest.ledger import DONE, EMPTY, NOTHING, Slot, read_records, read_states
+from cubeingest.mosaic import size_of, slot_shape
+from cubeingest.plan import Plan, SlotPlan, Task, slot_labels
+from cubeingest.spec import INTERNAL_GROUP, CubeSpec, Variable
+from cubeingest.store import MAIN, OWN_BRANCHES, Store, is_ancestor, is_split, read_runs
+
+if TYPE_CHECKING:
+    import icechunk
+    import numpy.typing as npt
+
+REDO = "ingest it again: `cubeingest ingest --redo {where}`"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that is not as it should be, and what to do about it. ``slot`` is None for what concerns the whole cube."""
+
+    kind: str
+    message: str
+    remedy: str
+    slot: Slot | None = None
+
+    def to_json(self, spec: CubeSpec) -> dict[str, Any]:
+        where: dict[str, Any] = {}
+        if self.slot is not None:
+            where = {
+                "region": spec.grid.region_id(self.slot.iy, self.slot.ix),
+                "axes": slot_labels(spec, self.slot),
+                "variable": self.slot.variable,
+            }
+        return {"kind": self.kind, **where, "message": self.message, "remedy": self.remedy}
+
+
+@dataclass
+class CheckReport:
+    """``slots`` and ``chunks`` say how much was looked at; a cube without ``findings`` is sound."""
+
+    store: str
+    snapshot: str
+    deep: bool
+    slots: int = 0
+    chunks: int = 0
+    findings: list[Finding] = field(default_factory=list)
+    signum: int | None = None
+
+    def to_json(self, spec: CubeSpec) -> dict[str, Any]:
+        return {
+            "store": self.store, "snapshot": self.snapshot, "sound": not self.findings, "deep": self.deep,
+            "slots": self.slots, "chunks": self.chunks, "findings": [f.to_json(spec) for f in self.findings],
+        }  # fmt: skip
+
+    @property
+    def exit_code(self) -> int:
+        if self.signum is not None:
+            return 128 + self.signum
+        return 1 if self.findings else 0
+
+
+def check(
+    store: Store, deep: bool, options: Options, on_progress: Callable[[Progress], None] = lambda _: None
+) -> CheckReport:
+    """Check a cube. No pixel is read, chunks are only listed; with ``deep`` every slot is read and compared with its record."""
+    snapshot = store.tip
+    store = store.on(store.branch, snapshot)
+    spec, session = store.spec, store.readonly()
+    report = CheckReport(store.uri, snapshot, deep)
+    report.findings += _arrays(session, spec)
+    report.findings += _repository(store)
+    states = read_states(session, spec)
+    for v in spec.variables:
+        counts, outside = count_chunks(session, spec, v)
+        report.chunks += int(counts.sum()) + outside
+        report.slots += int(np.count_nonzero(states[v.name] != NOTHING))
+        report.findings += _ledger(spec, v, states[v.name], counts)
+        if outside:
+            report.findings.append(
+                Finding(
+                    "unowned",
+                    f"{v.name} has {outside} chunks outside its grid, in no region",
+                    "something else wrote them: readers of the cube do not see them",
+                )
+            )
+    if deep:
+        _check_pixels(store, session, states, options, report, on_progress)
+    return report
+
+
+# ---- ledger and chunks ----------------------------------------------------------------------------------------
+
+
+def count_chunks(session: icechunk.Session, spec: CubeSpec, v: Variable) -> tuple[npt.NDArray[np.int64], int]:
+    """How many chunks (shards, where there are shards) each slot of a variable has, and how many lie in no slot."""
+    from zarr.core.sync import sync
+
+    shape = spec.slot_shape(v)
+    counts = np.zeros(int(np.prod(shape)), np.int64)
+    spans = [*(a.block for a in spec.axes_of(v)), *spec.grid.region_shape_yx]
+    outside = 0
+
+    async def collect() -> None:
+        nonlocal outside
+        async for batch in session.store.array_chunk_iterator(f"/{v.name}"):
+            index = batch[0].astype(np.int64) * v.write_shape // spans
+            inside = (index < shape).all(axis=1)
+            outside += int(np.count_nonzero(~inside))
+            counts[:] += np.bincount(np.ravel_multi_index(tuple(index[inside].T), shape), minlength=counts.size)
+
+    sync(collect())
+    return counts.reshape(shape), outside
+
+
+def _ledger(
+    spec: CubeSpec, v: Variable, states: npt.NDArray[np.uint8], counts: npt.NDArray[np.int64]
+) -> Iterator[Finding]:
+    wrong = (
+        ("lost", (states == DONE) & (counts == 0), "is recorded as done, but none of its chunks is there"),
+        ("unrecorded", (states == NOTHING) & (counts > 0), "has chunks that no record speaks of"),
+        ("not-empty", (states == EMPTY) & (counts > 0), "is recorded as empty, but has chunks"),
+    )
+    for kind, where, what in wrong:
+        for index in np.argwhere(where).tolist():
+            slot = Slot(v.name, tuple(index[:-2]), index[-2], index[-1])
+            yield _of_slot(spec, kind, slot, what)
+
+
+def _of_slot(spec: CubeSpec, kind: str, slot: Slot, what: str) -> Finding:
+    labels, region = slot_labels(spec, slot), spec.grid.region_id(slot.iy, slot.ix)
+    where = " ".join(
+        [f"--region {region}", *(f"--{a} {label}" for a, label in labels.items()), f"--variable {slot.variable}"]
+    )
+    name = " ".join([region, *labels.values(), slot.variable])
+    return Finding(kind, f"{name} {what}", REDO.format(where=where), slot)
+
+
+# ---- arrays, coordinates, repository --------------------------------------------------------------------------
+
+
+def _arrays(session: icechunk.Session, spec: CubeSpec) -> Iterator[Finding]:
+    """The cube's arrays against those that ``init`` would make of its spec; attributes may have been added."""
+    import zarr
+
+    fresh = zarr.storage.MemoryStore()
+    write_template(fresh, spec, "")
+    wanted, there = zarr.open_group(fresh, mode="r"), zarr.open_group(session.store, mode="r")
+    coordinates = {*spec.grid.dims_yx, *(a.name for a in spec.grid.axes)}
+    for path, array in sorted(dict(wanted.members(max_depth=None)).items()):
+        if not isinstance(array, zarr.Array):
+            continue
+        kind = "coordinate" if path in coordinates else "ledger" if path.startswith(INTERNAL_GROUP) else "layout"
+        if path not in there or not isinstance(own := there[path], zarr.Array):
+            yield Finding(
+                kind, f"the array {path!r} is missing", "the cube is damaged: go back to a snapshot that has it"
+            )
+            continue
+        differing = sorted(k for k, v in _layout(array).items() if _layout(own).get(k) != v)
+        if differing:
+            what = ", ".join(f"{k} {_layout(own).get(k)!r} (by the spec {_layout(array)[k]!r})" for k in differing)
+            yield Finding(
+                kind, f"the array {path!r} has {what}", "something else changed it: go back to a snapshot before that"
+            )
+        elif path in coordinates and not np.array_equal(np.asarray(own[...]), np.asarray(array[...])):
+            yield Finding(
+                kind, f"the coordinate {path!r} is not what the grid says", "go back to a snapshot where it is"
+            )
+
+
+def _layout(array: Any) -> dict[str, Any]:
+    kept: dict[str, Any] = array.metadata.to_dict()
+    return {
+        k: repr(kept.get(k)) for k in ("shape", "data_type", "chunk_grid", "fill_value", "codecs", "dimension_names")
+    }
+
+
+def _repository(store: Store) -> Iterator[Finding]:
+    if not is_split(store):
+        yield Finding(
+            "splitting",
+            "the chunk index is not split as suits the spec, so commits get slower as the cube fills",
+            "run `cubeingest init GRID.yaml --update` with the cube's spec",
+        )
+    for run in read_runs(store):
+        if not run.is_alive:
+            what = "an ingest" if run.kind == "run" else "a garbage collection"
+            yield Finding(
+                "dead-run", f"{what} by {run} was killed and left what it wrote", "remove that with `cubeingest gc`"
+            )
+    main = store.repo.lookup_branch(MAIN)
+    for name in sorted(store.repo.list_branches()):
+        if name == MAIN or name.startswith(OWN_BRANCHES):
+            continue
+        tip = store.repo.lookup_branch(name)
+        if not is_ancestor(store, main, tip) and not is_ancestor(store, tip, main):
+            yield Finding(
+                "branch",
+                f"branch {name!r} has left main and cannot be published; it keeps what only it holds",
+                f"`cubeingest publish {name} --discard` gives it up",
+            )
+
+
+# ---- pixels ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class CheckJob:
+    """What a worker needs besides its slots. ``session`` is a readonly session, pickled."""
+
+    spec: CubeSpec
+    session: bytes
+
+
+def check_slot(job: CheckJob, plan: SlotPlan) -> SlotResult:
+    """Whether a slot's pixels, read from the cube, have the checksum of its record."""
+    import zarr
+
+    variable = job.spec.variable(plan.slot.variable)
+    array = zarr.open_array(pickle.loads(job.session).store, path=variable.name, mode="r")
+    shape = slot_shape(job.spec, variable, plan)
+    checksum = SlotChecksum(variable, shape.block_shape)
+    for rows in shape.row_slices():
+        checksum.update(np.asarray(array[(*shape.axes, rows, shape.x)]))
+    same = plan.before is not None and checksum.hexdigest() == plan.before.checksum
+    return SlotResult(plan.slot, "", "equal" if same else "different", n_pixels=shape.n_pixels, detail=same)
+
+
+def _check_pixels(
+    store: Store,
+    session: icechunk.Session,
+    states: dict[str, npt.NDArray[np.uint8]],
+    options: Options,
+    report: CheckReport,
+    on_progress: Callable[[Progress], None],
+) -> None:
+    spec = store.spec
+    index = {v: np.argwhere(s != NOTHING).tolist() for v, s in states.items()}
+    slots = [Slot(v, tuple(i[:-2]), i[-2], i[-1]) for v, found in index.items() for i in found]
+    records = read_records(session, slots)
+    report.findings += [
+        _of_slot(spec, "record", slot, "has a record that cannot be read") for slot in slots if slot not in records
+    ]
+    plans = [SlotPlan(slot, (), before=records[slot]) for slot in slots if slot in records]
+    tasks = [Task((), p.slot.block, p.slot.iy, p.slot.ix, (p,)) for p in plans]
+    work = size_of(spec, Plan(tuple(tasks), ()))
+    total = Progress(len(plans), sum(pixels for pixels, _ in work))
+    on_progress(total)
+    job = CheckJob(spec, pickle.dumps(session))
+    with (
+        interrupts() as stop,
+        open_pool(options.workers, options.scheduler, len(tasks), sum(n for _, n in work)) as pool,
+    ):
+        pool.prove(store, writes=False)
+        for results in pool.run(EachSlot(check_slot), job, [(t,) for t in tasks], stop):
+            for result in results:
+                on_progress(Progress(total.n_slots, total.n_pixels, result))
+                if result.error is not None:
+                    report.findings.append(_of_slot(spec, "unreadable", result.slot, f"cannot be read: {result.error}"))
+                elif not result.detail:
+                    what = "holds other pixels than its record says"
+                    report.findings.append(_of_slot(spec, "changed", result.slot, what))
+        report.signum = stop.signum

@@ -1,0 +1,194 @@
+"""Commands that keep a cube: publish, tag, diff, check, gc."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from cubeingest.cli.app import app
+from cubeingest.cli.options import (
+    AtOption,
+    BranchOption,
+    DebugOption,
+    JsonOption,
+    SchedulerOption,
+    StoreOption,
+    WorkersOption,
+    open_cube,
+)
+from cubeingest.cli.output import format_bytes, guard, out_console, print_json, say, show_progress
+
+ROWS_SHOWN = 20
+"""Rows of a list that are printed; --json has them all."""
+
+
+@app.command()
+def publish(
+    name: Annotated[str, typer.Argument(metavar="BRANCH", help="The branch that main moves to.")],
+    store: StoreOption = None,
+    sample: Annotated[
+        float, typer.Option("--sample", metavar="FRACTION", help="Verify only this part of the windows.")
+    ] = 1.0,
+    discard: Annotated[bool, typer.Option("--discard", help="Give the branch up instead.")] = False,
+    workers: WorkersOption = None,
+    scheduler: SchedulerOption = None,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Move main to a branch, once what differs there is verified. Example: cubeingest publish staging"""
+    with guard(debug):
+        cube = open_cube(store)
+        if discard:
+            snapshot = cube.discard(name)
+            if json:
+                print_json({"branch": name, "action": "discarded", "snapshot": snapshot})
+            else:
+                say(f"branch {name!r} was given up; it pointed to {snapshot}")
+            return
+        with show_progress("verify") as show:
+            done = cube.publish(name, sample=sample, workers=workers, scheduler=scheduler, on_progress=show)
+        if json:
+            print_json(done.to_json())
+        texts = {
+            "published": f"main is now at {done.snapshot}: {done.slots} slots from branch {name!r}",
+            "unchanged": f"main is at {done.snapshot} already, as is branch {name!r}",
+            "refused": f"branch {name!r} was not published: main stays at {done.snapshot}",
+        }
+        if done.verified is not None:
+            for row in [*done.verified.different, *done.verified.missing][:ROWS_SHOWN]:
+                what = f"{row['pixels']} pixels differ from {row['href']}" if "pixels" in row else row["error"]
+                say(f"{row['region']} {' '.join(row['axes'].values())} {row['variable']}: {what}", "red")
+        say(texts[done.action], "red" if done.action == "refused" else None)
+        raise typer.Exit(done.exit_code)
+
+
+@app.command()
+def tag(
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="The tag. Without: list all.")] = None,
+    store: StoreOption = None,
+    branch: BranchOption = "main",
+    at: AtOption = None,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Name a snapshot for good, or list the names. Example: cubeingest tag v1.0"""
+    with guard(debug):
+        from cubeingest.branches import read_tags
+
+        cube = open_cube(store, branch)
+        if name is not None:
+            snapshot = cube.tag(name, at)
+            if json:
+                print_json({"tag": name, "snapshot": snapshot})
+            else:
+                say(f"{name} is snapshot {snapshot} from now on")
+            return
+        tags = read_tags(cube.store)
+        if json:
+            print_json({"tags": tags})
+        for known, snapshot in {} if json else tags.items():
+            out_console().print(f"{snapshot}  {known}", markup=False)
+
+
+@app.command()
+def diff(
+    older: Annotated[str, typer.Argument(metavar="A", help="A tag, branch or snapshot.")],
+    newer: Annotated[str, typer.Argument(metavar="B", help="Another.")] = "main",
+    store: StoreOption = None,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Show in which regions two versions of the cube differ. Example: cubeingest diff v1.0 main"""
+    with guard(debug):
+        from cubeingest.changes import count_changes, read_changes
+        from cubeingest.store import resolve_ref
+
+        cube = open_cube(store)
+        first, second = (resolve_ref(cube.store, ref) for ref in (older, newer))
+        changes = read_changes(cube.store, first, second)
+        rows, counts = [c.to_json(cube.spec) for c in changes], count_changes(changes)
+        if json:
+            print_json({"from": first, "to": second, **counts, "changes": rows})
+            return
+        out = out_console()
+        for row in rows:
+            out.print(
+                f"{row['change']:<8} {row['region']} {' '.join(row['axes'].values())} {row['variable']}", markup=False
+            )
+        out.print(", ".join(f"{n} {what}" for what, n in counts.items()) + " slots")
+
+
+@app.command()
+def check(
+    store: StoreOption = None,
+    branch: BranchOption = "main",
+    deep: Annotated[bool, typer.Option("--deep", help="Read every pixel and compare it with its record.")] = False,
+    workers: WorkersOption = None,
+    scheduler: SchedulerOption = None,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Tell whether the cube is sound, and what to do if it is not. Example: cubeingest check"""
+    with guard(debug):
+        cube = open_cube(store, branch)
+        with show_progress("check") as show:
+            report = cube.check(deep=deep, workers=workers, scheduler=scheduler, on_progress=show)
+        if json:
+            print_json(report.to_json(cube.spec))
+        for finding in report.findings[:ROWS_SHOWN]:
+            say(f"{finding.kind}: {finding.message}; {finding.remedy}", "yellow")
+        if len(report.findings) > ROWS_SHOWN:
+            say(f"... and {len(report.findings) - ROWS_SHOWN} more (--json has them all)", "yellow")
+        if not json:
+            found = f"{len(report.findings)} findings" if report.findings else "the cube is sound"
+            read = "every pixel read" if deep else "chunks listed, none read"
+            out_console().print(f"{found}: {report.slots} slots, {report.chunks} chunks; {read}")
+        raise typer.Exit(report.exit_code)
+
+
+@app.command()
+def gc(
+    store: StoreOption = None,
+    older_than: Annotated[
+        str, typer.Option("--older-than", metavar="AGE", help="Remove only garbage older than this: 30m, 12h, 7d.")
+    ] = "1d",
+    expire: Annotated[
+        str | None, typer.Option("--expire", metavar="AGE", help="First forget snapshots older than this.")
+    ] = None,
+    keep: Annotated[
+        int | None, typer.Option("--keep", metavar="N", min=1, help="First forget all but the newest N snapshots.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Remove what failed and killed runs left; by request, old snapshots. Example: cubeingest gc --keep 10"""
+    with guard(debug):
+        from cubeingest.garbage import parse_age
+
+        cube = open_cube(store)
+        report = cube.gc(
+            older_than=parse_age(older_than),
+            expire=None if expire is None else parse_age(expire),
+            keep=keep,
+            dry_run=dry_run,
+        )
+        for error in report.errors[:ROWS_SHOWN]:
+            say(f"could not be removed: {error}", "red")
+        if json:
+            print_json(report.to_json())
+        else:
+            out_console().print(_describe(report))
+        raise typer.Exit(report.exit_code)
+
+
+def _describe(report: Any) -> str:
+    will = "would be " if report.dry_run else ""
+    removed = f"{report.chunks} chunks, {report.manifests} manifests, {report.snapshots} snapshots"
+    parts = [f"{format_bytes(report.bytes)} {will}freed: {removed} {will}removed"]
+    if report.snapshots_expired:
+        parts.append(f"{report.snapshots_expired} snapshots {will}left the history")
+    if report.runs_forgotten:
+        parts.append(f"{report.runs_forgotten} killed runs {will}forgotten")
+    return "; ".join(parts)

@@ -1,0 +1,103 @@
+"""Give back what failed and killed runs left in a store, and old snapshots that nobody needs."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from cubeingest.errors import GridError, StoreError
+from cubeingest.store import Store, first_line, made_known, read_runs, remove_dead
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+
+
+@dataclass(frozen=True)
+class GcReport:
+    """What was removed, or with ``dry_run`` would be. ``bytes`` is what was freed."""
+
+    store: str
+    dry_run: bool
+    runs_forgotten: int
+    snapshots_expired: int
+    snapshots: int
+    chunks: int
+    manifests: int
+    bytes: int
+    errors: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "store": self.store, "dry_run": self.dry_run, "runs_forgotten": self.runs_forgotten,
+            "snapshots_expired": self.snapshots_expired, "snapshots": self.snapshots, "chunks": self.chunks,
+            "manifests": self.manifests, "bytes": self.bytes, "errors": list(self.errors),
+        }  # fmt: skip
+
+    @property
+    def exit_code(self) -> int:
+        return 1 if self.errors else 0
+
+
+def parse_age(text: str) -> timedelta:
+    """``90s``, ``30m``, ``12h``, ``7d``, ``2w``. Raises :class:`GridError` for anything else."""
+    match = re.fullmatch(r"(\d{1,6})([smhdw])", text.strip())
+    if match is None:
+        raise GridError(f"age {text!r}: write a number and a unit, such as 90s, 30m, 12h, 7d or 2w")
+    return timedelta(seconds=int(match[1]) * _UNITS[match[2]])
+
+
+def collect_garbage(
+    store: Store,
+    older_than: timedelta,
+    expire: timedelta | None = None,
+    keep: int | None = None,
+    dry_run: bool = False,
+) -> GcReport:
+    """Remove what no branch and no tag leads to and is older than ``older_than``.
+
+    ``expire`` first makes the history forget snapshots older than that, ``keep`` all but the newest so many of the branch,
+    both together what both allow; what is tagged, and the tips of branches, stay. What the newest snapshot holds, the
+    ledger with it, is never touched.
+
+    Raises :class:`StoreError` while an ingest is running, and holds off those that would start meanwhile.
+    """
+    import icechunk
+
+    if keep is not None and keep < 1:
+        raise GridError(f"keep is {keep}: it must be 1 or more")
+    alive = [run for run in read_runs(store) if run.is_alive]
+    if alive:
+        what = "an ingest is running" if alive[0].kind == "run" else "garbage is being collected"
+        raise StoreError(f"{what} in {store.uri!r} by {alive[0]}: nothing was removed; try again when it has ended")
+    now = datetime.now(UTC)
+    try:
+        with made_known(store, uuid.uuid4().hex[:12], "gc"):
+            dead = [r for r in read_runs(store) if not r.is_alive] if dry_run else remove_dead(store)
+            bound = _expire_before(store, now, expire, keep)
+            expired: set[str] = set()
+            with store.exclusive():
+                if bound is not None and not dry_run:
+                    expired = store.repo.expire_snapshots(older_than=bound)
+                done = store.repo.garbage_collect(now - older_than, dry_run=dry_run)
+            if bound is not None and dry_run:
+                history = store.repo.ancestry(branch=store.branch)
+                expired = {s.id for s in history if s.parent_id and s.written_at < bound} - {store.tip}
+    except icechunk.IcechunkError as e:
+        raise StoreError(f"cannot collect garbage of {store.uri!r}: {first_line(e)}") from e
+    return GcReport(
+        store.uri, dry_run, len(dead), len(expired), done.snapshots_deleted, done.chunks_deleted, done.manifests_deleted,
+        done.bytes_deleted, tuple(str(e) for e in done.delete_errors),
+    )  # fmt: skip
+
+
+def _expire_before(store: Store, now: datetime, expire: timedelta | None, keep: int | None) -> datetime | None:
+    """Snapshots from before this time are to be forgotten; None: none are."""
+    bound = None if expire is None else now - expire
+    if keep is not None:
+        times = [s.written_at for s in store.repo.ancestry(branch=store.branch) if s.parent_id is not None]
+        if len(times) <= keep:
+            return None
+        bound = min(times[keep - 1], bound or times[keep - 1])
+    return bound

@@ -1,0 +1,30 @@
+"""Arrays of a cube, whose layout never changes: what describes them is read once a process."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import icechunk
+    import zarr
+
+_described: dict[tuple[str, str], Any] = {}
+"""Metadata by layout and path. A worker opens the same few arrays for every slot, which took longer than a small commit."""
+
+
+def open_array(
+    session: icechunk.Session, path: str, mode: Literal["r", "r+"] = "r", layout: str = ""
+) -> zarr.Array[Any]:
+    """The array at ``path``. With ``layout`` (the store's ``layout_key``) only its chunks are to be
+    used: attributes may be of an earlier time.
+    """
+    import zarr
+    from zarr.storage import StorePath
+
+    known = _described.get((layout, path)) if layout else None
+    if known is None:
+        array = zarr.open_array(session.store, path=path, mode=mode)
+        if layout:
+            _described[layout, path] = array.metadata
+        return array
+    return zarr.Array(zarr.AsyncArray(metadata=known, store_path=StorePath(session.store, path)))
