@@ -150,7 +150,7 @@ def main() -> None:
                 bucket = Bucket(url, "commits")
                 bucket.client.create_bucket(Bucket=bucket.name)
                 os.environ.update(bucket.environment)
-                compare(options, spec, lambda name: bucket.uri(name))
+                compare(options, spec, bucket.uri)
         else:
             compare(options, spec, lambda name: str(folder / name))
 
@@ -161,7 +161,9 @@ def compare(options: argparse.Namespace, spec: Path, place: Any) -> None:
         for way in WAYS:
             rate, filled, again = measure(way, place(f"{way.replace(' ', '-')}-{run}"), spec, options.processes)
             rates[way].append(rate)
-            print(f"{way}: {rate:.1f} commits/s, {filled} of {options.processes * options.each} regions, {again} tried again")
+            print(
+                f"{way}: {rate:.1f} commits/s, {filled} of {options.processes * options.each} regions, {again} tried again"
+            )
     medians = {way: statistics.median(values) for way, values in rates.items()}
     print(f"medians of {options.runs}: " + ", ".join(f"{way} {rate:.1f}/s" for way, rate in medians.items()))
     print(f"ratio {medians['cubeingest'] / medians['icechunk alone']:.2f}")

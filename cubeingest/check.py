@@ -246,7 +246,9 @@ def _check_pixels(
 ) -> None:
     spec = store.spec
     index = {v: np.argwhere(s != NOTHING).tolist() for v, s in states.items()}
+    known = {finding.slot for finding in report.findings}
     slots = [Slot(v, tuple(i[:-2]), i[-2], i[-1]) for v, found in index.items() for i in found]
+    slots = [slot for slot in slots if slot not in known]
     records = read_records(session, slots)
     report.findings += [
         _of_slot(spec, "record", slot, "has a record that cannot be read") for slot in slots if slot not in records

@@ -83,13 +83,19 @@ def collect_garbage(
                 done = store.repo.garbage_collect(now - older_than, dry_run=dry_run)
             if bound is not None and dry_run:
                 history = store.repo.ancestry(branch=store.branch)
-                expired = {s.id for s in history if s.parent_id and s.written_at < bound} - {store.tip}
+                expired = {s.id for s in history if s.parent_id and s.written_at < bound} - _named(store)
     except icechunk.IcechunkError as e:
         raise StoreError(f"cannot collect garbage of {store.uri!r}: {first_line(e)}") from e
     return GcReport(
         store.uri, dry_run, len(dead), len(expired), done.snapshots_deleted, done.chunks_deleted, done.manifests_deleted,
         done.bytes_deleted, tuple(str(e) for e in done.delete_errors),
     )  # fmt: skip
+
+
+def _named(store: Store) -> set[str]:
+    """Snapshots that a branch or a tag points to."""
+    repo = store.repo
+    return {*map(repo.lookup_branch, repo.list_branches()), *map(repo.lookup_tag, repo.list_tags())}
 
 
 def _expire_before(store: Store, now: datetime, expire: timedelta | None, keep: int | None) -> datetime | None:

@@ -34,6 +34,9 @@ LEDGER = f"{INTERNAL_GROUP}/ledger"
 NOTHING, DONE, EMPTY = 0, 1, 2
 """States of a slot as :func:`read_states` gives them."""
 
+MANY = 64
+"""Records from which on it is quicker to go through all that there are."""
+
 
 @dataclass(frozen=True, order=True)
 class Slot:
@@ -146,13 +149,56 @@ def read_records(session: icechunk.Session, slots: Iterable[Slot], layout: str =
         by_variable.setdefault(slot.variable, []).append(slot)
     out = {}
     for variable, wanted in by_variable.items():
-        index = tuple(np.array([s.index for s in wanted]).T)
-        texts = _array(session, variable, "record", layout=layout).get_coordinate_selection(index)
-        for slot, text in zip(wanted, np.atleast_1d(np.asarray(texts)).tolist(), strict=True):
-            record = Record.from_json(text) if text else None
+        texts = _inline_texts(session, variable, wanted, layout) if len(wanted) >= MANY else {}
+        rest = [slot for slot in wanted if slot not in texts]
+        if rest:
+            index = tuple(np.array([s.index for s in rest]).T)
+            try:
+                found = _array(session, variable, "record", layout=layout).get_coordinate_selection(index)
+                texts.update(zip(rest, np.atleast_1d(np.asarray(found)).tolist(), strict=True))
+            except (RuntimeError, ValueError):  # one of them is damaged
+                texts.update(dict.fromkeys(rest, "") | _inline_texts(session, variable, rest, layout))
+        for slot in wanted:
+            record = Record.from_json(texts[slot]) if texts[slot] else None
             if record is not None:
                 out[slot] = record
     return out
+
+
+def _inline_texts(session: icechunk.Session, variable: str, wanted: list[Slot], layout: str) -> dict[Slot, str]:
+    """Texts of those records that Icechunk keeps in its manifest, decoded as Zarr would but without asking for each by itself,
+    which took four times as long.
+    """
+    from zarr.codecs import VLenUTF8Codec, ZstdCodec
+    from zarr.core.sync import sync
+
+    metadata: Any = _array(session, variable, "record", layout=layout).metadata
+    if [type(codec) for codec in metadata.codecs] != [VLenUTF8Codec, ZstdCodec]:
+        return {}
+    places = {slot.index: slot for slot in wanted}
+    raw: dict[Slot, bytes] = {}
+
+    async def collect() -> None:
+        async for batch in session.store.array_chunk_iterator(f"/{LEDGER}/{variable}/record"):
+            index = batch[0].tolist()
+            for row, content in batch[5].items():
+                slot = places.get(tuple(index[row]))
+                if slot is not None:
+                    raw[slot] = content
+
+    sync(collect())
+    return {slot: _decode(content) for slot, content in raw.items()}
+
+
+def _decode(content: bytes) -> str:
+    """Text of a record; empty if it is damaged."""
+    from numcodecs.vlen import VLenUTF8
+    from numcodecs.zstd import Zstd
+
+    try:
+        return str(VLenUTF8().decode(Zstd().decode(content))[0])
+    except (RuntimeError, ValueError, IndexError):
+        return ""
 
 
 def are_as_planned(session: icechunk.Session, before: Mapping[Slot, Record | None], layout: str = "") -> bool:
