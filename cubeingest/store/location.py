@@ -26,13 +26,17 @@ PASSING = (
 
 def is_passing(error: icechunk.IcechunkError) -> bool:
     """Whether a failed request to a store is worth another try; only what is known to pass is."""
+    return may_pass(error.kind, first_line(error))
+
+
+def may_pass(kind: icechunk.ErrorKind, text: str) -> bool:
+    """As :func:`is_passing`, for an error's kind and message."""
     import icechunk
 
-    text = first_line(error)
-    if error.kind == icechunk.ErrorKind.THROTTLED:
+    if kind == icechunk.ErrorKind.THROTTLED:
         return True
     return (
-        error.kind in (icechunk.ErrorKind.OBJECT_STORE, icechunk.ErrorKind.STORAGE_OTHER)
+        kind in (icechunk.ErrorKind.OBJECT_STORE, icechunk.ErrorKind.STORAGE_OTHER)
         and not any(word in text for word in PERMANENT)
         and any(word in text for word in PASSING)
     )

@@ -1,0 +1,217 @@
+"""Independent mode: commits of their own, by processes that know nothing of each other."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from itertools import product
+
+import icechunk
+import numpy as np
+import pytest
+
+import cubeingest as ci
+from cubeingest.engine import slots_in
+from cubeingest.engine.merge import Merger
+from cubeingest.errors import StoreError
+from cubeingest.ingest.independent import COMMITTED, LOST, CommitJob, fill_and_commit, units_of
+from cubeingest.ingest.prepare import prepare
+from cubeingest.plan import Selection
+from cubeingest.store import Store, repository
+from cubeingest.store.location import may_pass
+from tests.conftest import Ran, World
+from tests.test_engine import cluster, finish, is_whole, oracle, started
+
+Invoke = Callable[..., Ran]
+
+
+@pytest.fixture(params=["disk", "s3"])
+def store(world: World, request: pytest.FixtureRequest) -> Store:
+    """The world's cube, empty, on a disk and in a bucket."""
+    where = request.getfixturevalue("bucket").uri("cube") if request.param == "s3" else world.store
+    return ci.init(world.spec_file, where).store
+
+
+def whole(world: World, uri: str) -> bool:
+    cube = ci.open(uri)
+    report = cube.check(deep=True)
+    status = cube.status()
+    new = sum(c.details.get("new", 0) for c in cube.history())
+    return (
+        report.findings == []
+        and (status.done, status.pending, new) == (7, 0, 7)
+        and np.array_equal(cube.dataset()["cover"].values, oracle(world))
+    )
+
+
+@pytest.mark.parametrize("commit_every", [None, 3])
+def test_each_worker_commits_by_itself(world: World, store: Store, commit_every: int | None) -> None:
+    report = ci.Cube(store).ingest(mode="independent", commit_every=commit_every)
+    assert (report.mode, report.written, report.failed, report.unfinished) == ("independent", 7, [], 0)
+    assert report.snapshot == store.tip
+    commits = [c for c in ci.Cube(store).history() if c.details["action"] == "ingest"]
+    assert [c.details["written"] for c in reversed(commits)] == ([1] * 7 if commit_every is None else [3, 3, 1])
+    assert whole(world, store.uri)
+
+
+def test_on_workers_of_its_own_and_on_a_cluster(world: World, tmp_path: object) -> None:
+    for name, workers in (("local", 2), ("cluster", None)):
+        cube = ci.init(world.spec_file, world.folder / name)
+        with ExitStack() as stack:
+            address = None if workers else stack.enter_context(cluster(world.folder / "dask", (), ()))
+            report = cube.ingest(mode="independent", workers=workers, scheduler=address)
+        assert (report.written, report.failed) == (7, [])
+        assert whole(world, cube.store.uri)
+
+
+def test_one_bad_tile_costs_one_slot_of_its_commit(world: World, store: Store, invoke: Invoke) -> None:
+    (world.folder / "tiles" / "2000" / "20N_010E.tif").write_bytes(b"no raster")
+    ran = invoke("ingest", "--mode", "independent", "--commit-every", 4, "--store", store.uri, "--json")
+    assert (ran.code, ran.json["written"], len(ran.json["failed"])) == (1, 6, 1)
+    assert ran.json["failed"][0]["region"] == "20N_010E"
+    world.add_tile(2000, "20N_010E")
+    assert invoke("ingest", "--mode", "independent", "--store", store.uri, "--json").json["written"] == 1
+    assert whole(world, store.uri)
+
+
+def test_abort_keeps_what_was_committed_before(world: World, store: Store, invoke: Invoke) -> None:
+    (world.folder / "tiles" / "2000" / "10N_000E.tif").unlink()
+    ran = invoke("ingest", "--mode", "independent", "--on-error", "abort", "--store", store.uri, "--json")
+    assert ran.code == 1
+    assert ran.json["written"] >= 1
+    assert ran.json["written"] + ran.json["unfinished"] + 1 == 7
+
+
+def test_processes_that_know_nothing_of_each_other_cover_everything(world: World, store: Store) -> None:
+    """Four parts at once, each of which somebody started twice."""
+    command = (sys.executable, "-m", "cubeingest", "ingest", "--mode", "independent", "--store", store.uri, "--json")
+    with ExitStack() as stack:
+        running = [
+            stack.enter_context(started(*command, "--part", f"{k}/4", cwd=world.folder))
+            for k, _ in product((1, 2, 3, 4), range(2))
+        ]
+        done = [finish(process) for process in running]
+    assert [ran.code for ran in done] == [0] * 8, [ran.err for ran in done]
+    assert sum(ran.json["written"] for ran in done) == 7
+    assert sum(ran.json["written"] + ran.json["skipped"] for ran in done) == 14
+    assert whole(world, store.uri)
+
+
+def test_a_slot_that_somebody_else_finished_meanwhile_is_theirs(world: World, store: Store) -> None:
+    units = list(units_of(prepare(store, Selection()).plan.tasks, 2))
+    assert ci.Cube(store).ingest(region="20N_000E").written == 2
+    tip = store.tip
+    results = fill_and_commit(CommitJob(store, "late"), units[0])
+    assert sorted(str(r.detail) for r in results) == [COMMITTED, LOST]
+    assert store.tip != tip
+    assert ci.open(store.uri).check(deep=True).findings == []
+
+
+def test_a_slot_that_somebody_finishes_while_it_is_committed_is_theirs(
+    world: World, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other comes after the work is done and before the commit: only the conflict tells."""
+    (unit, *_) = units_of(prepare(store, Selection()).plan.tasks, 1)
+    commit = Merger.commit
+
+    def late(merger: Merger, *args: object, **kwargs: object) -> str | None:
+        if merger.run == "late":
+            monkeypatch.setattr(Merger, "commit", commit)
+            ci.open(store.uri).ingest(region=store.spec.grid.region_id(unit[0].iy, unit[0].ix), year=2000)
+        return commit(merger, *args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Merger, "commit", late)
+    (result,) = fill_and_commit(CommitJob(store, "late"), unit)
+    assert result.detail == LOST
+    assert ci.open(store.uri).check(deep=True).findings == []
+    assert len([c for c in ci.open(store.uri).history() if c.details["action"] == "ingest"]) == 1
+
+
+def test_attributes_changed_meanwhile_cost_nothing(world: World, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`init --update` conflicts with every writer of chunks; their work is put onto it."""
+    (unit, *_) = units_of(prepare(store, Selection()).plan.tasks, 1)
+    commit = Merger.commit
+
+    def late(merger: Merger, *args: object, **kwargs: object) -> str | None:
+        monkeypatch.setattr(Merger, "commit", commit)
+        ci.init(world.write_spec(("CC0-1.0", "MIT")), store.uri, update=True)
+        return commit(merger, *args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Merger, "commit", late)
+    (result,) = fill_and_commit(CommitJob(store, "late"), unit)
+    assert result.detail == COMMITTED
+    assert ci.open(store.uri).dataset().attrs["license"] == "MIT"
+    assert ci.open(store.uri).check(deep=True).findings == []
+
+
+def test_a_commit_whose_answer_was_lost_is_not_taken_for_another_s(world: World, store: Store) -> None:
+    (unit, *_) = units_of(prepare(store, Selection()).plan.tasks, 1)
+    first = fill_and_commit(CommitJob(store, "same"), unit)
+    again = fill_and_commit(CommitJob(store, "same"), unit)
+    other = fill_and_commit(CommitJob(store, "other"), unit)
+    assert [r.detail for r in (*first, *again, *other)] == [COMMITTED, COMMITTED, LOST]
+    assert [p.slot for p in slots_in(unit)] == [first[0].slot]
+
+
+def test_many_writers_at_once_lose_nothing(world: World, store: Store) -> None:
+    """Threads with repositories of their own, each committing slot by slot."""
+    tasks = prepare(store, Selection()).plan.tasks
+
+    def work(task: object) -> list[object]:
+        return [r.detail for r in fill_and_commit(CommitJob(ci.open(store.uri).store, "run"), (task,))]  # type: ignore[arg-type]
+
+    with ThreadPoolExecutor(7) as pool:
+        assert list(pool.map(work, tasks)) == [[COMMITTED]] * 7
+    assert whole(world, store.uri)
+
+
+# ---- what is tried again, and for how long --------------------------------------------------------------------
+
+
+@pytest.fixture
+def counting(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Waits that are asked for, none of which is waited."""
+    waits: list[float] = []
+    monkeypatch.setattr(repository.time, "sleep", waits.append)
+    return waits
+
+
+def test_others_that_keep_committing_are_given_up_on(
+    world: World, monkeypatch: pytest.MonkeyPatch, counting: list[float]
+) -> None:
+    store = ci.init(world.spec_file).store
+    monkeypatch.setattr(repository, "COMMIT_TRIES", 4)
+
+    def meddle(session: icechunk.Session) -> bool:
+        import zarr
+
+        zarr.open_group(session.store, mode="r+").attrs["mine"] = 1
+        other = store.repo.writable_session("main")
+        zarr.open_group(other.store, mode="r+").attrs["theirs"] = len(counting)
+        other.commit("theirs")
+        return True
+
+    with pytest.raises(StoreError, match=r"others kept committing to .*: gave up after 4 tries"):
+        store.commit(meddle, lambda: "mine", dict)
+    assert len(counting) == 4
+    assert is_whole(world) is False
+
+
+@pytest.mark.parametrize(
+    ("text", "passes"),
+    [
+        ("object store error dispatch failure: timeout", True),
+        ("object store error service error: SlowDown: reduce your request rate", True),
+        ("object store error dispatch failure: io error: connection reset by peer", True),
+        ("object store error service error: AccessDenied: no", False),
+        ("object store error service error: NoSuchBucket: none", False),
+        ("object store error dispatch failure: other: an error occurred while loading credentials: none", False),
+        ("object store error dispatch failure: io error: dns error: no such host", False),
+        ("something nobody has seen", False),
+    ],
+)
+def test_only_what_may_pass_is_tried_again(text: str, passes: bool) -> None:
+    assert may_pass(icechunk.ErrorKind.OBJECT_STORE, text) is passes
+    assert not may_pass(icechunk.ErrorKind.DESERIALIZATION, text)
