@@ -11,7 +11,7 @@ from cubeingest.changes import read_changes
 from cubeingest.engine import Options, Progress
 from cubeingest.errors import StoreError
 from cubeingest.plan import Selection
-from cubeingest.store import MAIN, OWN_BRANCHES, Store, first_line, is_ancestor, resolve_ref
+from cubeingest.store import MAIN, OWN_BRANCHES, Store, is_ancestor, reason_of, resolve_ref
 from cubeingest.verify import VerifyReport, verify
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,99}")
@@ -41,7 +41,7 @@ def start_branch(store: Store, name: str) -> Store:
     except icechunk.AlreadyExistsError:
         pass  # somebody else has just made it, from main
     except icechunk.IcechunkError as e:
-        raise StoreError(f"cannot use branch {name!r} of {store.uri!r}: {first_line(e)}") from e
+        raise StoreError(f"cannot use branch {name!r} of {store.uri!r}: {reason_of(e)}") from e
     return store.on(name)
 
 
@@ -111,7 +111,7 @@ def publish(
         _check_descends(store, name, store.repo.lookup_branch(MAIN), tip)
         raise StoreError("main was moved while this ran: nothing was published; try again") from None
     except icechunk.IcechunkError as e:
-        raise StoreError(f"cannot move main of {store.uri!r}: {first_line(e)}") from e
+        raise StoreError(f"cannot move main of {store.uri!r}: {reason_of(e)}") from e
     return Published(name, "published", tip, len(changes), report)
 
 
@@ -140,7 +140,7 @@ def discard_branch(store: Store, name: str) -> str:
             tip = store.repo.lookup_branch(name)
             store.repo.delete_branch(name)
     except icechunk.IcechunkError as e:
-        raise StoreError(f"cannot give branch {name!r} up: {first_line(e)}") from e
+        raise StoreError(f"cannot give branch {name!r} up: {reason_of(e)}") from e
     return tip
 
 
@@ -162,7 +162,7 @@ def make_tag(store: Store, name: str, at: str | None = None) -> str:
             raise StoreError(
                 f"there is, or was, a tag {name!r} already: tags never change; choose another name"
             ) from None
-        raise StoreError(f"cannot make tag {name!r} in {store.uri!r}: {first_line(e)}") from e
+        raise StoreError(f"cannot make tag {name!r} in {store.uri!r}: {reason_of(e)}") from e
     return snapshot
 
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from cubeingest.errors import GridError, StoreError
-from cubeingest.store import Store, first_line, made_known, read_runs, remove_dead
+from cubeingest.store import Store, made_known, read_runs, reason_of, remove_dead
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
@@ -85,7 +85,7 @@ def collect_garbage(
                 history = store.repo.ancestry(branch=store.branch)
                 expired = {s.id for s in history if s.parent_id and s.written_at < bound} - _named(store)
     except icechunk.IcechunkError as e:
-        raise StoreError(f"cannot collect garbage of {store.uri!r}: {first_line(e)}") from e
+        raise StoreError(f"cannot collect garbage of {store.uri!r}: {reason_of(e)}") from e
     return GcReport(
         store.uri, dry_run, len(dead), len(expired), done.snapshots_deleted, done.chunks_deleted, done.manifests_deleted,
         done.bytes_deleted, tuple(str(e) for e in done.delete_errors),

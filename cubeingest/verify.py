@@ -29,6 +29,7 @@ from cubeingest.plan import (
 from cubeingest.spec import CubeSpec
 from cubeingest.storage import public_href
 from cubeingest.store import Store
+from cubeingest.tile import storage_of
 
 
 @dataclass(frozen=True)
@@ -57,9 +58,9 @@ def compare_slot(job: VerifyJob, plan: SlotPlan) -> SlotResult:
         # The same windows for the same slot each time, at least one of each.
         count = max(1, round(job.sample * len(rows)))
         rows = sorted(Random(str(plan.slot)).sample(rows, count), key=lambda r: r.start)
-    source_ids(plan)
+    sources = source_ids(plan, storage_of(variable))
     different = compared = 0
-    with read_ahead(spec, variable, plan, shape, rows) as windows:
+    with read_ahead(spec, variable, plan, shape, rows, sources) as windows:
         for part, pixels in windows:
             compared += pixels.size
             try:

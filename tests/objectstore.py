@@ -16,7 +16,11 @@ from typing import Any
 
 import pytest
 
-KEYS = {"AWS_ACCESS_KEY_ID": "AKIAOFTHETESTS", "AWS_SECRET_ACCESS_KEY": "secret-of-the-tests", "AWS_REGION": "us-east-1"}
+KEYS = {
+    "AWS_ACCESS_KEY_ID": "AKIAOFTHETESTS",
+    "AWS_SECRET_ACCESS_KEY": "secret-of-the-tests",
+    "AWS_REGION": "us-east-1",
+}
 """Credentials of the tests: any are accepted. They must never appear in a cube, a message or a log."""
 
 
@@ -54,19 +58,19 @@ class Bucket:
         return [o["Key"] for page in pages for o in page.get("Contents", [])]
 
 
-def free_port() -> int:
+def free_port(host: str = "127.0.0.1") -> int:
     with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
+        s.bind((host, 0))
         return int(s.getsockname()[1])
 
 
 @contextmanager
-def moto_server() -> Iterator[str]:
+def moto_server(host: str = "127.0.0.1") -> Iterator[str]:
     """A server of its own process; its URL."""
-    port = free_port()
+    port = free_port(host)
     environment = {k: v for k, v in os.environ.items() if not k.startswith("AWS_")}
     process = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+        [sys.executable, "-m", "moto.server", "-H", host, "-p", str(port)],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment,
     )  # fmt: skip
     try:
@@ -74,12 +78,12 @@ def moto_server() -> Iterator[str]:
         while True:
             assert process.poll() is None, "the S3 server has ended"
             try:
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
+                socket.create_connection((host, port), timeout=1).close()
                 break
             except OSError:
                 assert time.monotonic() < deadline, "the S3 server did not start"
                 time.sleep(0.05)
-        yield f"http://127.0.0.1:{port}"
+        yield f"http://{host}:{port}"
     finally:
         process.kill()
         process.wait()

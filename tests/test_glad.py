@@ -67,7 +67,7 @@ class Web:
 
 
 @contextmanager
-def serve() -> Iterator[Web]:
+def serve(host: str = "127.0.0.1") -> Iterator[Web]:
     """A web server on a port of its own."""
     web = Web()
 
@@ -117,10 +117,10 @@ def serve() -> Iterator[Web]:
         daemon_threads = True
         request_queue_size = 128
 
-    with Server(("127.0.0.1", 0), Handler) as server:
+    with Server((host, 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        web.url = f"http://127.0.0.1:{server.server_port}"
+        web.url = f"http://{host}:{server.server_port}"
         try:
             yield web
         finally:

@@ -12,7 +12,7 @@ from cubeingest.engine.work import SlotResult
 from cubeingest.errors import StoreError
 from cubeingest.ledger import Record, Slot, read_records, write_expected
 from cubeingest.spec import spec_from_json
-from cubeingest.store import Store, first_line, last_change, read_internal, was_collected_since
+from cubeingest.store import Store, last_change, read_internal, reason_of, was_collected_since
 
 if TYPE_CHECKING:
     import icechunk
@@ -56,7 +56,7 @@ class Merger:
         try:
             self._mark = last_change(self.store)
         except icechunk.IcechunkError as e:
-            raise StoreError(f"cannot read store {self.store.uri!r}: {first_line(e)}") from e
+            raise StoreError(f"cannot read store {self.store.uri!r}: {reason_of(e)}") from e
 
     def keep(self, results: Iterable[SlotResult]) -> None:
         """Keep the results that are none of a failure."""

@@ -20,7 +20,7 @@ from cubeingest.engine.interrupts import Interrupts
 from cubeingest.engine.probe import Answer, Probe, answer_probe
 from cubeingest.engine.work import SlotResult, Unit, UnitFunction, explain, failed, slots_in
 from cubeingest.errors import WorkerError
-from cubeingest.store import Store, first_line, quiet_icechunk
+from cubeingest.store import Store, quiet_icechunk, reason_of
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -191,7 +191,7 @@ def open_pool(
     try:
         client = Client(scheduler, timeout=10, set_as_default=False)
     except (OSError, ValueError) as e:
-        raise WorkerError(f"no Dask scheduler answers at {scheduler!r}: {first_line(e)}") from e
+        raise WorkerError(f"no Dask scheduler answers at {scheduler!r}: {reason_of(e)}") from e
     with client:
         if not client.nthreads():
             raise WorkerError(f"the cluster at {scheduler!r} has no workers: start some with `dask worker {scheduler}`")
@@ -211,7 +211,7 @@ def _check_address(address: str) -> None:
             raise ValueError(f"unknown scheme {scheme!r}")
         socket.create_connection(parse_host_port(rest), timeout=10).close()
     except (OSError, ValueError) as e:
-        raise WorkerError(f"no Dask scheduler answers at {address!r}: {first_line(e)}") from e
+        raise WorkerError(f"no Dask scheduler answers at {address!r}: {reason_of(e)}") from e
 
 
 def _cores() -> int:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from cubeingest.errors import CubeIngestError, StoreError
 from cubeingest.ledger import Slot
 from cubeingest.plan import SlotPlan, Task
-from cubeingest.store import first_line
+from cubeingest.store import reason_of
 
 
 @dataclass(frozen=True)
@@ -83,8 +83,8 @@ def explain(error: BaseException) -> str:
     if isinstance(error, CubeIngestError):
         return str(error)
     if isinstance(error, icechunk.IcechunkError):
-        return f"the store failed: {first_line(error)}"
-    return f"{type(error).__name__}: {first_line(error)}"
+        return f"the store failed: {reason_of(error)}"
+    return f"{type(error).__name__}: {reason_of(error)}"
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from cubeingest.mosaic import read_ahead, slot_shape, source_ids
 from cubeingest.plan import SlotPlan, hrefs_of, reading_of
 from cubeingest.spec import CubeSpec
 from cubeingest.storage import public_href
+from cubeingest.tile import storage_of
 from cubeingest.writer import all_fill, open_writer
 
 if TYPE_CHECKING:
@@ -42,18 +43,19 @@ def fill_slot(job: IngestJob, plan: SlotPlan) -> SlotResult:
     variable = spec.variable(slot.variable)
     session = pickle.loads(job.session) if isinstance(job.session, bytes) else job.session.fork()
     shape = slot_shape(spec, variable, plan)
-    sources = source_ids(plan)
+    storage = storage_of(variable)
+    sources = source_ids(plan, storage)
     checksum = SlotChecksum(variable, shape.block_shape)
     empty = True
     with (
         open_writer(session, variable, plan.is_new, job.layout) as writer,
-        read_ahead(spec, variable, plan, shape) as windows,
+        read_ahead(spec, variable, plan, shape, sources=sources) as windows,
     ):
         for rows, pixels in windows:
             checksum.update(pixels)
             empty = empty and all_fill(pixels, variable)
             writer.write((*shape.axes, rows, shape.x), pixels)
-    if source_ids(plan) != sources:
+    if source_ids(plan, storage) != sources:
         raise TileError(
             f"tile {public_href(hrefs_of(plan.tiles)[0])!r} changed while it was read: run the command again"
         )

@@ -14,8 +14,9 @@ from cubeingest.errors import CubeIngestError
 from cubeingest.ledger import NOTHING, Record, Slot, read_records, read_states
 from cubeingest.plan import Chosen, Plan, Selection, choose, hrefs_of, make_plan, slots_of, tiles_by_slot
 from cubeingest.spec import CubeSpec
+from cubeingest.storage import Storage
 from cubeingest.store import Store
-from cubeingest.tile import SourceId, source_id
+from cubeingest.tile import SourceId, source_id, storage_of
 
 
 @dataclass(frozen=True)
@@ -39,23 +40,29 @@ def prepare(store: Store, selection: Selection, redo: bool = False) -> Prepared:
     states = read_states(session, spec)
     held = {s for s in tiles if states[s.variable][s.index] != NOTHING}
     records = read_records(session, sorted(held))
-    current = {} if redo else current_ids(h for slot in records for h in hrefs_of(tiles[slot]))
+    current = (
+        {}
+        if redo
+        else current_ids(
+            (h, storage_of(spec.variable(slot.variable))) for slot in records for h in hrefs_of(tiles[slot])
+        )
+    )
     plan = make_plan(spec, tiles, records, current, selection, redo, held)
     return Prepared(chosen, catalog, plan, records, expected_slots(spec, chosen, catalog))
 
 
-def current_ids(hrefs: Iterable[str]) -> dict[str, SourceId | None]:
+def current_ids(hrefs: Iterable[tuple[str, Storage]]) -> dict[str, SourceId | None]:
     """Identity of each source as it is now; None for one that cannot be asked."""
 
-    def ask(href: str) -> SourceId | None:
+    def ask(item: tuple[str, Storage]) -> SourceId | None:
         try:
-            return source_id(href)
+            return source_id(*item)
         except (OSError, CubeIngestError):
             return None
 
-    wanted = list(dict.fromkeys(hrefs))
+    wanted = dict(hrefs)
     with ThreadPoolExecutor(REQUESTS_AT_ONCE) as pool:
-        return dict(zip(wanted, pool.map(ask, wanted), strict=True))
+        return dict(zip(wanted, pool.map(ask, wanted.items()), strict=True))
 
 
 def expected_slots(spec: CubeSpec, chosen: Chosen, catalog: Catalog) -> dict[str, dict[tuple[int, ...], Any]]:

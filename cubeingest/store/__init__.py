@@ -2,7 +2,7 @@
 
 from cubeingest.store.arrays import open_array
 from cubeingest.store.history import Commit, is_ancestor, read_history
-from cubeingest.store.location import first_line, is_local, normalize_uri, quiet_icechunk
+from cubeingest.store.location import is_local, normalize_uri, quiet_icechunk, reason_of
 from cubeingest.store.repository import (
     FORMAT,
     MAIN,
@@ -31,7 +31,6 @@ __all__ = [
     "Run",
     "Store",
     "create_store",
-    "first_line",
     "is_ancestor",
     "is_local",
     "is_split",
@@ -47,6 +46,7 @@ __all__ = [
     "read_internal",
     "read_runs",
     "read_spec_of",
+    "reason_of",
     "remove_dead",
     "reopen_unused",
     "resolve_ref",

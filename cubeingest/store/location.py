@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING
 
 from cubeingest.errors import StoreError
@@ -17,6 +18,14 @@ PERMANENT = (
 )  # fmt: skip
 """What is in the message of a failure that no waiting mends."""
 
+PLAIN_WORDS = {
+    "loading credentials": "no credentials were found; set those of the store in the environment (AWS_ACCESS_KEY_ID and "
+    "AWS_SECRET_ACCESS_KEY, or a profile), or add ?anonymous=true to its URI if it is public",
+    "NoSuchBucket": "the bucket does not exist",
+    "No space left on device": "no space is left on the disk",
+}
+"""What to say for messages that are known, by a word in them."""
+
 PASSING = (
     "dispatch failure", "timeout", "timed out", "SlowDown", "ServiceUnavailable", "InternalError", "InternalServerError",
     "RequestTimeout", "503", "500", "502", "504", "connection", "Connection", "error sending request",
@@ -26,10 +35,10 @@ PASSING = (
 
 def is_passing(error: icechunk.IcechunkError) -> bool:
     """Whether a failed request to a store is worth another try; only what is known to pass is."""
-    return may_pass(error.kind, first_line(error))
+    return may_pass(error.kind, (str(error).strip().splitlines() or [""])[0])
 
 
-def may_pass(kind: icechunk.ErrorKind, text: str) -> bool:
+def may_pass(kind: str, text: str) -> bool:
     """As :func:`is_passing`, for an error's kind and message."""
     import icechunk
 
@@ -42,9 +51,14 @@ def may_pass(kind: icechunk.ErrorKind, text: str) -> bool:
     )
 
 
-def first_line(error: BaseException) -> str:
-    """An Icechunk error without its context lines."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+def reason_of(error: BaseException) -> str:
+    """What an error says, on one line: Icechunk's without its context, and in plain words where they are known."""
+    text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    text = re.sub(r"^object store error (dispatch failure: (other|io error): |service error: )?", "", text)
+    for word, plain in PLAIN_WORDS.items():
+        if word in text:
+            return plain
+    return text
 
 
 def quiet_icechunk() -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from cubeingest.errors import StoreError, nearest
 from cubeingest.spec import INTERNAL_GROUP, CubeSpec
-from cubeingest.store.location import first_line, icechunk_storage, is_local, is_passing, request_settings
+from cubeingest.store.location import icechunk_storage, is_local, is_passing, reason_of, request_settings
 from cubeingest.store.splitting import splitting
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class Store:
         try:
             return self.repo.writable_session(self.branch)
         except icechunk.IcechunkError as e:
-            raise StoreError(f"cannot open store {self.uri!r}: {first_line(e)}") from e
+            raise StoreError(f"cannot open store {self.uri!r}: {reason_of(e)}") from e
 
     @contextmanager
     def exclusive(self, check: Callable[[], None] = lambda: None) -> Iterator[None]:
@@ -162,7 +162,7 @@ class Store:
                         continue
                     failures += 1
                     if not is_passing(e) or failures == FAILURE_TRIES:
-                        raise StoreError(f"the commit to {self.uri!r} failed: {first_line(e)}") from e
+                        raise StoreError(f"the commit to {self.uri!r} failed: {reason_of(e)}") from e
                     session = None  # the failed one may have been made after all, which only the cube can tell
             took = max(SHORTEST_TRY_SECONDS, time.monotonic() - started)
             longest = min(LONGEST_WAIT_SECONDS, took * min(LONGEST_WAIT_TRIES, 2**conflicts))
@@ -203,7 +203,7 @@ def store_exists(uri: str) -> bool:
     try:
         return icechunk.Repository.exists(storage, request_settings(storage, patient=False))
     except icechunk.IcechunkError as e:
-        raise StoreError(f"cannot reach store {uri!r}: {first_line(e)}") from e
+        raise StoreError(f"cannot reach store {uri!r}: {reason_of(e)}") from e
 
 
 def open_store(uri: str, branch: str = MAIN, at: str | None = None) -> Store:
@@ -233,7 +233,7 @@ def open_store(uri: str, branch: str = MAIN, at: str | None = None) -> Store:
             store = store.on(branch, resolve_ref(store, at))
         store.spec  # noqa: B018  (refused here rather than later, if it is not a cube)
     except icechunk.IcechunkError as e:
-        raise StoreError(f"cannot open store {uri!r}: {first_line(e)}") from e
+        raise StoreError(f"cannot open store {uri!r}: {reason_of(e)}") from e
     return store
 
 
@@ -250,7 +250,7 @@ def resolve_ref(store: Store, ref: str) -> str:
         return store.repo.lookup_snapshot(ref).id
     except icechunk.IcechunkError as e:
         if e.kind not in (icechunk.ErrorKind.INVALID_SNAPSHOT_ID, icechunk.ErrorKind.SNAPSHOT_NOT_FOUND):
-            raise StoreError(f"cannot read store {store.uri!r}: {first_line(e)}") from e
+            raise StoreError(f"cannot read store {store.uri!r}: {reason_of(e)}") from e
     known = sorted([*tags, *(b for b in branches if not b.startswith(OWN_BRANCHES))])
     raise StoreError(
         f"{ref!r} is no tag, branch or snapshot of the cube{nearest(ref, known)} (tags and branches: {', '.join(known)})"
@@ -297,7 +297,7 @@ def create_store(uri: str, spec: CubeSpec) -> Store:
     except (icechunk.IcechunkError, OSError) as e:
         if made and os.path.isdir(uri) and not os.listdir(uri):
             os.rmdir(uri)
-        raise StoreError(f"cannot create a cube at {uri!r}: {first_line(e)}") from e
+        raise StoreError(f"cannot create a cube at {uri!r}: {reason_of(e)}") from e
 
 
 def is_unused(session: icechunk.Session) -> bool:
@@ -321,7 +321,7 @@ def reopen_unused(uri: str, spec: CubeSpec) -> Store | None:
         _save_config(uri, spec)
         return Store(uri, _open_repository(uri))
     except icechunk.IcechunkError as e:
-        raise StoreError(f"cannot open store {uri!r}: {first_line(e)}") from e
+        raise StoreError(f"cannot open store {uri!r}: {reason_of(e)}") from e
 
 
 def is_split(store: Store) -> bool:
@@ -338,7 +338,7 @@ def save_splitting(store: Store) -> None:
         with store.exclusive():
             _save_config(store.uri, store.spec)
     except icechunk.IcechunkError as e:
-        raise StoreError(f"cannot write to store {store.uri!r}: {first_line(e)}") from e
+        raise StoreError(f"cannot write to store {store.uri!r}: {reason_of(e)}") from e
 
 
 def _save_config(uri: str, spec: CubeSpec) -> None:

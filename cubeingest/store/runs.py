@@ -18,7 +18,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
 from cubeingest.errors import StoreError
-from cubeingest.store.location import first_line
+from cubeingest.store.location import reason_of
 from cubeingest.store.repository import MAIN, OWN_BRANCHES, Store
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def _change(store: Store, add: Run | None = None, remove: Run | None = None) -> 
                 with suppress(icechunk.RefNotFoundError):
                     store.repo.delete_branch(remove.branch)
     except icechunk.IcechunkError as e:
-        raise StoreError(f"cannot write to store {store.uri!r}: {first_line(e)}") from e
+        raise StoreError(f"cannot write to store {store.uri!r}: {reason_of(e)}") from e
 
 
 # ---- garbage that somebody else collected ---------------------------------------------------------------------
