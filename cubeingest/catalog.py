@@ -6,15 +6,19 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from glob import glob
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cubeingest.errors import CatalogError, GridError, TileError
 from cubeingest.grid import TilingGrid
 from cubeingest.hrefs import HrefPattern
+from cubeingest.remote import expand_glob, read_bytes, source_id, why_unreachable
 from cubeingest.spec import CubeSpec, Source, Variable, resolve
-from cubeingest.tile import Window, place, public_href, read_header, readable_href, source_id, why_unreachable
+from cubeingest.storage import Storage, is_remote, public_href
+from cubeingest.tile import Window, place, read_header
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,6 +29,8 @@ REQUESTS_AT_ONCE = 32
 MAX_LINE = 8192
 """Characters in one line of a list; a longer one is no href and no id."""
 
+COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".zip": "zip", ".xz": "xz", ".zst": "zstd"}
+"""How a table of comma-separated values is packed, by the end of its name."""
 
 Placed = tuple[str, dict[str, int], tuple[int, int] | Window | None]
 """A tile's href, its position by axis name, and its cell in the tile lattice, its window, or None: its header tells."""
@@ -91,6 +97,7 @@ class _Reader:
         self.grid = spec.grid
         self.tile_grid = spec.tile_grid(variable)
         self.axes = spec.axes_of(variable)
+        self.storage = source.storage
 
     def read(self, chosen: Mapping[str, tuple[int, ...]]) -> list[TileRow]:
         # Bands are filled from one file, so the axis they fill does not multiply the hrefs.
@@ -100,9 +107,9 @@ class _Reader:
         ]
         kind = self.source.tiles[0] if self.source.tiles else None
         if kind == "list":
-            placed = self._from_texts(positions, _read_lines)
+            placed = self._from_texts(positions, partial(_read_lines, storage=self.storage))
         elif kind == "glob":
-            placed = self._from_texts(positions, _expand_glob)
+            placed = self._from_texts(positions, partial(_expand_glob, storage=self.storage))
         elif kind == "table":
             placed = list(self._from_table(positions))
         elif self.source.names_regions:
@@ -110,7 +117,7 @@ class _Reader:
         else:
             there = [(pattern, p) for p in positions if (pattern := self._pattern(p)) is not None]
             placed = [(pattern.fill(p), p, None) for pattern, p in there]
-            placed = [row for row in placed if self.source.missing == "fail" or _exists(row[0])]
+            placed = [row for row in placed if self.source.missing == "fail" or _exists(row[0], self.storage)]
         rows = self._to_rows(placed)
         return [r for row in rows for r in self._bands(row, chosen)]
 
@@ -215,13 +222,11 @@ class _Reader:
     def _from_table(self, positions: list[dict[str, int]]) -> Iterator[Placed]:
         assert self.source.tiles is not None
         uri = self.source.tiles[1]
-        table = _read_table(uri)
+        table = _read_table(uri, self.storage)
         own = [a for a in self.axes if a.name != self.source.bands_axis]
         for column in ["href", *(a.name for a in own if a.size > 1)]:
             if column not in table.columns:
-                raise CatalogError(
-                    f"table {public_href(uri)!r} has no column {column!r} (columns: {', '.join(map(str, table.columns))})"
-                )
+                raise CatalogError(f"table {public_href(uri)!r} has no column {column!r} (columns: {_names(table)})")
         edges = ["left", "bottom", "right", "top"]
         has_bounds = set(edges) <= set(table.columns)
         wanted = {tuple(sorted(p.items())) for p in positions}
@@ -258,7 +263,7 @@ class _Reader:
             for iy, ix in itertools.product(range(ny), range(nx)):
                 out.append((pattern.fill(position, self.tile_grid.region_id(iy, ix)), position, (iy, ix)))
         if self.source.missing == "absent":
-            there = _in_threads(_exists, [href for href, _, _ in out])
+            there = _in_threads(partial(_exists, storage=self.storage), [href for href, _, _ in out])
             out = [row for row, exists in zip(out, there, strict=True) if exists]
         return out
 
@@ -303,7 +308,7 @@ class _Reader:
     def _window_of_header(self, href: str) -> Window | str:
         """Where a tile's header says that it lies; a message if it cannot be read, or does not fit the grid."""
         try:
-            header = read_header(href)
+            header = read_header(href, self.storage)
             band = self.source.band or (1 if self.source.bands_axis else None)
             return place(header, self.grid, self.variable, band).window
         except (TileError, GridError) as e:
@@ -335,6 +340,11 @@ def _regions_of(grid: TilingGrid, window: Window) -> Iterator[tuple[int, int]]:
     return itertools.product(spans[0], spans[1])
 
 
+def _names(table: pd.DataFrame) -> str:
+    """A table's columns, as far as they fit into a message: it may be a web page."""
+    return ", ".join(str(name)[:40] for name in table.columns[:20])
+
+
 def _plain_label(value: Any) -> Any:
     """A table's cell as an axis label: whole floats are integers (a column with gaps), timestamps are dates."""
     if isinstance(value, float) and value.is_integer():
@@ -354,9 +364,9 @@ def _in_threads[T, R](function: Callable[[T], R], items: list[T]) -> list[R]:
             raise
 
 
-def _exists(href: str) -> bool:
+def _exists(href: str, storage: Storage) -> bool:
     try:
-        source_id(href)
+        source_id(href, storage)
     except FileNotFoundError:
         return False
     except TileError as e:
@@ -364,18 +374,12 @@ def _exists(href: str) -> bool:
     return True
 
 
-def _read_lines(uri: str) -> list[str]:
-    import fsspec
-
+def _read_lines(uri: str, storage: Storage) -> list[str]:
+    content = _content("list", uri, storage)
     try:
-        if "://" in uri:
-            with fsspec.open(readable_href(uri), "rt", encoding="utf-8-sig") as f:
-                text = f.read()
-        else:  # not by fsspec, to which a folder's name may hold syntax ("::")
-            text = Path(uri).read_text(encoding="utf-8-sig")
-    except Exception as e:
-        raise _unreadable("list", uri, e) from e
-    lines = [line.strip() for line in text.splitlines()]
+        lines = [line.strip() for line in content.decode("utf-8-sig").splitlines()]
+    except UnicodeDecodeError as e:
+        raise _unreadable("list", uri, str(e)) from None
     for line in lines:
         if len(line) > MAX_LINE:
             raise CatalogError(
@@ -384,45 +388,48 @@ def _read_lines(uri: str) -> list[str]:
     return [line for line in lines if line and not line.startswith("#")]
 
 
-def _expand_glob(pattern: str) -> list[str]:
-    if "://" not in pattern:
-        return sorted(glob(pattern, recursive=True))
-    import fsspec
-
+def _expand_glob(pattern: str, storage: Storage) -> list[str]:
+    if not is_remote(pattern):
+        return sorted(glob(pattern.removeprefix("file://"), recursive=True))
     try:
-        fs, path = fsspec.core.url_to_fs(readable_href(pattern), use_listings_cache=False)
-        return [fs.unstrip_protocol(f) for f in sorted(fs.glob(path))]
-    except Exception as e:
-        raise _unreadable("glob", pattern, e) from e
+        return expand_glob(pattern, storage)
+    except Exception as e:  # noqa: BLE001  (each cloud's library has errors of its own)
+        raise _unreadable("glob", pattern, why_unreachable(e, pattern)) from None
 
 
-def _read_table(uri: str) -> pd.DataFrame:
+def _read_table(uri: str, storage: Storage) -> pd.DataFrame:
     import pandas as pd
 
+    name = public_href(uri)
     try:
-        where = readable_href(uri)
-        table = pd.read_parquet(where) if uri.endswith((".parquet", ".pq")) else pd.read_csv(where)
+        where = BytesIO(_content("table", uri, storage)) if is_remote(uri) else Path(name.removeprefix("file://"))
+        if name.endswith((".parquet", ".pq")):
+            table = pd.read_parquet(where)
+        else:
+            packing: Any = COMPRESSIONS.get(Path(name).suffix)
+            table = pd.read_csv(where, compression=packing)
+    except CatalogError:
+        raise
+    except ImportError as e:
+        raise _unreadable("table", uri, f"{' '.join(str(e).split())} (pip install 'cubeingest[parquet]')") from None
     except Exception as e:
-        raise _unreadable("table", uri, e) from e
+        reason = why_unreachable(e)
+        raise _unreadable("table", uri, reason if reason is None or not isinstance(e, ValueError) else str(e)) from e
     # GDAL's tile indexes call it location.
     return table if "href" in table.columns else table.rename(columns={"location": "href"})
 
 
-def _unreadable(kind: str, uri: str, error: Exception) -> CatalogError:
-    reason = why_unreachable(error)
+def _content(kind: str, uri: str, storage: Storage) -> bytes:
+    """All of a file here or elsewhere. Raises :class:`CatalogError`, with nothing of the libraries' own messages."""
+    try:
+        # Not by fsspec where it is a path, to which a folder's name may hold syntax ("::").
+        return read_bytes(uri, storage) if is_remote(uri) else Path(uri.removeprefix("file://")).read_bytes()
+    except Exception as e:  # noqa: BLE001  (each cloud's library has errors of its own)
+        raise _unreadable(kind, uri, why_unreachable(e, uri)) from None
+
+
+def _unreadable(kind: str, uri: str, reason: str | None) -> CatalogError:
+    """``reason`` is None if there is nothing."""
     if reason is None:
         return CatalogError(f"{kind} {public_href(uri)!r} is not there: check source.tiles.{kind}")
-    if isinstance(error, ValueError):
-        reason = " ".join(str(error).split())[:200]
-    return CatalogError(f"cannot read {kind} {public_href(uri)!r}: {reason}{_extra(uri, error)}")
-
-
-def _extra(uri: str, error: BaseException) -> str:
-    """Which extra to install, where a library for the scheme is missing."""
-    if not isinstance(error, ImportError):
-        return ""
-    scheme = uri.partition("://")[0]
-    if uri.endswith((".parquet", ".pq")):
-        return " (pip install 'cubeingest[parquet]')"
-    extra = {"s3": "s3", "gs": "gcs", "gcs": "gcs", "az": "azure", "abfs": "azure"}.get(scheme)
-    return f" (pip install 'cubeingest[{extra}]')" if extra else ""
+    return CatalogError(f"cannot read {kind} {public_href(uri)!r}: {' '.join(reason.split())[:200]}")

@@ -6,24 +6,36 @@ Memory is bounded by the window, not by the tile or the region. Windows are read
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from queue import SimpleQueue
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 import numpy as np
 
 from cubeingest.errors import TileError
 from cubeingest.plan import Plan, SlotPlan, hrefs_of
+from cubeingest.remote import NOWHERE, SourceId, fetched, source_id
 from cubeingest.spec import CubeSpec, Variable
-from cubeingest.tile import SourceId, TileReader, Window, open_tile, public_href, source_id
+from cubeingest.storage import Storage, is_remote, public_href
+from cubeingest.tile import TileReader, Window, open_tile, place, read_header, storage_of
 from cubeingest.writer import is_fill
 
 WINDOW_BYTES = 32 * 2**20
 """What a window is filled up to, in whole chunk rows; it is never less than one. Two are held at a time. Below about
 8 MB the cost of a call shows, above this only the memory grows."""
+
+WHOLE_BYTES = 32 * 2**20
+"""Remote tiles up to this size are fetched whole whatever is read of them."""
+
+WHOLE_SHARE = 0.5
+"""Larger ones are if at least this part of their pixels is read; else their windows are read where they are."""
+
+ASKED_AT_ONCE = 16
+"""Threads that ask what a slot's sources are."""
 
 Array = np.ndarray[Any, Any]
 
@@ -73,32 +85,45 @@ def size_of(spec: CubeSpec, plan: Plan) -> list[tuple[int, int]]:
     return out
 
 
-def source_ids(plan: SlotPlan) -> tuple[SourceId, ...]:
+def source_ids(plan: SlotPlan, storage: Storage = NOWHERE) -> tuple[SourceId, ...]:
     """Identity of each of a slot's sources, in order. Raises :class:`TileError` for one that is not there."""
-    out = []
-    for href in hrefs_of(plan.tiles):
-        try:
-            out.append(source_id(href))
-        except FileNotFoundError:
-            raise TileError(f"tile {public_href(href)!r} is not there") from None
-        except OSError as e:
-            raise TileError(f"tile {public_href(href)!r} cannot be reached: {e.strerror or e}") from e
-    return tuple(out)
+    hrefs = hrefs_of(plan.tiles)
+    if sum(map(is_remote, hrefs)) < 2:
+        return tuple(_identify(href, storage) for href in hrefs)
+    with ThreadPoolExecutor(min(ASKED_AT_ONCE, len(hrefs))) as pool:
+        return tuple(pool.map(_identify, hrefs, [storage] * len(hrefs)))
+
+
+def _identify(href: str, storage: Storage) -> SourceId:
+    try:
+        return source_id(href, storage)
+    except FileNotFoundError:
+        raise TileError(f"tile {public_href(href)!r} is not there") from None
+    except OSError as e:
+        raise TileError(f"tile {public_href(href)!r} cannot be reached: {e.strerror or e}") from e
 
 
 @contextmanager
 def read_ahead(
-    spec: CubeSpec, variable: Variable, plan: SlotPlan, shape: SlotShape, rows: list[slice] | None = None
+    spec: CubeSpec,
+    variable: Variable,
+    plan: SlotPlan,
+    shape: SlotShape,
+    rows: list[slice] | None = None,
+    sources: Sequence[SourceId] | None = None,
 ) -> Iterator[Iterator[tuple[slice, Array]]]:
     """Stream (grid rows, pixels) of a slot, the next window being read while the caller works on this one.
 
-    ``rows`` restricts the stream to some of ``shape.row_slices()``. Pixels have shape (axis positions..., rows,
+    ``rows`` restricts the stream to some of ``shape.row_slices()``. ``sources`` is what :func:`source_ids` said just now, if
+    the caller knows. Remote tiles of which much is read are fetched before the first window. Pixels have shape (axis positions..., rows,
     columns), in the variable's dtype; the array is used again two windows later. Every tile is opened, and proven to fit,
     before the first window is given.
 
     Raises :class:`TileError` for a tile that does not fit or cannot be read.
     """
-    thread = _Reader(_read(spec, variable, plan, shape, list(shape.row_slices()) if rows is None else rows))
+    stop = Event()
+    wanted = list(shape.row_slices()) if rows is None else rows
+    thread = _Reader(_read(spec, variable, plan, shape, wanted, sources, stop), stop)
     try:
         yield thread.stream()
     finally:
@@ -112,8 +137,8 @@ class _Reader:
     process from ending.
     """
 
-    def __init__(self, windows: Generator[tuple[slice, Array]]) -> None:
-        self._windows = windows
+    def __init__(self, windows: Generator[tuple[slice, Array]], stop: Event) -> None:
+        self._windows, self._stop = windows, stop
         self._wanted: SimpleQueue[bool] = SimpleQueue()
         self._ready: SimpleQueue[tuple[slice, Array] | BaseException | None] = SimpleQueue()
         self._thread = Thread(target=self._run, name="cubeingest-read", daemon=True)
@@ -137,28 +162,68 @@ class _Reader:
             yield item
 
     def close(self) -> None:
-        """Wait until it has read what it is at, and the tiles are closed."""
+        """Wait until it has read what it is at, and the tiles are closed; a fetch is broken off."""
+        self._stop.set()
         self._wanted.put(False)
         self._thread.join()
 
 
 def _read(
-    spec: CubeSpec, variable: Variable, plan: SlotPlan, shape: SlotShape, rows: list[slice]
+    spec: CubeSpec,
+    variable: Variable,
+    plan: SlotPlan,
+    shape: SlotShape,
+    rows: list[slice],
+    sources: Sequence[SourceId] | None,
+    stop: Event,
 ) -> Generator[tuple[slice, Array]]:
     height = max((r.stop - r.start for r in rows), default=0)
     buffers = [
         np.empty((*shape.block_shape, height, shape.x.stop - shape.x.start), variable.np_dtype) for _ in range(2)
     ]
+    wanted = _worth_fetching(spec, variable, plan, shape, rows, sources)
     with ExitStack() as stack:
+        copies = stack.enter_context(fetched(wanted, storage_of(variable), stop))
         readers = [
             (tuple(i - s.start for i, s in zip(t.position, shape.axes, strict=True)),
-             stack.enter_context(open_tile(t.href, spec.grid, variable, t.band, t.expected)))
+             stack.enter_context(open_tile(t.href, spec.grid, variable, t.band, t.expected, copies.get(t.href))))
             for t in plan.tiles
         ]  # fmt: skip
         for n, part in enumerate(rows):
             pixels = buffers[n % 2][..., : part.stop - part.start, :]
             _paint(pixels, part, shape.x, readers, variable)
             yield part, pixels
+
+
+def _worth_fetching(
+    spec: CubeSpec,
+    variable: Variable,
+    plan: SlotPlan,
+    shape: SlotShape,
+    rows: list[slice],
+    sources: Sequence[SourceId] | None,
+) -> Mapping[str, SourceId]:
+    """A slot's remote sources, by href, of which so much is read that all of it may as well come at once."""
+    tiles = {t.href: t for t in reversed(plan.tiles)}
+    if not any(map(is_remote, tiles)):
+        return {}
+    storage = storage_of(variable)
+    out = {}
+    for href, source in zip(hrefs_of(plan.tiles), sources or source_ids(plan, storage), strict=True):
+        if not is_remote(href) or source.size is None:
+            continue
+        if source.size > WHOLE_BYTES:
+            tile = tiles[href]
+            window = tile.expected or place(read_header(href, storage), spec.grid, variable, tile.band).window
+            parts = (_overlap(window, (part, shape.x)) for part in rows)
+            if sum(_area(p) for p in parts if p is not None) < WHOLE_SHARE * _area(window):
+                continue
+        out[href] = source
+    return out
+
+
+def _area(window: Window) -> int:
+    return math.prod(s.stop - s.start for s in window)
 
 
 def _paint(

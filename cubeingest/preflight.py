@@ -11,9 +11,11 @@ from cubeingest.errors import CubeIngestError
 from cubeingest.ingest import Prepared, prepare
 from cubeingest.mosaic import size_of, slot_shape
 from cubeingest.plan import Selection, SlotPlan
+from cubeingest.remote import FETCH_BYTES
 from cubeingest.spec import CubeSpec
+from cubeingest.storage import is_remote, public_href
 from cubeingest.store import Store
-from cubeingest.tile import place, public_href, read_header
+from cubeingest.tile import place, read_header, storage_of
 
 WORKER_BYTES = 150 * 2**20
 """Memory of a worker that has only imported what it needs (measured)."""
@@ -77,7 +79,9 @@ def _problems(spec: CubeSpec, plan: SlotPlan) -> list[Problem]:
     windows: dict[tuple[int, ...], list[tuple[str, Any]]] = {}
     for tile in plan.tiles:
         try:
-            placement = place(read_header(tile.href), spec.grid, variable, tile.band, tile.expected)
+            placement = place(
+                read_header(tile.href, storage_of(variable)), spec.grid, variable, tile.band, tile.expected
+            )
         except CubeIngestError as e:
             out.append(Problem("misfit", region, public_href(tile.href), str(e)))
             continue
@@ -114,13 +118,18 @@ def _area(*windows: Any) -> int:
 
 
 def _memory(spec: CubeSpec, prepared: Prepared) -> int:
-    """Two windows of the largest slot, what is kept of a row of blocks, and the worker itself."""
+    """Two windows of the largest slot, what is kept of a row of blocks, and the worker itself.
+
+    Of remote tiles two slots are at work at once, and ranges are in flight.
+    """
     largest = 0
+    remote = False
     for task in prepared.plan.tasks:
         for plan in task.slots:
             variable = spec.variable(plan.slot.variable)
+            remote = remote or any(is_remote(tile.href) for tile in plan.tiles)
             shape = slot_shape(spec, variable, plan)
             rows = shape.y.stop - shape.y.start
             row_bytes = shape.n_pixels // rows * variable.np_dtype.itemsize
             largest = max(largest, min(rows, shape.window_rows) * row_bytes)
-    return WORKER_BYTES + 3 * largest
+    return WORKER_BYTES + (2 * (3 * largest + FETCH_BYTES) if remote else 3 * largest)

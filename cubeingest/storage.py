@@ -72,7 +72,7 @@ def split_uri(uri: str) -> tuple[str, Storage]:
 
 def is_remote(href: str) -> bool:
     """Whether an href is not a file's path here."""
-    return "://" in href and not href.startswith("file://")
+    return kind_of(href) != "file"
 
 
 def kind_of(href: str) -> str | None:

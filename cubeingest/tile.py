@@ -5,60 +5,42 @@ The only home of rasterio. A tile is never held whole, and none of its blocks is
 
 from __future__ import annotations
 
-import os
-import re
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cubeingest.errors import GridError, TileError
 from cubeingest.grid import TOLERANCE_PX, TilingGrid
+from cubeingest.remote import NOWHERE, Discreet, SourceId, gdal_options, gdal_path, scrub, source_id
 from cubeingest.spec import Variable
+from cubeingest.storage import Storage, is_remote, public_href
 
 if TYPE_CHECKING:
     import numpy.typing as npt
     from rasterio.io import DatasetReader
 
+__all__ = [
+    "Header", "Placement", "SourceId", "TileReader", "Window", "open_tile", "place", "public_href", "read_header", "source_id",
+    "storage_of",
+]  # fmt: skip
+
+REMOTE_DRIVERS = ("GTiff", "JP2OpenJPEG", "PNG", "JPEG", "HFA", "netCDF", "HDF5", "GRIB", "GTX", "AAIGrid")
+"""GDAL's drivers for rasters that come from elsewhere: those that hold their pixels themselves. A VRT, for one, may name any file
+of this machine."""
+
 GDAL_CACHE_BYTES = 16 * 2**20
 """GDAL's block cache. Blocks are asked for once and in order, so it need hold little; its default, 5 % of memory,
 made a worker five times larger and no faster."""
 
-REMOTE_OPTIONS: dict[str, Any] = {
-    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
-    "GDAL_HTTP_CONNECTTIMEOUT": 30,
-    "GDAL_HTTP_LOW_SPEED_TIME": 60,
-    "GDAL_HTTP_LOW_SPEED_LIMIT": 1,
-    "GDAL_HTTP_MAX_RETRY": 4,
-    "GDAL_HTTP_RETRY_DELAY": 0.5,
-    # What GDAL keeps of a remote file outlives the file's closing: a tile that changed there would be read as it was.
-    "CPL_VSIL_CURL_NON_CACHED": "/vsicurl/:/vsis3/:/vsigs/:/vsiaz/",
-}
-"""How GDAL reads tiles that are not on a disk: no listing of the folder, an end to waiting, a few retries, no
-memory of earlier readings."""
-
-HTTP_NOTHING_THERE = (404, 410)
-"""Statuses that say that there is nothing. 403 does not, though some stores answer so for a missing object: a server that
-refuses must never look like an empty sea."""
-
 Array = np.ndarray[Any, Any]
 Window = tuple[slice, slice]
 """Half-open (y, x) pixel slices in the grid."""
-
-
-@dataclass(frozen=True)
-class SourceId:
-    """What tells one version of a source from another: href without query and user, size in bytes, and a stamp.
-
-    The stamp is the ETag or modification time, as text; empty where the source has neither.
-    """
-
-    href: str
-    size: int | None
-    stamp: str
 
 
 @dataclass(frozen=True)
@@ -92,93 +74,51 @@ class Placement:
     nodata: float | int | None
 
 
-def public_href(href: str) -> str:
-    """``href`` without user, password, query and fragment: what may be printed and kept."""
-    scheme, separator, rest = href.partition("://")
-    if not separator:
-        return href
-    host, slash, path = re.split("[?#]", rest, maxsplit=1)[0].partition("/")
-    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
-
-
-def readable_href(href: str) -> str:
-    """``href`` as fsspec can open it here: a public ``gs://`` object by its web address where gcsfs is not installed."""
-    if href.startswith(("gs://", "gcs://")):
-        from importlib.util import find_spec
-
-        if find_spec("gcsfs") is None:
-            return "https://storage.googleapis.com/" + href.partition("://")[2]
-    return href
-
-
-def source_id(href: str) -> SourceId:
-    """Ask for a source's size and stamp without reading it.
-
-    Raises :class:`FileNotFoundError` if it is not there, :class:`TileError` if it cannot be asked.
-    """
-    if "://" not in href or href.startswith("file://"):
-        stat = os.stat(href.removeprefix("file://"))
-        return SourceId(href, stat.st_size, str(stat.st_mtime_ns))
-    import fsspec
-
-    try:
-        fs, path = fsspec.core.url_to_fs(readable_href(href), use_listings_cache=False)
-        info = fs.info(path)
-    except Exception as e:  # each cloud's library has errors of its own, none of which is ours to let through
-        reason = why_unreachable(e)
-        if reason is None:
-            raise FileNotFoundError(public_href(href)) from None
-        raise TileError(f"cannot reach {public_href(href)!r}: {reason}") from e
-    stamps = (
-        info.get(k) for k in ("ETag", "etag", "md5Hash", "Last-Modified", "LastModified", "last_modified", "mtime")
-    )
-    stamp = next((str(s) for s in stamps if s), "")
-    return SourceId(public_href(href), info.get("size"), stamp)
-
-
-def why_unreachable(error: BaseException) -> str | None:
-    """Why a source cannot be reached, without its address, which may hold secrets; None if there is just nothing there.
-
-    fsspec raises ``FileNotFoundError`` for every trouble over HTTP, with the true one as its cause.
-    """
-    cause = error.__cause__ if isinstance(error, FileNotFoundError) and error.__cause__ is not None else error
-    status = getattr(cause, "status", None)
-    if isinstance(cause, FileNotFoundError) or status in HTTP_NOTHING_THERE:
-        return None
-    if isinstance(cause, ImportError):
-        return " ".join(str(cause).split())
-    return f"HTTP status {status}" if status else getattr(cause, "strerror", None) or type(cause).__name__
+def storage_of(variable: Variable) -> Storage:
+    """How the object store of a variable's tiles is reached."""
+    return Storage() if variable.source is None else variable.source.storage
 
 
 @contextmanager
-def _open(href: str) -> Iterator[DatasetReader]:
+def _open(href: str, storage: Storage, copy: str | None = None) -> Iterator[DatasetReader]:
+    """Open a raster, or the ``copy`` of it on this disk."""
     import rasterio
     from rasterio.errors import RasterioError
+    from rasterio.session import DummySession
 
-    remote = "://" in href and not href.startswith("file://")
-    options: dict[str, Any] = {"GDAL_CACHEMAX": GDAL_CACHE_BYTES}
-    if remote:
-        options |= REMOTE_OPTIONS
-        if not any(k.startswith(("GOOGLE_", "GS_")) for k in os.environ):
-            options["GS_NO_SIGN_REQUEST"] = "YES"
-    with rasterio.Env(**options):
+    _be_discreet()
+    path = gdal_path(href)
+    options: dict[str, Any] = {"GDAL_CACHEMAX": GDAL_CACHE_BYTES, "GDAL_VRT_ENABLE_PYTHON": "NO"}
+    if path.startswith("/vsi"):
+        options |= gdal_options(href, storage)
+    # rasterio's own session would take credentials and region from boto3, where that is installed, over what we say here.
+    with rasterio.Env(session=DummySession(), **options):
         try:
-            src = rasterio.open(href)
+            src = rasterio.open(copy or path, driver=list(REMOTE_DRIVERS) if is_remote(href) else None)
         except (RasterioError, OSError, ValueError) as e:
-            raise TileError(f"tile {public_href(href)!r} is not a raster that can be read: {_clean(e, href)}") from e
+            reason = _clean(e, href, copy)
+            raise TileError(f"tile {public_href(href)!r} is not a raster that can be read: {reason}") from None
         with src:
             yield src
 
 
-def _clean(error: BaseException, href: str) -> str:
+@cache
+def _be_discreet() -> None:
+    for name in ("_env", "_err", "_base", "_io"):
+        logging.getLogger(f"rasterio.{name}").addFilter(Discreet())
+
+
+def _clean(error: BaseException, href: str, copy: str | None = None) -> str:
     """GDAL's message without the href's secrets, on one line."""
     text = str(error.__cause__ or error) or type(error).__name__
-    return " ".join(text.replace(href, public_href(href)).split())
+    if copy is not None:
+        text = text.replace(copy, public_href(href))
+    return scrub(text, href) if is_remote(href) else " ".join(text.split())
 
 
-def read_header(href: str) -> Header:
+def read_header(href: str, storage: Storage = NOWHERE) -> Header:
     """Open a raster and read its header only. Raises :class:`TileError`."""
-    with _open(href) as src:
+    with _open(href, storage) as src:
         return _header(href, src)
 
 
@@ -295,9 +235,11 @@ def _nodata(header: Header, variable: Variable, band: int) -> float | int | None
 class TileReader:
     """Reads windows of one open tile as the cube wants them: its dtype, its row order, nodata become fill value."""
 
-    def __init__(self, src: DatasetReader, header: Header, placement: Placement, variable: Variable) -> None:
+    def __init__(
+        self, src: DatasetReader, header: Header, placement: Placement, variable: Variable, copy: str | None = None
+    ) -> None:
         self.header, self.placement = header, placement
-        self._src, self._variable = src, variable
+        self._src, self._variable, self._copy = src, variable, copy
         self._fill = variable.np_fill
         self._dtype = np.dtype(header.dtypes[placement.band - 1])
         self._nodata = _as_dtype(placement.nodata, self._dtype)
@@ -366,8 +308,8 @@ class TileReader:
         except (RasterioError, OSError) as e:
             raise TileError(
                 f"tile {public_href(self.header.href)!r} cannot be read at rows {rows.start}:{rows.stop} "
-                f"(cut short or damaged?): {_clean(e, self.header.href)}"
-            ) from e
+                f"(cut short or damaged?): {_clean(e, self.header.href, self._copy)}"
+            ) from None
         if target is not out:
             out[...] = target
 
@@ -403,12 +345,20 @@ class TileReader:
 
 @contextmanager
 def open_tile(
-    href: str, grid: TilingGrid, variable: Variable, band: int | None = None, expected: Window | None = None
+    href: str,
+    grid: TilingGrid,
+    variable: Variable,
+    band: int | None = None,
+    expected: Window | None = None,
+    copy: str | None = None,
 ) -> Iterator[TileReader]:
-    """Open a tile, prove that it fits (see :func:`place`), and give a reader of its pixels."""
-    with _open(href) as src:
+    """Open a tile, prove that it fits (see :func:`place`), and give a reader of its pixels.
+
+    They are read from ``copy``, where there is one on this disk.
+    """
+    with _open(href, storage_of(variable), copy) as src:
         header = _header(href, src)
-        yield TileReader(src, header, place(header, grid, variable, band, expected), variable)
+        yield TileReader(src, header, place(header, grid, variable, band, expected), variable, copy)
 
 
 def _as_dtype(value: float | int | None, dtype: np.dtype[Any]) -> np.generic | None:

@@ -1,0 +1,27 @@
+"""Hrefs that are no files here: how they are opened, what tells their versions apart, and copies of them on this disk.
+
+Everything runs on fsspec's event loop, and may be called from any thread.
+"""
+
+from cubeingest.remote.addresses import check_href, gdal_options, gdal_path
+from cubeingest.remote.fetch import FETCH_BYTES, fetched
+from cubeingest.remote.scratch import Stopped
+from cubeingest.remote.sources import NOWHERE, SourceId, expand_glob, read_bytes, source_id
+from cubeingest.remote.trouble import Discreet, scrub, why_unreachable
+
+__all__ = [
+    "FETCH_BYTES",
+    "NOWHERE",
+    "Discreet",
+    "SourceId",
+    "Stopped",
+    "check_href",
+    "expand_glob",
+    "fetched",
+    "gdal_options",
+    "gdal_path",
+    "read_bytes",
+    "scrub",
+    "source_id",
+    "why_unreachable",
+]
