@@ -94,11 +94,16 @@ def _open(href: str, storage: Storage, copy: str | None = None) -> Iterator[Data
     # rasterio's own session would take credentials and region from boto3, where that is installed, over what we say here.
     with rasterio.Env(session=DummySession(), **options):
         try:
-            src = rasterio.open(copy or path, driver=list(REMOTE_DRIVERS) if is_remote(href) else None)
+            src = rasterio.open(copy or path)
         except (RasterioError, OSError, ValueError) as e:
             reason = _clean(e, href, copy)
             raise TileError(f"tile {public_href(href)!r} is not a raster that can be read: {reason}") from None
         with src:
+            if is_remote(href) and src.driver not in REMOTE_DRIVERS:
+                raise TileError(
+                    f"tile {public_href(href)!r} is of GDAL's driver {src.driver}, which may lead to files that the spec does not "
+                    "name: it is read from this machine only"
+                )
             yield src
 
 

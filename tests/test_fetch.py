@@ -111,16 +111,21 @@ def test_sample_of_a_large_tile_is_read_where_it_is(
     assert site.count("GET", gdal=False) == N_RANGES
 
 
-def test_raster_that_names_other_files_is_read_where_it_is(world: World, spec: CubeSpec, site: Site) -> None:
+@pytest.mark.parametrize("under", ["under.tif", "{file}"])
+def test_raster_from_elsewhere_that_names_other_files_is_refused(
+    world: World, spec: CubeSpec, site: Site, under: str
+) -> None:
+    """A VRT on a server might name a file of this machine."""
     site.put("/t/under.tif", plain_tile(world))
+    name = under.format(file=world.folder / "tiles" / "2000" / f"{HERE}.tif")
     vrt = (
         '<VRTDataset rasterXSize="100" rasterYSize="100"><SRS>EPSG:4326</SRS>'
         "<GeoTransform>0, 0.1, 0, 20, 0, -0.1</GeoTransform>"
         '<VRTRasterBand dataType="Byte" band="1"><SimpleSource>'
-        '<SourceFilename relativeToVRT="1">under.tif</SourceFilename></SimpleSource></VRTRasterBand></VRTDataset>'
+        f'<SourceFilename relativeToVRT="{int(under == "under.tif")}">{name}</SourceFilename></SimpleSource></VRTRasterBand></VRTDataset>'
     )
-    pixels = read(spec, plan_of(spec, site.put("/t/a.vrt", vrt.encode())))
-    assert np.array_equal(pixels, world.read_tile(2000, HERE))
+    with pytest.raises(TileError, match="driver VRT, which may lead to files that the spec does not name"):
+        read(spec, plan_of(spec, site.put("/t/a.vrt", vrt.encode())))
 
 
 def test_address_signed_for_get_alone_is_read(world: World, spec: CubeSpec, site: Site) -> None:

@@ -22,7 +22,7 @@ from cubeingest.plan import Selection
 from cubeingest.store import Store, repository
 from cubeingest.store.location import may_pass
 from tests.conftest import Ran, World
-from tests.test_engine import cluster, finish, is_whole, oracle, started
+from tests.test_engine import SLOW, cluster, finish, is_whole, oracle, started
 
 Invoke = Callable[..., Ran]
 
@@ -56,6 +56,7 @@ def test_each_worker_commits_by_itself(world: World, store: Store, commit_every:
     assert whole(world, store.uri)
 
 
+@SLOW
 def test_on_workers_of_its_own_and_on_a_cluster(world: World, tmp_path: object) -> None:
     for name, workers in (("local", 2), ("cluster", None)):
         cube = ci.init(world.spec_file, world.folder / name)

@@ -20,7 +20,7 @@ from cubeingest.store import normalize_uri
 from tests.conftest import Ran, World
 from tests.objectstore import KEYS, Bucket, free_port
 from tests.test_bad_store import refused
-from tests.test_engine import finish, oracle, started
+from tests.test_engine import SLOW, finish, oracle, started
 
 Invoke = Callable[..., Ran]
 SECRETS = ("AKIAOFTHETESTS", "secret-of-the-tests")
@@ -66,7 +66,7 @@ def test_whole_job_with_cube_and_tiles_in_s3(tiles: World, bucket: Bucket, invok
     assert is_whole(tiles, uri)
 
 
-@pytest.mark.parametrize("mode", ["cooperative", "independent"])
+@pytest.mark.parametrize("mode", [pytest.param("cooperative", marks=SLOW), "independent"])
 def test_eight_processes_at_once(tiles: World, bucket: Bucket, mode: str) -> None:
     uri = bucket.uri("cubes/small")
     ci.init(tiles.spec_file)
@@ -79,7 +79,7 @@ def test_eight_processes_at_once(tiles: World, bucket: Bucket, mode: str) -> Non
     assert is_whole(tiles, uri)
 
 
-@pytest.mark.parametrize("mode", ["cooperative", "independent"])
+@pytest.mark.parametrize("mode", ["cooperative", pytest.param("independent", marks=SLOW)])
 def test_two_local_workers(tiles: World, bucket: Bucket, invoke: Invoke, mode: str) -> None:
     ci.init(tiles.spec_file)
     ran = invoke("ingest", "--mode", mode, "--workers", 2, "--store", bucket.uri("cubes/small"), "--json")
@@ -228,6 +228,7 @@ def test_bad_credential_bucket_or_endpoint_fails_within_seconds(
     assert seconds < 20
 
 
+@SLOW
 def test_credentials_are_in_no_object_message_or_pickle(tiles: World, bucket: Bucket, run: Callable[..., Ran]) -> None:
     import pickle
 
