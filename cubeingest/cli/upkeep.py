@@ -87,8 +87,11 @@ def tag(
         tags = read_tags(cube.store)
         if json:
             print_json({"tags": tags})
-        for known, snapshot in {} if json else tags.items():
+            return
+        for known, snapshot in tags.items():
             out_console().print(f"{snapshot}  {known}", markup=False)
+        if not tags:
+            say("no tags yet: `cubeingest tag NAME` names the newest snapshot")
 
 
 @app.command()
@@ -188,7 +191,7 @@ def _describe(report: Any) -> str:
     removed = f"{report.chunks} chunks, {report.manifests} manifests, {report.snapshots} snapshots"
     parts = [f"{format_bytes(report.bytes)} {will}freed: {removed} {will}removed"]
     if report.snapshots_expired:
-        parts.append(f"{report.snapshots_expired} snapshots {will}left the history")
+        parts.append(f"{report.snapshots_expired} snapshots {'would leave' if report.dry_run else 'left'} the history")
     if report.runs_forgotten:
         parts.append(f"{report.runs_forgotten} killed runs {will}forgotten")
     return "; ".join(parts)
