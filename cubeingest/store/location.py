@@ -22,6 +22,7 @@ PLAIN_WORDS = {
     "loading credentials": "no credentials were found; set those of the store in the environment (AWS_ACCESS_KEY_ID and "
     "AWS_SECRET_ACCESS_KEY, or a profile), or add ?anonymous=true to its URI if it is public",
     "NoSuchBucket": "the bucket does not exist",
+    "status code: 404 Not Found": "the bucket or container does not exist",
     "No space left on device": "no space is left on the disk",
 }
 """What to say for messages that are known, by a word in them."""
