@@ -11,8 +11,11 @@ from cubeingest.changes import read_changes
 from cubeingest.engine import Options, Progress
 from cubeingest.errors import StoreError
 from cubeingest.plan import Selection
-from cubeingest.store import MAIN, OWN_BRANCHES, Store, is_ancestor, reason_of, resolve_ref
+from cubeingest.store import MAIN, OWN_BRANCHES, Store, is_ancestor, read_runs, reason_of, resolve_ref
 from cubeingest.verify import VerifyReport, verify
+
+TRIES = 5
+"""How often a branch is looked at again that others are making or moving at the same time."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,99}")
 
@@ -27,26 +30,43 @@ def start_branch(store: Store, name: str) -> Store:
     if name == MAIN:
         return store.on(MAIN)
     _check_name("branch", name)
-    try:
-        with store.exclusive():
-            main = store.repo.lookup_branch(MAIN)
-            if name not in store.repo.list_branches():
-                store.repo.create_branch(name, main)
+    for left in reversed(range(TRIES)):
+        try:
+            with store.exclusive():
+                _make_or_move(store, name)
                 return store.on(name)
-            tip = store.repo.lookup_branch(name)
-            if store.on(name, at=tip).cube_id != store.on(MAIN, at=main).cube_id:
-                raise StoreError(f"branch {name!r} does not descend from this cube's init: name another")
-            if tip != main and is_ancestor(store, tip, main):
-                store.repo.reset_branch(name, main, from_snapshot_id=tip)
-    except icechunk.AlreadyExistsError:
-        pass  # somebody else has just made it, from main
-    except icechunk.IcechunkError as e:
-        raise StoreError(f"cannot use branch {name!r} of {store.uri!r}: {reason_of(e)}") from e
-    return store.on(name)
+        except (icechunk.AlreadyExistsError, icechunk.ConflictError):
+            if not left:
+                raise StoreError(f"others kept changing branch {name!r}: try again") from None
+        except icechunk.IcechunkError as e:
+            raise StoreError(f"cannot use branch {name!r} of {store.uri!r}: {reason_of(e)}") from e
+    raise AssertionError("the last try returns or raises")
+
+
+def _make_or_move(store: Store, name: str) -> None:
+    repo = store.repo
+    main = repo.lookup_branch(MAIN)
+    if name not in repo.list_branches():
+        if name in repo.list_tags():
+            raise StoreError(f"{name!r} is a tag of the cube: choose another name for the branch")
+        repo.create_branch(name, main)
+        return
+    tip = repo.lookup_branch(name)
+    if store.on(name, at=tip).cube_id != store.on(MAIN, at=main).cube_id:
+        raise StoreError(f"branch {name!r} does not descend from this cube's init: name another")
+    if tip == main or is_ancestor(store, main, tip):
+        return
+    if not is_ancestor(store, tip, main):
+        raise StoreError(
+            f"main has moved since branch {name!r} was made, so it could never be published: name another, or give it up "
+            f"with `cubeingest publish {name} --discard`"
+        )
+    repo.reset_branch(name, main, from_snapshot_id=tip)
 
 
 def _check_name(kind: str, name: str) -> None:
-    if not _NAME.fullmatch(name) or name.startswith(OWN_BRANCHES):
+    parts = name.split("/")
+    if not _NAME.fullmatch(name) or name.startswith(OWN_BRANCHES) or "" in parts or ".." in parts:
         raise StoreError(
             f"{name!r} cannot be a {kind}'s name: use letters, digits, '.', '_', '-' and '/' (100 at most)"
         )
@@ -54,7 +74,9 @@ def _check_name(kind: str, name: str) -> None:
 
 @dataclass(frozen=True)
 class Published:
-    """``action`` is ``published``, ``unchanged`` (main is there already) or ``refused`` (verify found differences)."""
+    """``action`` is ``published``, ``unchanged`` (main is there already), ``refused`` (verify found differences) or
+    ``interrupted``.
+    """
 
     branch: str
     action: str
@@ -89,9 +111,14 @@ def publish(
     """
     import icechunk
 
-    if name == MAIN or name not in store.repo.list_branches():
-        raise StoreError(f"there is no branch {name!r} to publish: make one with `cubeingest ingest --branch {name}`")
-    main, tip = store.repo.lookup_branch(MAIN), store.repo.lookup_branch(name)
+    if name == MAIN:
+        raise StoreError("main is what readers see already: name the branch that it is to move to")
+    with store.asking():
+        if name.startswith(OWN_BRANCHES) or name not in store.repo.list_branches():
+            raise StoreError(
+                f"there is no branch {name!r} to publish: make one with `cubeingest ingest --branch {name}`"
+            )
+        main, tip = store.repo.lookup_branch(MAIN), store.repo.lookup_branch(name)
     if main == tip:
         return Published(name, "unchanged", main, 0)
     if store.on(name, at=tip).cube_id != store.on(MAIN, at=main).cube_id:
@@ -103,7 +130,8 @@ def publish(
     if changed:
         report = verify(store.on(name, at=tip), Selection(), options, sample, on_progress, only=changed)
         if report.exit_code:
-            return Published(name, "refused", main, len(changes), report)
+            action = "refused" if report.signum is None else "interrupted"
+            return Published(name, action, main, len(changes), report)
     try:
         with store.exclusive():
             store.repo.reset_branch(MAIN, tip, from_snapshot_id=main)
@@ -133,8 +161,15 @@ def discard_branch(store: Store, name: str) -> str:
     """
     import icechunk
 
-    if name == MAIN or name.startswith(OWN_BRANCHES) or name not in store.repo.list_branches():
+    with store.asking():
+        branches = store.repo.list_branches()
+    if name == MAIN or name.startswith(OWN_BRANCHES) or name not in branches:
         raise StoreError(f"there is no branch {name!r} that could be given up")
+    alive = [run for run in read_runs(store) if run.is_alive]
+    if alive:
+        raise StoreError(
+            f"branch {name!r} may be written to by {alive[0]}: nothing was done; try again when that has ended"
+        )
     try:
         with store.exclusive():
             tip = store.repo.lookup_branch(name)
@@ -152,6 +187,9 @@ def make_tag(store: Store, name: str, at: str | None = None) -> str:
     import icechunk
 
     _check_name("tag", name)
+    with store.asking():
+        if name in store.repo.list_branches():
+            raise StoreError(f"{name!r} is a branch of the cube: choose another name for the tag")
     snapshot = store.tip if at is None else resolve_ref(store, at)
     store.on(store.branch, snapshot).cube_id  # noqa: B018  (refused if there is no cube at that snapshot)
     try:
@@ -168,4 +206,5 @@ def make_tag(store: Store, name: str, at: str | None = None) -> str:
 
 def read_tags(store: Store) -> dict[str, str]:
     """Snapshot id of each tag."""
-    return {name: store.repo.lookup_tag(name) for name in sorted(store.repo.list_tags())}
+    with store.asking():
+        return {name: store.repo.lookup_tag(name) for name in sorted(store.repo.list_tags())}

@@ -57,8 +57,8 @@ def read_changes(store: Store, older: str, newer: str) -> list[SlotChange]:
     first, second = read_records(old, both), read_records(new, both)
     for slot in both:
         a, b = first.get(slot), second.get(slot)
-        if a == b:
-            continue
+        if a == b and a is not None:
+            continue  # (two that cannot be read were written anew, or Icechunk would not have named them)
         same = a is not None and b is not None and (a.checksum, a.state) == (b.checksum, b.state)
         out.append(SlotChange(slot, "reread" if same else "changed"))
     return sorted(out, key=lambda c: c.slot)

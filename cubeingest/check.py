@@ -47,7 +47,9 @@ class Finding:
 
 @dataclass
 class CheckReport:
-    """``slots`` and ``chunks`` say how much was looked at; a cube without ``findings`` is sound."""
+    """``slots`` and ``chunks`` say how much was looked at; a cube without ``findings`` is sound, unless ``signum`` says that
+    the reading was interrupted: then it is not known.
+    """
 
     store: str
     snapshot: str
@@ -59,7 +61,7 @@ class CheckReport:
 
     def to_json(self, spec: CubeSpec) -> dict[str, Any]:
         return {
-            "store": self.store, "snapshot": self.snapshot, "sound": not self.findings, "deep": self.deep,
+            "store": self.store, "snapshot": self.snapshot, "sound": None if self.signum else not self.findings, "deep": self.deep,
             "slots": self.slots, "chunks": self.chunks, "findings": [f.to_json(spec) for f in self.findings],
         }  # fmt: skip
 
@@ -85,7 +87,7 @@ def check(
         counts, outside = count_chunks(session, spec, v)
         report.chunks += int(counts.sum()) + outside
         report.slots += int(np.count_nonzero(states[v.name] != NOTHING))
-        report.findings += _ledger(spec, v, states[v.name], counts)
+        report.findings += _ledger(store, v, states[v.name], counts)
         if outside:
             report.findings.append(
                 Finding(
@@ -124,7 +126,7 @@ def count_chunks(session: icechunk.Session, spec: CubeSpec, v: Variable) -> tupl
 
 
 def _ledger(
-    spec: CubeSpec, v: Variable, states: npt.NDArray[np.uint8], counts: npt.NDArray[np.int64]
+    store: Store, v: Variable, states: npt.NDArray[np.uint8], counts: npt.NDArray[np.int64]
 ) -> Iterator[Finding]:
     wrong = (
         ("lost", (states == DONE) & (counts == 0), "is recorded as done, but none of its chunks is there"),
@@ -134,14 +136,15 @@ def _ledger(
     for kind, where, what in wrong:
         for index in np.argwhere(where).tolist():
             slot = Slot(v.name, tuple(index[:-2]), index[-2], index[-1])
-            yield _of_slot(spec, kind, slot, what)
+            yield _of_slot(store, kind, slot, what)
 
 
-def _of_slot(spec: CubeSpec, kind: str, slot: Slot, what: str) -> Finding:
+def _of_slot(store: Store, kind: str, slot: Slot, what: str) -> Finding:
+    spec = store.spec
     labels, region = slot_labels(spec, slot), spec.grid.region_id(slot.iy, slot.ix)
-    where = " ".join(
-        [f"--region {region}", *(f"--{a} {label}" for a, label in labels.items()), f"--variable {slot.variable}"]
-    )
+    branch = [] if store.branch == MAIN else [f"--branch {store.branch}"]
+    axes = [f"--{a} {label}" for a, label in labels.items()]
+    where = " ".join([*branch, f"--region {region}", *axes, f"--variable {slot.variable}"])
     name = " ".join([region, *labels.values(), slot.variable])
     return Finding(kind, f"{name} {what}", REDO.format(where=where), slot)
 
@@ -251,7 +254,7 @@ def _check_pixels(
     slots = [slot for slot in slots if slot not in known]
     records = read_records(session, slots)
     report.findings += [
-        _of_slot(spec, "record", slot, "has a record that cannot be read") for slot in slots if slot not in records
+        _of_slot(store, "record", slot, "has a record that cannot be read") for slot in slots if slot not in records
     ]
     plans = [SlotPlan(slot, (), before=records[slot]) for slot in slots if slot in records]
     tasks = [Task((), p.slot.block, p.slot.iy, p.slot.ix, (p,)) for p in plans]
@@ -268,8 +271,10 @@ def _check_pixels(
             for result in results:
                 on_progress(Progress(total.n_slots, total.n_pixels, result))
                 if result.error is not None:
-                    report.findings.append(_of_slot(spec, "unreadable", result.slot, f"cannot be read: {result.error}"))
+                    report.findings.append(
+                        _of_slot(store, "unreadable", result.slot, f"cannot be read: {result.error}")
+                    )
                 elif not result.detail:
                     what = "holds other pixels than its record says"
-                    report.findings.append(_of_slot(spec, "changed", result.slot, what))
+                    report.findings.append(_of_slot(store, "changed", result.slot, what))
         report.signum = stop.signum

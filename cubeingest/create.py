@@ -25,6 +25,7 @@ from cubeingest.store import (
     is_unused,
     normalize_uri,
     open_store,
+    read_internal,
     reopen_unused,
     save_splitting,
     store_exists,
@@ -68,12 +69,16 @@ def init_cube(spec: CubeSpec, uri: str | None = None, update: bool = False) -> C
     expected, warning = _read_expected(spec)
     store = store or create_store(where, spec)
 
+    cube_id = uuid.uuid4().hex
+
     def build(session: icechunk.Session) -> bool:
         if not is_unused(session):
+            if read_internal(session, where).get("id") == cube_id:
+                return False  # it was made, though the store's answer was lost
             raise StoreError(
                 f"someone else is creating a cube at {where!r}: run `cubeingest init` again to compare the specs"
             )
-        write_template(session.store, spec, uuid.uuid4().hex)
+        write_template(session.store, spec, cube_id)
         write_expected(session, spec, expected)
         return True
 
@@ -161,6 +166,10 @@ def _again(store: Store, spec: CubeSpec, update: bool) -> Created:
     def build(session: icechunk.Session) -> bool:
         import zarr
 
+        if read_internal(session, store.uri)["spec"] != store.spec.to_json():
+            raise StoreError(
+                f"somebody else has just changed the spec of {store.uri!r}: nothing was changed; try again"
+            )
         root = zarr.open_group(session.store, mode="r+")
         root[INTERNAL_GROUP].attrs.put(_internal_attrs(spec, store.cube_id))
         old, new = dict(store.spec.attrs), {"title": spec.name, **spec.attrs}

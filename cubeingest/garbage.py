@@ -9,14 +9,21 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from cubeingest.errors import GridError, StoreError
-from cubeingest.store import Store, made_known, read_runs, reason_of, remove_dead
+from cubeingest.store import MAIN, Store, is_ancestor, made_known, read_runs, reason_of, remove_dead
+
+CLOCKS_DIFFER = timedelta(minutes=10)
+"""What is younger stays in an object store, whoever wrote it: its clock is not ours, and a commit that is no ingest's
+(``init --update``) is not known beforehand."""
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
 @dataclass(frozen=True)
 class GcReport:
-    """What was removed, or with ``dry_run`` would be. ``bytes`` is what was freed."""
+    """What was removed, or with ``dry_run`` would be. ``bytes`` is what was freed.
+
+    A dry run counts what is garbage already, and the snapshots that would be forgotten, but not what only they hold.
+    """
 
     store: str
     dry_run: bool
@@ -67,6 +74,10 @@ def collect_garbage(
 
     if keep is not None and keep < 1:
         raise GridError(f"keep is {keep}: it must be 1 or more")
+    if min(older_than, expire or older_than) < timedelta(0):
+        raise GridError("an age cannot be negative")
+    if not store.is_local:
+        older_than = max(older_than, CLOCKS_DIFFER)
     alive = [run for run in read_runs(store) if run.is_alive]
     if alive:
         what = "an ingest is running" if alive[0].kind == "run" else "garbage is being collected"
@@ -82,8 +93,9 @@ def collect_garbage(
                     expired = store.repo.expire_snapshots(older_than=bound)
                 done = store.repo.garbage_collect(now - older_than, dry_run=dry_run)
             if bound is not None and dry_run:
-                history = store.repo.ancestry(branch=store.branch)
-                expired = {s.id for s in history if s.parent_id and s.written_at < bound} - _named(store)
+                heads = _named(store)
+                history = {s.id: s for head in heads for s in store.repo.ancestry(snapshot_id=head)}
+                expired = {i for i, s in history.items() if s.parent_id and s.written_at < bound} - heads
     except icechunk.IcechunkError as e:
         raise StoreError(f"cannot collect garbage of {store.uri!r}: {reason_of(e)}") from e
     return GcReport(
@@ -99,11 +111,18 @@ def _named(store: Store) -> set[str]:
 
 
 def _expire_before(store: Store, now: datetime, expire: timedelta | None, keep: int | None) -> datetime | None:
-    """Snapshots from before this time are to be forgotten; None: none are."""
+    """Snapshots from before this time are to be forgotten; None: none are.
+
+    Where a branch left main is always kept: without it nobody could tell any more that main has not moved since.
+    """
     bound = None if expire is None else now - expire
     if keep is not None:
         times = [s.written_at for s in store.repo.ancestry(branch=store.branch) if s.parent_id is not None]
         if len(times) <= keep:
             return None
         bound = min(times[keep - 1], bound or times[keep - 1])
+    main = store.repo.lookup_branch(MAIN)
+    for name in store.repo.list_branches() - {MAIN}:
+        if bound is not None and is_ancestor(store, main, store.repo.lookup_branch(name)):
+            bound = min(bound, store.repo.lookup_snapshot(main).written_at)
     return bound

@@ -157,12 +157,20 @@ def read_records(session: icechunk.Session, slots: Iterable[Slot], layout: str =
                 found = _array(session, variable, "record", layout=layout).get_coordinate_selection(index)
                 texts.update(zip(rest, np.atleast_1d(np.asarray(found)).tolist(), strict=True))
             except (RuntimeError, ValueError):  # one of them is damaged
-                texts.update(dict.fromkeys(rest, "") | _inline_texts(session, variable, rest, layout))
+                texts.update((slot, _read_text(session, slot, layout)) for slot in rest)
         for slot in wanted:
             record = Record.from_json(texts[slot]) if texts[slot] else None
             if record is not None:
                 out[slot] = record
     return out
+
+
+def _read_text(session: icechunk.Session, slot: Slot, layout: str) -> str:
+    """Text of one record; empty if it is damaged."""
+    try:
+        return str(_array(session, slot, "record", layout=layout)[slot.index])
+    except (RuntimeError, ValueError):
+        return ""
 
 
 def _inline_texts(session: icechunk.Session, variable: str, wanted: list[Slot], layout: str) -> dict[Slot, str]:

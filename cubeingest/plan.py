@@ -48,7 +48,7 @@ class Chosen:
 class SlotPlan:
     """One slot to fill. ``tiles`` are in order: where they overlap, the first with data there wins.
 
-    ``is_new`` says that the cube holds nothing there yet, so that nothing must be cleared; ``before`` is its record when the
+    ``is_new`` says that the ledger holds nothing there yet; ``before`` is its record when the
     plan was made.
     """
 

@@ -27,14 +27,9 @@ Array = np.ndarray[Any, Any]
 
 
 class WindowWriter:
-    """Writes into one variable's array through a session (a fork, on a worker).
+    """Writes into one variable's array through a session (a fork, on a worker)."""
 
-    ``is_new`` says that the array holds nothing yet where windows go, so that chunks of fill value need not be deleted.
-    """
-
-    def __init__(
-        self, session: icechunk.Session, variable: Variable, is_new: bool, threads: ThreadPoolExecutor, layout: str
-    ) -> None:
+    def __init__(self, session: icechunk.Session, variable: Variable, threads: ThreadPoolExecutor, layout: str) -> None:
         from zarr.core.array_spec import ArrayConfig, ArraySpec
         from zarr.core.buffer import default_buffer_prototype
         from zarr.core.chunk_utils import ChunkTransform
@@ -42,7 +37,7 @@ class WindowWriter:
         array = open_array(session, variable.name, "r+", layout)
         metadata: Any = array.metadata  # of Zarr v3: Icechunk holds no other
         self._store, self._metadata, self._name = session.store, metadata, variable.name
-        self._variable, self._is_new, self._threads = variable, is_new, threads
+        self._variable, self._threads = variable, threads
         self._shape = variable.write_shape
         self._prototype = default_buffer_prototype()
         config = ArrayConfig(order="C", write_empty_chunks=False)
@@ -70,7 +65,7 @@ class WindowWriter:
         ]
         key = f"{self._name}/{self._metadata.encode_chunk_key(place)}"
         if all_fill(part, self._variable):
-            if not self._is_new:
+            if sync(self._store.exists(key)):  # of an earlier time, or of someone who kept no record
                 sync(self._store.delete(key))
             return
         if part.shape != self._shape:  # the array's end cuts this chunk: the rest of it is fill value
@@ -85,12 +80,10 @@ class WindowWriter:
 
 
 @contextmanager
-def open_writer(
-    session: icechunk.Session, variable: Variable, is_new: bool, layout: str = ""
-) -> Iterator[WindowWriter]:
+def open_writer(session: icechunk.Session, variable: Variable, layout: str = "") -> Iterator[WindowWriter]:
     """A :class:`WindowWriter` with threads of its own. ``layout`` is the store's ``layout_key``."""
     with ThreadPoolExecutor(ENCODERS, thread_name_prefix="cubeingest-encode") as threads:
-        yield WindowWriter(session, variable, is_new, threads, layout)
+        yield WindowWriter(session, variable, threads, layout)
 
 
 def is_fill(pixels: Array, variable: Variable) -> Array:

@@ -101,6 +101,25 @@ def test_what_check_says_to_do_mends_it(cube: ci.Cube, invoke: Invoke, name: str
     assert invoke("verify", "--store", cube.store.uri, "--json").json["equal"] == 8
 
 
+def test_chunks_that_no_record_speaks_of_are_cleared_by_the_next_ingest(cube: ci.Cube, world: World) -> None:
+    """Where the tile is fill value they would stay, under a record that says otherwise."""
+    world.add_tile(2000, "20N_020E", np.full((100, 50), 255, np.uint8))
+    change(cube, lambda g: g["cover"].__setitem__((0, slice(0, 100), slice(200, 250)), 9))
+    assert kinds(cube) == ["unrecorded"]
+    assert ci.open(world.store).ingest().empty == 1
+    assert kinds(cube, deep=True) == []
+    assert (ci.open(world.store).dataset()["cover"][0, :100, 200:].values == 255).all()
+
+
+def test_remedy_names_the_branch(cube: ci.Cube, world: World) -> None:
+    cube.ingest(branch="staging")
+    session = cube.store.repo.writable_session("staging")
+    zarr.open_group(session.store, mode="r+")["cover"][0, :100, :100] = 255  # type: ignore[index]
+    session.commit("by hand")
+    (finding,) = cube.on("staging").check().findings
+    assert "ingest --redo --branch staging --region 20N_000E" in finding.remedy
+
+
 def test_chunk_object_that_is_gone_is_found_by_reading(cube: ci.Cube, world: World) -> None:
     objects = sorted((world.store / "chunks").iterdir(), key=lambda p: p.stat().st_size)
     objects[-1].unlink()
@@ -162,9 +181,10 @@ def test_run_cannot_start_while_garbage_is_collected(cube: ci.Cube, world: World
 @pytest.mark.parametrize(
     ("host", "pid", "ago", "alive"),
     [
-        (this_host(), os.getpid(), timedelta(0), True),
+        (this_host(), os.getppid(), timedelta(0), True),
+        (this_host(), os.getpid(), timedelta(0), False),  # this process has no such run
         (this_host(), 2**22 + 1, timedelta(0), False),
-        (this_host(), os.getpid(), timedelta(days=3650), False),  # the process has another's number
+        (this_host(), os.getppid(), timedelta(days=3650), False),  # the process has another's number
         ("elsewhere-1", 5, timedelta(minutes=30), True),
         ("elsewhere-1", 5, SILENCE + timedelta(minutes=1), False),
         ("elsewhere-1", 5, -timedelta(hours=1), True),  # its clock is ahead

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+import signal
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from itertools import product
+from pathlib import Path
 
 import icechunk
 import numpy as np
 import pytest
 
 import cubeingest as ci
-from cubeingest.engine import slots_in
+from cubeingest.engine import SlotResult, Unit, failed, slots_in
 from cubeingest.engine.merge import Merger
 from cubeingest.errors import StoreError
-from cubeingest.ingest.independent import COMMITTED, LOST, CommitJob, fill_and_commit, units_of
+from cubeingest.ingest.independent import CommitJob, fill_and_commit, units_of
 from cubeingest.ingest.prepare import prepare
 from cubeingest.plan import Selection
-from cubeingest.store import Store, repository
+from cubeingest.store import Store, read_runs, repository
 from cubeingest.store.location import may_pass
 from tests.conftest import Ran, World
-from tests.test_engine import SLOW, cluster, finish, is_whole, oracle, started
+from tests.test_engine import HREF, PATIENCE, SLOW, cluster, finish, is_whole, oracle, started
+from tests.test_glad import Web, serve
 
 Invoke = Callable[..., Ran]
 
@@ -105,7 +109,7 @@ def test_a_slot_that_somebody_else_finished_meanwhile_is_theirs(world: World, st
     assert ci.Cube(store).ingest(region="20N_000E").written == 2
     tip = store.tip
     results = fill_and_commit(CommitJob(store, "late"), units[0])
-    assert sorted(str(r.detail) for r in results) == [COMMITTED, LOST]
+    assert sorted(r.snapshot is None for r in results) == [False, True]
     assert store.tip != tip
     assert ci.open(store.uri).check(deep=True).findings == []
 
@@ -125,7 +129,8 @@ def test_a_slot_that_somebody_finishes_while_it_is_committed_is_theirs(
 
     monkeypatch.setattr(Merger, "commit", late)
     (result,) = fill_and_commit(CommitJob(store, "late"), unit)
-    assert result.detail == LOST
+    assert result.snapshot is None
+    assert result.error is None
     assert ci.open(store.uri).check(deep=True).findings == []
     assert len([c for c in ci.open(store.uri).history() if c.details["action"] == "ingest"]) == 1
 
@@ -142,7 +147,7 @@ def test_attributes_changed_meanwhile_cost_nothing(world: World, store: Store, m
 
     monkeypatch.setattr(Merger, "commit", late)
     (result,) = fill_and_commit(CommitJob(store, "late"), unit)
-    assert result.detail == COMMITTED
+    assert result.snapshot is not None
     assert ci.open(store.uri).dataset().attrs["license"] == "MIT"
     assert ci.open(store.uri).check(deep=True).findings == []
 
@@ -152,7 +157,7 @@ def test_a_commit_whose_answer_was_lost_is_not_taken_for_another_s(world: World,
     first = fill_and_commit(CommitJob(store, "same"), unit)
     again = fill_and_commit(CommitJob(store, "same"), unit)
     other = fill_and_commit(CommitJob(store, "other"), unit)
-    assert [r.detail for r in (*first, *again, *other)] == [COMMITTED, COMMITTED, LOST]
+    assert [r.snapshot is not None for r in (*first, *again, *other)] == [True, True, False]
     assert [p.slot for p in slots_in(unit)] == [first[0].slot]
 
 
@@ -160,12 +165,123 @@ def test_many_writers_at_once_lose_nothing(world: World, store: Store) -> None:
     """Threads with repositories of their own, each committing slot by slot."""
     tasks = prepare(store, Selection()).plan.tasks
 
-    def work(task: object) -> list[object]:
-        return [r.detail for r in fill_and_commit(CommitJob(ci.open(store.uri).store, "run"), (task,))]  # type: ignore[arg-type]
+    def work(task: object) -> list[bool]:
+        return [r.snapshot is not None for r in fill_and_commit(CommitJob(ci.open(store.uri).store, "run"), (task,))]  # type: ignore[arg-type]
 
     with ThreadPoolExecutor(7) as pool:
-        assert list(pool.map(work, tasks)) == [[COMMITTED]] * 7
+        assert list(pool.map(work, tasks)) == [[True]] * 7
     assert whole(world, store.uri)
+
+
+# ---- runs that end early: what workers still commit is waited for, and counted -------------------------------
+
+
+@pytest.fixture
+def web(world: World) -> Iterator[Web]:
+    """The world's tiles by way of HTTP; the spec says so, and the cube is made."""
+    with serve() as made:
+        for path in (world.folder / "tiles").glob("*/*.tif"):
+            made.files[f"/{path.parent.name}/{path.name}"] = path.read_bytes()
+        world.write_spec((HREF, f"href: {made.url}/{{year}}/{{id}}.tif"))
+        ci.init(world.spec_file)
+        yield made
+
+
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=SLOW)])
+def test_a_signal_lets_the_regions_at_hand_be_committed(world: World, web: Web, workers: int) -> None:
+    web.hold("/2000/20N_010E.tif", "/2000/20N_000E.tif", "/2005/20N_000E.tif")
+    command = (sys.executable, "-m", "cubeingest", "ingest", "--mode", "independent", "--workers", workers, "--json")
+    with started(*command, "--store", world.store, cwd=world.folder) as process:
+        web.waiting.get(timeout=PATIENCE)
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.5)
+        assert process.poll() is None  # a region is at hand
+        assert len(read_runs(ci.open(world.store).store)) == 1
+        web.release()
+        done = finish(process)
+    assert done.code == 143, done.err
+    report, status = done.json, ci.open(world.store).status()
+    assert report["written"] == status.done >= 1
+    assert report["written"] + report["unfinished"] == 7
+    assert report["failed"] == []
+    assert read_runs(ci.open(world.store).store) == []
+    assert ci.open(world.store).ingest(mode="independent").written == 7 - status.done
+    assert is_whole(world)
+
+
+def test_a_second_signal_waits_for_nothing(world: World, web: Web) -> None:
+    web.hold("/2000/20N_010E.tif")
+    command = (sys.executable, "-m", "cubeingest", "ingest", "--mode", "independent", "--workers", 1)
+    with started(*command, "--store", world.store, cwd=world.folder) as process:
+        web.waiting.get(timeout=PATIENCE)
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.3)
+        process.send_signal(signal.SIGINT)
+        done = finish(process)
+    assert done.code == 130, done.err
+    assert read_runs(ci.open(world.store).store) == []
+    web.release()
+    ci.open(world.store).ingest()
+    assert is_whole(world)
+
+
+@SLOW
+def test_abort_counts_what_other_workers_commit_still(world: World, web: Web, tmp_path: Path) -> None:
+    """On a cluster another region is at hand when the first one fails."""
+    web.files["/2000/20N_000E.tif"] = b"no raster"
+    web.hold("/2005/20N_000E.tif", "/2000/20N_000E.tif")
+    with cluster(tmp_path / "dask", (), ()) as address:
+        command = (
+            sys.executable,
+            "-m",
+            "cubeingest",
+            "ingest",
+            "--mode",
+            "independent",
+            "--on-error",
+            "abort",
+            "--json",
+        )
+        with started(*command, "--scheduler", address, "--store", world.store, cwd=world.folder) as process:
+            for _ in range(2):
+                web.waiting.get(timeout=PATIENCE)
+            web.held["/2000/20N_000E.tif"].set()
+            time.sleep(3)
+            web.release()
+            done = finish(process)
+    status = ci.open(world.store).status()
+    assert done.code == 1, done.err
+    assert done.json["written"] == status.done >= 1
+    assert done.json["written"] + done.json.get("unfinished", 0) + len(done.json["failed"]) == 7
+
+
+def test_worker_lost_after_its_commit_is_counted(world: World, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its answer never came; the cube knows."""
+    from cubeingest.ingest import run
+
+    def lost(job: CommitJob, unit: Unit) -> list[SlotResult]:
+        results = fill_and_commit(job, unit)
+        if unit[0].iy == 0:
+            return [failed(p, "the worker was lost") for p in slots_in(unit)]
+        return results
+
+    monkeypatch.setattr(run, "fill_and_commit", lost)
+    report = ci.Cube(store).ingest(mode="independent")
+    assert (report.written, report.failed, report.unfinished) == (7, [], 0)
+
+
+def test_store_that_fails_ends_the_run_at_once(world: World, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    def refuse(self: Store) -> icechunk.Session:
+        calls.append(self)
+        raise StoreError("the store is gone")
+
+    monkeypatch.setattr(Store, "writable", refuse)
+    with pytest.raises(StoreError, match="the store is gone"):
+        ci.Cube(store).ingest(mode="independent")
+    assert len(calls) == 1
+    assert read_runs(store) == []
 
 
 # ---- what is tried again, and for how long --------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import icechunk
@@ -11,7 +12,8 @@ import numpy as np
 import pytest
 
 import cubeingest as ci
-from cubeingest.errors import StoreError
+from cubeingest.errors import GridError, StoreError
+from cubeingest.store import made_known
 from tests.conftest import Ran, World
 from tests.test_bad_store import refused
 
@@ -132,7 +134,7 @@ def test_name_that_cannot_be_is_refused(world: World, cube: ci.Cube, invoke: Inv
 
 def test_unknown_branch_is_named_with_those_that_there_are(world: World, cube: ci.Cube, invoke: Invoke) -> None:
     cube.ingest(branch="staging", year=2005)
-    for command in ("status", "verify", "history", "plan", "check"):
+    for command in ("status", "verify", "history", "check"):
         refused(
             invoke(command, "--branch", "stagin", "--store", world.store),
             r"no branch 'stagin'; did you mean 'staging'\? \(branches: main, staging\)",
@@ -238,3 +240,82 @@ def test_python_names_what_it_cannot_find(cube: ci.Cube) -> None:
     with pytest.raises(StoreError, match="could be given up"):
         cube.discard("main")
     assert isinstance(cube.store.repo, icechunk.Repository)
+
+
+@pytest.mark.parametrize("at", ["tag", "snapshot"])
+def test_a_cube_as_it_was_is_never_written_to(world: World, cube: ci.Cube, at: str) -> None:
+    cube.tag("v1")
+    before = cube.store.tip
+    old = ci.open(world.store, at="v1" if at == "tag" else before)
+    for write in (old.ingest, lambda: old.ingest(region="20N_000E"), lambda: old.ingest(redo=True, mode="independent")):
+        with pytest.raises(StoreError, match="can only be read"):
+            write()
+    with pytest.raises(StoreError, match="can only be read"):
+        old.store.commit(lambda _: True, lambda: "x", dict)
+    assert cube.store.tip == before
+
+
+def test_tags_and_branches_share_no_name(world: World, cube: ci.Cube, invoke: Invoke) -> None:
+    cube.ingest(branch="staging", year=2005)
+    cube.tag("v1")
+    where = ("--store", world.store)
+    for name in ("main", "staging"):
+        refused(invoke("tag", name, *where), f"'{name}' is a branch of the cube")
+    refused(invoke("ingest", "--branch", "v1", *where), "'v1' is a tag of the cube")
+    for name in ("a//b", "a/../b", "a/"):
+        refused(invoke("tag", name, *where), "cannot be a tag's name")
+    assert cube.store.repo.list_tags() == {"v1"}
+
+
+def test_branch_that_has_left_main_is_not_ingested_onto(world: World, cube: ci.Cube, invoke: Invoke) -> None:
+    cube.ingest(branch="staging", year=2005, limit=1)
+    ci.open(world.store).ingest(year=2005)
+    refused(invoke("ingest", "--branch", "staging", "--store", world.store), "could never be published: name another")
+
+
+def test_branch_survives_housekeeping(world: World, cube: ci.Cube) -> None:
+    cube.ingest(branch="staging", year=2005, mode="independent")
+    for done in (cube.gc(expire=timedelta(0)), cube.on("staging").gc(keep=1)):
+        assert done.snapshots_expired <= 1
+    assert ci.open(world.store).check().findings == []
+    assert ci.open(world.store).publish("staging").action == "published"
+
+
+def test_branch_is_not_given_up_while_a_run_may_write_to_it(world: World, cube: ci.Cube, invoke: Invoke) -> None:
+    cube.ingest(branch="staging", year=2005)
+    with made_known(cube.on("staging").store, "abc"):
+        refused(invoke("publish", "staging", "--discard", "--store", world.store), "may be written to by process")
+    assert invoke("publish", "staging", "--discard", "--store", world.store).code == 0
+    refused(invoke("publish", "main", "--store", world.store), "main is what readers see already")
+
+
+def test_plan_for_a_branch_that_is_not_there_yet(world: World, cube: ci.Cube, invoke: Invoke) -> None:
+    assert invoke("plan", "--branch", "staging", "--store", world.store, "--json").json["tasks"] == 2
+    cube.ingest(branch="staging", year=2005, limit=1)
+    assert invoke("plan", "--branch", "staging", "--store", world.store, "--json").json["tasks"] == 1
+
+
+def test_ingest_reads_by_the_spec_as_it_is_now(world: World, cube: ci.Cube) -> None:
+    """The cube was opened before somebody updated it."""
+    (world.folder / "tiles").rename(world.folder / "moved")
+    ci.init(world.write_spec(("href: tiles", "href: moved"), ("tiles/{year}.txt", "moved/{year}.txt")), update=True)
+    report = cube.ingest()
+    assert (report.written, report.failed) == (7, [])
+
+
+def test_what_cannot_be_asked_is_refused_in_python_too(world: World, cube: ci.Cube) -> None:
+    for wrong in ({"mode": "indep"}, {"on_error": "stop"}, {"commit_every": -1}, {"commit_every": 0}, {"workers": 0}):
+        with pytest.raises(GridError, match=next(iter(wrong))):
+            cube.ingest(**wrong)  # type: ignore[arg-type]
+    with pytest.raises(GridError, match="negative"):
+        cube.gc(older_than=timedelta(days=-1))
+    assert cube.store.repo.list_branches() == {"main"}
+
+
+def test_cube_on_a_branch_that_is_gone_says_so(world: World, cube: ci.Cube) -> None:
+    cube.ingest(branch="staging", year=2005)
+    staging = cube.on("staging")
+    cube.discard("staging")
+    for ask in (staging.status, staging.history, staging.dataset, staging.ingest, staging.check):
+        with pytest.raises(StoreError, match="staging"):
+            ask()

@@ -25,6 +25,7 @@ from cubeingest.cli.options import (
     VariableOption,
     WorkersOption,
     open_cube,
+    open_to_plan,
     read_selection,
 )
 from cubeingest.cli.output import format_bytes, guard, out_console, print_json, say, show_progress
@@ -90,7 +91,7 @@ def plan(
     with guard(debug):
         from cubeingest.preflight import preflight
 
-        cube = open_cube(store, branch)
+        cube = open_to_plan(store, branch)
         report = preflight(cube.store, read_selection(ctx, cube, bbox, region, variable, limit, part), redo)
         if json:
             print_json(report.to_json())

@@ -66,6 +66,13 @@ def open_cube(store: str | None, branch: str = "main", at: str | None = None) ->
     return open_at(where, branch, at)
 
 
+def open_to_plan(store: str | None, branch: str) -> Cube:
+    """As :func:`open_cube`; a branch that an ingest would make is as main is."""
+    cube = open_cube(store)
+    with cube.store.asking():
+        return cube.on(branch) if branch in cube.store.repo.list_branches() else cube
+
+
 def read_selection(
     ctx: typer.Context,
     cube: Cube,

@@ -53,6 +53,7 @@ def publish(
         texts = {
             "published": f"main is now at {done.snapshot}: {done.slots} slots from branch {name!r}",
             "unchanged": f"main is at {done.snapshot} already, as is branch {name!r}",
+            "interrupted": f"interrupted: branch {name!r} was not published, main stays at {done.snapshot}",
             "refused": f"branch {name!r} was not published: main stays at {done.snapshot}",
         }
         if done.verified is not None:
@@ -146,6 +147,8 @@ def check(
         if not json:
             found = f"{len(report.findings)} findings" if report.findings else "the cube is sound"
             read = "every pixel read" if deep else "chunks listed, none read"
+            if report.signum is not None:
+                found, read = f"interrupted: {len(report.findings)} findings so far", "not every pixel was read"
             out_console().print(f"{found}: {report.slots} slots, {report.chunks} chunks; {read}")
         raise typer.Exit(report.exit_code)
 
@@ -162,7 +165,9 @@ def gc(
     keep: Annotated[
         int | None, typer.Option("--keep", metavar="N", min=1, help="First forget all but the newest N snapshots.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be; of --keep and --expire only how many snapshots.")
+    ] = False,
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:

@@ -8,7 +8,17 @@ from cubeingest.engine.interrupts import Interrupts, interrupts
 from cubeingest.engine.merge import KEPT_BYTES, Merger, timestamp
 from cubeingest.engine.pools import ClusterPool, Pool, SerialPool, open_pool
 from cubeingest.engine.probe import PROBE, PROBE_LENGTH
-from cubeingest.engine.work import EachSlot, Options, Progress, SlotResult, Unit, UnitFunction, failed, slots_in
+from cubeingest.engine.work import (
+    EachSlot,
+    Options,
+    Progress,
+    SlotResult,
+    Unit,
+    UnitFunction,
+    explain,
+    failed,
+    slots_in,
+)
 
 __all__ = [
     "KEPT_BYTES",
@@ -25,6 +35,7 @@ __all__ = [
     "SlotResult",
     "Unit",
     "UnitFunction",
+    "explain",
     "failed",
     "interrupts",
     "open_pool",

@@ -18,11 +18,17 @@ POLL_SECONDS = 0.1
 
 
 class Interrupts:
-    """``signum`` is the first signal that came, or None; ``again`` whether another came after it."""
+    """``signum`` is the first signal that came, or None; ``again`` whether another came after it.
 
-    def __init__(self) -> None:
+    With ``drains`` a first signal lets what is running come to its end, since it commits by itself; only a second one does
+    not wait for it. ``halted`` says that the run itself wants no more to be begun.
+    """
+
+    def __init__(self, drains: bool = False) -> None:
         self.signum: int | None = None
         self.again = False
+        self.halted = False
+        self.drains = drains
 
     def handle(self, signum: int, frame: FrameType | None) -> None:
         """The signal handler."""
@@ -31,15 +37,20 @@ class Interrupts:
         else:
             self.again = True
 
+    @property
+    def over(self) -> bool:
+        """Whether nothing more is to be begun."""
+        return self.signum is not None or self.halted
+
     def check_again(self) -> None:
         """Raise :class:`KeyboardInterrupt` if a second signal came: nothing more is to be committed."""
         if self.again:
             raise KeyboardInterrupt
 
     def wait_for[T](self, queue: Queue[T], alive: Callable[[], bool] = lambda: True) -> T | None:
-        """The next item of ``queue``; None if there is none and a signal has come, or ``alive`` says that none will come."""
+        """The next item of ``queue``; None if there is none and no more is waited for, or ``alive`` says that none will come."""
         while True:
-            over = self.signum is not None or not alive()
+            over = self.again or not alive() or (self.over and not self.drains)
             try:
                 return queue.get(block=not over, timeout=POLL_SECONDS)
             except Empty:
@@ -48,9 +59,9 @@ class Interrupts:
 
 
 @contextmanager
-def interrupts() -> Iterator[Interrupts]:
+def interrupts(drains: bool = False) -> Iterator[Interrupts]:
     """Catch SIGINT and SIGTERM; outside the main thread, where Python cannot, nothing is caught."""
-    state = Interrupts()
+    state = Interrupts(drains)
     if threading.current_thread() is not threading.main_thread():
         yield state
         return

@@ -17,7 +17,7 @@ from threading import Thread
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from cubeingest.engine.interrupts import Interrupts
-from cubeingest.engine.probe import Answer, Probe, answer_probe
+from cubeingest.engine.probe import Answer, Probe, answer_probe, check_versions, versions
 from cubeingest.engine.work import SlotResult, Unit, UnitFunction, explain, failed, slots_in
 from cubeingest.errors import WorkerError
 from cubeingest.store import Store, quiet_icechunk, reason_of
@@ -61,8 +61,8 @@ class SerialPool:
     ) -> Iterator[list[SlotResult]]:
         done: Queue[list[SlotResult]] = Queue()
         waiting, running = iter(units), 0
-        while stop.signum is None:
-            for unit in islice(waiting, self.threads - running):
+        while True:
+            for unit in islice(waiting, 0 if stop.over else self.threads - running):
                 Thread(target=_work, args=(function, job, unit, done), name="cubeingest-unit", daemon=True).start()
                 running += 1
             if not running:
@@ -107,21 +107,23 @@ class ClusterPool:
 
         def submit(n: int) -> None:
             for unit in islice(waiting, n):
-                future = self.client.submit(run_packed, function, packed, unit, probe.packed, pure=False)
+                future = self.client.submit(run_packed, function, packed, unit, probe.packed, versions(), pure=False)
                 running[future] = unit
                 future.add_done_callback(done.put)
 
-        submit(2 * self._ask_threads())
+        # What commits by itself is not handed out ahead of time: at an interruption it is waited for.
+        ahead = 1 if stop.drains else 2
+        submit(ahead * self._ask_threads())
         try:
             while running:
                 future = stop.wait_for(done, self._is_alive)
                 if future is None:
                     break
                 results = self._results(future, running.pop(future))
-                if stop.signum is None and self._is_alive():
-                    submit(max(1, 2 * self._ask_threads() - len(running)))
+                if not stop.over and self._is_alive():
+                    submit(max(1, ahead * self._ask_threads() - len(running)))
                 yield results
-            if stop.signum is None and not self._is_alive():
+            if not stop.over and not self._is_alive():
                 for unit in [*running.values(), *waiting]:
                     yield [failed(p, "the Dask scheduler was lost") for p in slots_in(unit)]
         finally:
@@ -142,7 +144,9 @@ class ClusterPool:
         try:
             results, answer = future.result()
             self._probe.check("that has joined", answer)
-        except Exception as e:  # noqa: BLE001  (a worker died or sees another store, or the task could not be sent)
+        except WorkerError as e:  # it must not go on taking work, and failing it
+            return [failed(p, str(e), by_store=True) for p in slots_in(unit)]
+        except Exception as e:  # noqa: BLE001  (a worker died, or the unit could not be sent)
             return [failed(p, f"the worker was lost or failed: {explain(e)}") for p in slots_in(unit)]
         else:
             checked: list[SlotResult] = results
@@ -158,10 +162,22 @@ def _work(function: UnitFunction, job: Any, unit: Unit, done: Queue[list[SlotRes
         done.put([failed(p, explain(e)) for p in slots_in(unit)])
 
 
-def run_packed(function: UnitFunction, packed: bytes, unit: Unit, probe: bytes) -> tuple[list[SlotResult], Answer]:
-    """On a worker: run ``function`` with a pickled job, and answer the coordinator's probe."""
+def run_packed(
+    function: UnitFunction, packed: bytes, unit: Unit, probe: bytes, theirs: dict[str, str]
+) -> tuple[list[SlotResult], Answer]:
+    """On a worker: answer the coordinator's probe, and run ``function`` with a pickled job.
+
+    Raises :class:`WorkerError` before anything is done if this worker has other versions than the coordinator, or cannot
+    read what that has written.
+    """
     quiet_icechunk()
-    answer = answer_probe(probe)
+    check_versions("that has joined", versions(), theirs)
+    try:
+        answer = answer_probe(probe)
+    except Exception as e:
+        raise WorkerError(
+            f"a worker that has joined cannot read the store as the coordinator does: {explain(e)}"
+        ) from e
     return function(pickle.loads(packed), unit), answer
 
 

@@ -74,9 +74,7 @@ class Probe:
         token, seen, theirs, returned = answer
         if token in self._proven:
             return
-        differing = [f"{k} {theirs.get(k)} (here {v})" for k, v in versions().items() if theirs.get(k) != v]
-        if differing:
-            raise WorkerError(f"worker {worker} has other versions: {', '.join(differing)}")
+        check_versions(worker, theirs, versions())
         try:
             back = np.asarray(_probe_array(pickle.loads(returned), "r")[...]) if self._writes else ~self._nonce
         except Exception as e:
@@ -88,6 +86,13 @@ class Probe:
 
 def versions() -> dict[str, str]:
     return {name: version(name) for name in VERSIONS}
+
+
+def check_versions(worker: str, its: dict[str, str], ours: dict[str, str]) -> None:
+    """Compare a worker's versions with the coordinator's. Raises :class:`WorkerError` naming it and what differs."""
+    differing = [f"{k} {its.get(k)} (here {v})" for k, v in ours.items() if its.get(k) != v]
+    if differing:
+        raise WorkerError(f"worker {worker} has other versions: {', '.join(differing)}")
 
 
 def _probe_array(session: icechunk.Session, mode: Literal["r", "r+"] = "r+") -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from cubeingest.errors import CubeIngestError, StoreError
+from cubeingest.errors import CubeIngestError, GridError, StoreError
 from cubeingest.ledger import Slot
 from cubeingest.plan import SlotPlan, Task
 from cubeingest.store import reason_of
@@ -16,7 +16,8 @@ from cubeingest.store import reason_of
 class SlotResult:
     """What became of one slot: a pickled fork and the state it records, or an error.
 
-    ``by_store`` says that the store failed, not a tile: no other slot will fare better.
+    ``by_store`` says that the store (or the worker) failed, not a tile: no other slot will fare better. ``snapshot`` is the
+    commit that a worker made of it.
     """
 
     slot: Slot
@@ -28,6 +29,7 @@ class SlotResult:
     detail: Any = None
     error: str | None = None
     by_store: bool = False
+    snapshot: str | None = None
 
 
 Unit = tuple[Task, ...]
@@ -97,6 +99,17 @@ class Options:
     on_error: Literal["keep", "abort"] = "keep"
     redo: bool = False
     mode: Literal["cooperative", "independent"] = "cooperative"
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be. Raises :class:`GridError`, as for a selection."""
+        for name, value, known in (
+            ("mode", self.mode, ("cooperative", "independent")), ("on_error", self.on_error, ("keep", "abort")),
+        ):  # fmt: skip
+            if value not in known:
+                raise GridError(f"{name} is {value!r}: it must be {' or '.join(known)}")
+        for name, count in (("workers", self.workers), ("commit_every", self.commit_every)):
+            if count is not None and count < 1:
+                raise GridError(f"{name} is {count}: it must be 1 or more")
 
 
 @dataclass(frozen=True)

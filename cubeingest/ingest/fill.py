@@ -48,7 +48,7 @@ def fill_slot(job: IngestJob, plan: SlotPlan) -> SlotResult:
     checksum = SlotChecksum(variable, shape.block_shape)
     empty = True
     with (
-        open_writer(session, variable, plan.is_new, job.layout) as writer,
+        open_writer(session, variable, job.layout) as writer,
         read_ahead(spec, variable, plan, shape, sources=sources) as windows,
     ):
         for rows, pixels in windows:

@@ -6,16 +6,16 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import batched
 
-from cubeingest.engine import EachSlot, Merger, SlotResult, Unit, failed, slots_in
+from cubeingest.engine import EachSlot, Merger, SlotResult, Unit, explain, failed, slots_in
 from cubeingest.errors import StoreError
 from cubeingest.ingest.fill import IngestJob, fill_slot
 from cubeingest.ingest.report import commit_message, commit_metadata
 from cubeingest.ledger import are_as_planned
-from cubeingest.plan import Task
+from cubeingest.plan import SlotPlan, Task
 from cubeingest.store import Store
 
-COMMITTED, LOST = "committed", "lost"
-"""``detail`` of a result: it is in a commit, or somebody else had finished the slot meanwhile."""
+given_up: set[str] = set()
+"""Runs of this process of which nothing more is to be committed: their threads may outlive them."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,20 @@ class CommitJob:
 def fill_and_commit(job: CommitJob, unit: Unit) -> list[SlotResult]:
     """Fill the slots of a unit and commit those that succeeded, at once, on whatever the branch's tip is by then.
 
-    A slot that somebody else has finished since the plan was made is dropped. If the commit fails, all of them have failed.
+    A slot that somebody else has finished since the plan was made is dropped: its result has no ``snapshot``. If the commit
+    fails, all of them have failed.
     """
-    store, spec = job.store, job.store.spec
+    import icechunk
+
     plans = slots_in(unit)
+    try:
+        return _fill_and_commit(job, unit, plans)
+    except (icechunk.IcechunkError, StoreError) as e:
+        return [failed(p, explain(e), by_store=True) for p in plans]
+
+
+def _fill_and_commit(job: CommitJob, unit: Unit, plans: list[SlotPlan]) -> list[SlotResult]:
+    store, spec = job.store, job.store.spec
     session = store.writable()
     as_planned = are_as_planned(session, {p.slot: p.before for p in plans}, store.layout_key)
     before = {p.slot: p.before for p in plans if p.before is not None}
@@ -42,16 +52,19 @@ def fill_and_commit(job: CommitJob, unit: Unit) -> list[SlotResult]:
     results = EachSlot(fill_slot)(IngestJob(spec, session, job.run, store.layout_key), unit)
     merger.keep(results)
     bad = [r for r in results if r.error is not None]
+
+    def check() -> None:
+        if job.run in given_up:
+            raise StoreError("the run was interrupted twice: this was not committed")
+
     try:
-        merger.commit(commit_message, lambda kept: commit_metadata(spec, kept, job.run, merger.n_new(kept)))
+        snapshot = merger.commit(
+            commit_message, lambda kept: commit_metadata(spec, kept, job.run, merger.n_new(kept)), check
+        )
     except StoreError as e:
         kept = {r.slot for r in merger.kept}
         return bad + [failed(p, str(e), by_store=True) for p in plans if p.slot in kept]
-    return [
-        *bad,
-        *(replace(r, detail=COMMITTED) for r in merger.committed),
-        *(replace(r, detail=LOST) for r in merger.lost),
-    ]
+    return [*bad, *(replace(r, snapshot=snapshot) for r in merger.committed), *merger.lost]
 
 
 def units_of(tasks: Iterable[Task], size: int) -> Iterator[Unit]:

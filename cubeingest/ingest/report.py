@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cubeingest.engine import SlotResult
+from cubeingest.ledger import Slot
 from cubeingest.plan import slot_labels
 from cubeingest.spec import CubeSpec
 from cubeingest.storage import public_href
@@ -56,6 +57,7 @@ class IngestReport:
     aborted: bool = False
     error: str | None = None
     unfinished: int = 0
+    counted: set[Slot] = field(default_factory=set, repr=False)
 
     def to_json(self) -> dict[str, Any]:
         out = {
@@ -79,6 +81,7 @@ class IngestReport:
         self.written += result.state == "done"
         self.empty += result.state == "empty"
         self.bytes += result.n_bytes
+        self.counted.add(result.slot)
 
     @property
     def exit_code(self) -> int:

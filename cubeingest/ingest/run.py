@@ -22,7 +22,7 @@ from cubeingest.engine import (
 )
 from cubeingest.errors import StoreError
 from cubeingest.ingest.fill import IngestJob, fill_slot
-from cubeingest.ingest.independent import LOST, CommitJob, fill_and_commit, units_of
+from cubeingest.ingest.independent import CommitJob, fill_and_commit, given_up, units_of
 from cubeingest.ingest.prepare import prepare
 from cubeingest.ingest.report import (
     Failure,
@@ -31,8 +31,9 @@ from cubeingest.ingest.report import (
     commit_metadata,
     failure_of,
 )
+from cubeingest.ledger import read_records
 from cubeingest.mosaic import size_of
-from cubeingest.plan import Plan, Selection, labels_of
+from cubeingest.plan import Plan, Selection, labels_of, slot_labels
 from cubeingest.storage import is_remote, public_href
 from cubeingest.store import Store, made_known
 
@@ -46,6 +47,9 @@ def ingest(
     finished. Raises :class:`CubeIngestError` for what is wrong before any work; a tile that fails is in the report.
     """
     started = time.monotonic()
+    if store.at is not None:
+        raise StoreError(f"snapshot {store.at} can only be read: open the cube without it")
+    store = store.on(store.branch)  # with the spec as it is now: somebody may have updated it
     spec = store.spec
     prepared = prepare(store, selection, options.redo)
     plan, run = prepared.plan, uuid.uuid4().hex[:12]
@@ -78,9 +82,10 @@ def _go(
     report: IngestReport,
     on_progress: Callable[[Progress], None],
 ) -> None:
-    with interrupts() as stop:
+    alone = options.mode == "independent"
+    with interrupts(drains=alone) as stop:
         commit = partial(_commit, merger, report, stop)
-        take = partial(_take_committed, store, report) if options.mode == "independent" else merger.keep
+        take = partial(_take_committed, report) if alone else merger.keep
         try:
             _work(store, plan, options, merger, report, on_progress, stop, take, commit)
         except StoreError as e:
@@ -89,6 +94,8 @@ def _go(
             if options.on_error == "keep" and merger.kept:
                 commit()  # what was finished before is not lost with the rest
             raise
+        if alone:
+            _settle(merger, plan, report, stop)
         try:
             if not report.aborted:
                 commit()
@@ -124,22 +131,26 @@ def _work(
     with open_pool(options.workers, options.scheduler, len(units), sum(n for _, n in work), overlap=remote) as pool:
         pool.prove(store)
         since_commit = 0
+        broken = ""
         for results in pool.run(function, job, units, stop):
             since_commit += 1
             take(results)
             for result in results:
                 on_progress(Progress(total.n_slots, total.n_pixels, result))
                 if result.by_store:
-                    raise StoreError(result.error or "")
-                if result.error is not None:
+                    broken = broken or result.error or ""
+                elif result.error is not None:
                     report.failed.append(failure_of(spec, result))
-            if options.on_error == "abort" and report.failed:
-                report.aborted = True
-                break
+            report.aborted = options.on_error == "abort" and bool(report.failed)
+            stop.halted = report.aborted or bool(broken)
+            if stop.halted and not alone:
+                break  # otherwise what is running commits by itself, and is waited for
             if not alone and (since_commit == options.commit_every or merger.kept_bytes > KEPT_BYTES):
                 commit()
                 merger.start()
                 since_commit = 0
+        if broken:
+            raise StoreError(broken)
 
 
 def _stop_after_commit(report: IngestReport, error: StoreError, commit: Callable[[], None] | None = None) -> None:
@@ -167,13 +178,29 @@ def _commit(merger: Merger, report: IngestReport, stop: Interrupts) -> None:
     report.skipped += len(merger.lost) - before[1]
 
 
-def _take_committed(store: Store, report: IngestReport, results: Iterable[SlotResult]) -> None:
+def _take_committed(report: IngestReport, results: Iterable[SlotResult]) -> None:
     """Count what a worker has committed by itself."""
     for result in results:
         if result.error is not None:
             continue
-        if result.detail == LOST:
+        if result.snapshot is None:
             report.skipped += 1
         else:
             report.add(result)
-            report.snapshot = store.tip
+            report.snapshot = result.snapshot
+
+
+def _settle(merger: Merger, plan: Plan, report: IngestReport, stop: Interrupts) -> None:
+    """After an independent run: look in the cube what became of slots whose worker did not come to say it."""
+    if stop.again:
+        given_up.add(merger.run)
+    left = {p.slot for t in plan.tasks for p in t.slots} - report.counted
+    if not left:
+        return
+    spec, store = merger.store.spec, merger.store
+    found = {s: r for s, r in read_records(store.readonly(), sorted(left)).items() if r.run == merger.run}
+    for slot, record in found.items():
+        report.add(SlotResult(slot, "", record.state))
+        report.snapshot = report.snapshot or store.tip
+    names = {(spec.grid.region_id(s.iy, s.ix), tuple(slot_labels(spec, s).values()), s.variable) for s in found}
+    report.failed = [f for f in report.failed if (f.region, tuple(f.axes.values()), f.variable) not in names]

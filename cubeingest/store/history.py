@@ -24,13 +24,15 @@ class Commit:
 
 def read_history(store: Store) -> list[Commit]:
     """Commits up to the branch's tip (or the snapshot that is meant), newest first, without Icechunk's own first one."""
-    return [
-        Commit(s.id, s.written_at.isoformat(timespec="seconds"), s.message, dict(s.metadata))
-        for s in store.repo.ancestry(snapshot_id=store.tip)
-        if s.parent_id is not None
-    ]
+    with store.asking():
+        return [
+            Commit(s.id, s.written_at.isoformat(timespec="seconds"), s.message, dict(s.metadata))
+            for s in store.repo.ancestry(snapshot_id=store.tip)
+            if s.parent_id is not None
+        ]
 
 
 def is_ancestor(store: Store, older: str, newer: str) -> bool:
     """Whether a snapshot is another one, or lies in its history, as far as that has not expired."""
-    return any(s.id == older for s in store.repo.ancestry(snapshot_id=newer))
+    with store.asking():
+        return any(s.id == older for s in store.repo.ancestry(snapshot_id=newer))

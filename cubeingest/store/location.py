@@ -39,6 +39,13 @@ def is_passing(error: icechunk.IcechunkError) -> bool:
     return may_pass(error.kind, (str(error).strip().splitlines() or [""])[0])
 
 
+def is_contention(error: icechunk.IcechunkError) -> bool:
+    """Whether others changed the repository at the same time, in another way than by a commit to the same branch."""
+    import icechunk
+
+    return error.kind in (icechunk.ErrorKind.REPO_INFO_UPDATED, icechunk.ErrorKind.UPDATE_ATTEMPTS_EXHAUSTED)
+
+
 def may_pass(kind: str, text: str) -> bool:
     """As :func:`is_passing`, for an error's kind and message."""
     import icechunk

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from cubeingest.errors import StoreError, nearest
 from cubeingest.spec import INTERNAL_GROUP, CubeSpec
-from cubeingest.store.location import icechunk_storage, is_local, is_passing, reason_of, request_settings
+from cubeingest.store.location import icechunk_storage, is_contention, is_local, is_passing, reason_of, request_settings
 from cubeingest.store.splitting import splitting
 
 if TYPE_CHECKING:
@@ -69,12 +69,26 @@ class Store:
 
     @property
     def tip(self) -> str:
-        """Snapshot id that is read now: ``at``, or what the branch points to."""
-        return self.at or self.repo.lookup_branch(self.branch)
+        """Snapshot id that is read now: ``at``, or what the branch points to. Raises :class:`StoreError` if it is gone."""
+        if self.at is not None:
+            return self.at
+        with self.asking():
+            return self.repo.lookup_branch(self.branch)
 
     def readonly(self, snapshot: str | None = None) -> icechunk.Session:
-        """A session on a snapshot, or on the tip."""
-        return self.repo.readonly_session(snapshot_id=snapshot or self.tip)
+        """A session on a snapshot, or on the tip. Raises :class:`StoreError` if it is gone."""
+        with self.asking():
+            return self.repo.readonly_session(snapshot_id=snapshot or self.tip)
+
+    @contextmanager
+    def asking(self) -> Iterator[None]:
+        """Turn what Icechunk raises into :class:`StoreError`."""
+        import icechunk
+
+        try:
+            yield
+        except icechunk.IcechunkError as e:
+            raise StoreError(f"cannot read store {self.uri!r}: {reason_of(e)}") from e
 
     def writable(self) -> icechunk.Session:
         """A writable session on the branch's tip. Raises :class:`StoreError` if the store does not answer."""
@@ -135,41 +149,55 @@ class Store:
         """
         import icechunk
 
+        if self.at is not None:
+            raise StoreError(f"snapshot {self.at} can only be read: open the cube without it")
         conflicts = failures = 0
         while conflicts < COMMIT_TRIES:
             started = time.monotonic()
-            with self.exclusive(check):
-                try:
-                    if session is not None:
-                        if conflicts or self.is_local:
-                            session.rebase(icechunk.ConflictDetector())
-                    else:
-                        fresh = self.repo.writable_session(self.branch)
-                        if not build(fresh):
-                            return None
-                    check()
-                    return (session or fresh).commit(message(), dict(metadata()))
-                except icechunk.RebaseFailedError:
-                    session = None
-                    continue
-                except icechunk.ConflictError:
+            try:
+                with self.exclusive(check):
+                    return self._commit_once(build, message, metadata, check, session, again=conflicts > 0)
+            except icechunk.RebaseFailedError:
+                session = None
+                continue
+            except icechunk.ConflictError:
+                conflicts += 1
+            except icechunk.IcechunkError as e:
+                if e.kind == icechunk.ErrorKind.NO_CHANGES_TO_COMMIT:
+                    return None
+                if is_contention(e):
                     conflicts += 1
-                except icechunk.IcechunkError as e:
-                    if e.kind == icechunk.ErrorKind.NO_CHANGES_TO_COMMIT:
-                        return None
-                    if session is not None and e.kind == icechunk.ErrorKind.REBASE_TX_LOG_PRUNED:
-                        session = None
-                        continue
+                elif session is None or e.kind != icechunk.ErrorKind.REBASE_TX_LOG_PRUNED:
                     failures += 1
                     if not is_passing(e) or failures == FAILURE_TRIES:
                         raise StoreError(f"the commit to {self.uri!r} failed: {reason_of(e)}") from e
-                    session = None  # the failed one may have been made after all, which only the cube can tell
+                session = None  # a failed commit may have been made after all, which only the cube can tell
             took = max(SHORTEST_TRY_SECONDS, time.monotonic() - started)
             longest = min(LONGEST_WAIT_SECONDS, took * min(LONGEST_WAIT_TRIES, 2**conflicts))
             time.sleep(random.uniform(0, longest) if conflicts else random.uniform(0, 2.0**failures))
         raise StoreError(
             f"others kept committing to {self.uri!r}: gave up after {COMMIT_TRIES} tries; run the command again"
         )
+
+    def _commit_once(
+        self,
+        build: Callable[[icechunk.Session], bool],
+        message: Callable[[], str],
+        metadata: Callable[[], Mapping[str, Any]],
+        check: Callable[[], None],
+        session: icechunk.Session | None,
+        again: bool,
+    ) -> str | None:
+        import icechunk
+
+        if session is None:
+            session = self.repo.writable_session(self.branch)
+            if not build(session):
+                return None
+        elif again or self.is_local:
+            session.rebase(icechunk.ConflictDetector())
+        check()
+        return session.commit(message(), dict(metadata()))
 
     @cached_property
     def spec(self) -> CubeSpec:
@@ -241,11 +269,12 @@ def resolve_ref(store: Store, ref: str) -> str:
     """The snapshot that a tag, a branch or a snapshot's id means. Raises :class:`StoreError` for what is none of them."""
     import icechunk
 
-    tags, branches = store.repo.list_tags(), store.repo.list_branches()
-    if ref in tags:
-        return store.repo.lookup_tag(ref)
-    if ref in branches:
-        return store.repo.lookup_branch(ref)
+    with store.asking():
+        tags, branches = store.repo.list_tags(), store.repo.list_branches()
+        if ref in tags:
+            return store.repo.lookup_tag(ref)
+        if ref in branches:
+            return store.repo.lookup_branch(ref)
     try:
         return store.repo.lookup_snapshot(ref).id
     except icechunk.IcechunkError as e:

@@ -8,18 +8,21 @@ from. A run on this machine is alive if its process is; one elsewhere if it was 
 from __future__ import annotations
 
 import os
+import random
 import re
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from cubeingest.errors import StoreError
-from cubeingest.store.location import reason_of
-from cubeingest.store.repository import MAIN, OWN_BRANCHES, Store
+from cubeingest.store.location import is_contention, is_passing, reason_of
+from cubeingest.store.repository import OWN_BRANCHES, Store
 
 if TYPE_CHECKING:
     import icechunk
@@ -30,7 +33,15 @@ BEAT_SECONDS = 600
 SILENCE = timedelta(hours=2)
 """After so long without being heard of, a run on another machine counts as dead. Clocks may differ by an hour or so."""
 
+CLOCK_STEP_SECONDS = 60
+"""By how much this machine's clock may be set forward as a run begins."""
+
+TRIES = 5
+"""How often a change is tried that others, or a store that is busy, are in the way of."""
+
 _TIME = "%Y%m%dT%H%M%SZ"
+_here: set[str] = set()
+"""Ids of the runs of this process."""
 
 
 @dataclass(frozen=True)
@@ -60,31 +71,38 @@ class Run:
 
     @property
     def is_alive(self) -> bool:
-        if self.host == this_host():
-            import psutil
+        if self.host != this_host():
+            return datetime.now(UTC) - self.beat < SILENCE
+        if self.pid == os.getpid():
+            return self.id in _here
+        import psutil
 
-            try:
-                return bool(psutil.Process(self.pid).create_time() < self.started.timestamp() + 2)
-            except psutil.Error:
-                return False
-        return datetime.now(UTC) - self.beat < SILENCE
+        try:  # a process that began long after the run said that it had is another one of the same number
+            return bool(psutil.Process(self.pid).create_time() < self.started.timestamp() + CLOCK_STEP_SECONDS)
+        except psutil.Error:
+            return False
 
     def __str__(self) -> str:
-        return f"process {self.pid} on {self.host} (since {self.started:%Y-%m-%d %H:%M:%S} UTC)"
+        text = f"process {self.pid} on {self.host} (since {self.started:%Y-%m-%d %H:%M:%S} UTC"
+        dead = "" if self.host == this_host() else f"; if it is silent, dead from {self.beat + SILENCE:%H:%M:%S} UTC on"
+        return f"{text}{dead})"
 
 
 def this_host() -> str:
-    """Name of this machine, and of what gives out its process numbers (a container has its own)."""
+    """Name of this machine as it runs now, and of what gives out its process numbers (a container has its own)."""
     name = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())
     try:
-        return f"{name}-{os.stat('/proc/self/ns/pid').st_ino}"
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")[:8]
+        return f"{name}-{boot}-{os.stat('/proc/self/ns/pid').st_ino}"
     except OSError:
         return name
 
 
 def read_runs(store: Store) -> list[Run]:
     """Every run that made itself known and did not say that it has ended; some may be dead."""
-    return [run for name in sorted(store.repo.list_branches()) if (run := Run.from_branch(name)) is not None]
+    with store.asking():
+        names = sorted(store.repo.list_branches())
+    return [run for name in names if (run := Run.from_branch(name)) is not None]
 
 
 @contextmanager
@@ -95,10 +113,11 @@ def made_known(store: Store, run_id: str, kind: Literal["run", "gc"] = "run") ->
     """
     now = datetime.now(UTC)
     run = Run(kind, run_id, now, now, this_host(), os.getpid())
-    _change(store, add=run)
+    _here.add(run_id)
     over = threading.Event()
     beats = threading.Thread(target=_beat, args=(store, run, over), name="cubeingest-beat", daemon=True)
     try:
+        _change(store, add=run)
         # Each kind writes before it looks, so that of two that start at once at least one sees the other.
         for other in read_runs(store):
             if other.kind != kind and other.is_alive:
@@ -110,6 +129,7 @@ def made_known(store: Store, run_id: str, kind: Literal["run", "gc"] = "run") ->
         over.set()
         if beats.ident is not None:
             beats.join()
+        _here.discard(run_id)
         with suppress(StoreError):
             _remove(store, run)
 
@@ -140,15 +160,20 @@ def _remove(store: Store, run: Run) -> None:
 def _change(store: Store, add: Run | None = None, remove: Run | None = None) -> None:
     import icechunk
 
-    try:
-        with store.exclusive():
-            if add is not None:
-                store.repo.create_branch(add.branch, store.repo.lookup_branch(MAIN) if add.kind == "gc" else store.tip)
-            if remove is not None:
-                with suppress(icechunk.RefNotFoundError):
-                    store.repo.delete_branch(remove.branch)
-    except icechunk.IcechunkError as e:
-        raise StoreError(f"cannot write to store {store.uri!r}: {reason_of(e)}") from e
+    for left in reversed(range(TRIES)):
+        try:
+            with store.exclusive():
+                if add is not None:
+                    with suppress(icechunk.AlreadyExistsError):  # an earlier try was made, though its answer was lost
+                        store.repo.create_branch(add.branch, store.repo.lookup_branch(store.branch))
+                if remove is not None:
+                    with suppress(icechunk.RefNotFoundError):
+                        store.repo.delete_branch(remove.branch)
+                return
+        except icechunk.IcechunkError as e:
+            if not left or not (is_passing(e) or is_contention(e)):
+                raise StoreError(f"cannot write to store {store.uri!r}: {reason_of(e)}") from e
+        time.sleep(random.uniform(0, 2.0 ** (TRIES - left) / 8))
 
 
 # ---- garbage that somebody else collected ---------------------------------------------------------------------
