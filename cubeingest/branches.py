@@ -11,7 +11,7 @@ from cubeingest.changes import read_changes
 from cubeingest.engine import Options, Progress
 from cubeingest.errors import StoreError
 from cubeingest.plan import Selection
-from cubeingest.store import MAIN, OWN_BRANCHES, Store, is_ancestor, read_runs, reason_of, resolve_ref
+from cubeingest.store import MAIN, OWN_BRANCHES, Store, check_clock, is_ancestor, read_runs, reason_of, resolve_ref
 from cubeingest.verify import VerifyReport, verify
 
 TRIES = 5
@@ -30,6 +30,7 @@ def start_branch(store: Store, name: str) -> Store:
     if name == MAIN:
         return store.on(MAIN)
     _check_name("branch", name)
+    check_clock(store.on(MAIN))
     for left in reversed(range(TRIES)):
         try:
             with store.exclusive():
@@ -132,6 +133,7 @@ def publish(
         if report.exit_code:
             action = "refused" if report.signum is None else "interrupted"
             return Published(name, action, main, len(changes), report)
+    check_clock(store.on(MAIN))
     try:
         with store.exclusive():
             store.repo.reset_branch(MAIN, tip, from_snapshot_id=main)
@@ -170,6 +172,7 @@ def discard_branch(store: Store, name: str) -> str:
         raise StoreError(
             f"branch {name!r} may be written to by {alive[0]}: nothing was done; try again when that has ended"
         )
+    check_clock(store.on(MAIN))
     try:
         with store.exclusive():
             tip = store.repo.lookup_branch(name)
@@ -192,6 +195,7 @@ def make_tag(store: Store, name: str, at: str | None = None) -> str:
             raise StoreError(f"{name!r} is a branch of the cube: choose another name for the tag")
     snapshot = store.tip if at is None else resolve_ref(store, at)
     store.on(store.branch, snapshot).cube_id  # noqa: B018  (refused if there is no cube at that snapshot)
+    check_clock(store.on(MAIN))
     try:
         with store.exclusive():
             store.repo.create_tag(name, snapshot)

@@ -6,10 +6,13 @@ import re
 import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cubeingest.errors import GridError, StoreError
 from cubeingest.store import MAIN, Store, is_ancestor, made_known, read_runs, reason_of, remove_dead
+
+if TYPE_CHECKING:
+    import icechunk
 
 CLOCKS_DIFFER = timedelta(minutes=10)
 """What is younger stays in an object store, whoever wrote it: its clock is not ours, and a commit that is no ingest's
@@ -89,13 +92,12 @@ def collect_garbage(
             bound = _expire_before(store, now, expire, keep)
             expired: set[str] = set()
             with store.exclusive():
+                history = _history(store)
                 if bound is not None and not dry_run:
-                    expired = store.repo.expire_snapshots(older_than=bound)
+                    expired = store.repo.expire_snapshots(older_than=bound) & history.keys()
                 done = store.repo.garbage_collect(now - older_than, dry_run=dry_run)
             if bound is not None and dry_run:
-                heads = _named(store)
-                history = {s.id: s for head in heads for s in store.repo.ancestry(snapshot_id=head)}
-                expired = {i for i, s in history.items() if s.parent_id and s.written_at < bound} - heads
+                expired = {i for i, s in history.items() if s.parent_id and s.written_at < bound} - _named(store)
     except icechunk.IcechunkError as e:
         raise StoreError(f"cannot collect garbage of {store.uri!r}: {reason_of(e)}") from e
     return GcReport(
@@ -108,6 +110,11 @@ def _named(store: Store) -> set[str]:
     """Snapshots that a branch or a tag points to."""
     repo = store.repo
     return {*map(repo.lookup_branch, repo.list_branches()), *map(repo.lookup_tag, repo.list_tags())}
+
+
+def _history(store: Store) -> dict[str, icechunk.SnapshotInfo]:
+    """Every snapshot that a branch or a tag leads to, by id."""
+    return {s.id: s for head in _named(store) for s in store.repo.ancestry(snapshot_id=head)}
 
 
 def _expire_before(store: Store, now: datetime, expire: timedelta | None, keep: int | None) -> datetime | None:

@@ -198,7 +198,7 @@ def make_plan(
             skipped.append(slot)
             continue
         key = (spec.variable(slot.variable).axes, slot.block, slot.iy, slot.ix)
-        todo.setdefault(key, []).append(SlotPlan(slot, rows, slot not in held and not redo, record))
+        todo.setdefault(key, []).append(SlotPlan(slot, rows, slot not in held, record))
     tasks = [Task(axes, block, iy, ix, tuple(slots)) for (axes, block, iy, ix), slots in sorted(todo.items())]
     if selection.limit is not None:
         tasks = tasks[: selection.limit]

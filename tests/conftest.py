@@ -115,6 +115,10 @@ class World:
             return tile.read(1)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "fault(name): the fault of tests/faults/catalogue.py that a test injects")
+
+
 @pytest.fixture
 def world(tmp_path: Path) -> World:
     """Spec, five tiles of 2000 (20N_020E is missing, as open sea is) and two of 2005; no cube yet."""

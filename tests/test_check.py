@@ -21,7 +21,7 @@ from cubeingest.errors import GridError, StoreError
 from cubeingest.garbage import parse_age
 from cubeingest.ledger import LEDGER
 from cubeingest.store import Run, made_known, read_runs
-from cubeingest.store.runs import SILENCE, this_host
+from cubeingest.store.runs import SILENCE, birth_of, this_host
 from tests.conftest import Ran, World
 from tests.test_bad_store import refused
 from tests.test_engine import started, wait_until
@@ -179,20 +179,21 @@ def test_run_cannot_start_while_garbage_is_collected(cube: ci.Cube, world: World
 
 
 @pytest.mark.parametrize(
-    ("host", "pid", "ago", "alive"),
+    ("host", "pid", "ago", "birth", "alive"),
     [
-        (this_host(), os.getppid(), timedelta(0), True),
-        (this_host(), os.getpid(), timedelta(0), False),  # this process has no such run
-        (this_host(), 2**22 + 1, timedelta(0), False),
-        (this_host(), os.getppid(), timedelta(days=3650), False),  # the process has another's number
-        ("elsewhere-1", 5, timedelta(minutes=30), True),
-        ("elsewhere-1", 5, SILENCE + timedelta(minutes=1), False),
-        ("elsewhere-1", 5, -timedelta(hours=1), True),  # its clock is ahead
+        (this_host(), os.getppid(), timedelta(0), birth_of(os.getppid()), True),
+        (this_host(), os.getppid(), timedelta(hours=9), birth_of(os.getppid()), True),  # the clock was set
+        (this_host(), os.getpid(), timedelta(0), birth_of(os.getpid()), False),  # this process has no such run
+        (this_host(), 2**22 + 1, timedelta(0), "5", False),
+        (this_host(), os.getppid(), timedelta(0), "5", False),  # the process has another's number
+        ("elsewhere-1", 5, timedelta(minutes=30), "5", True),
+        ("elsewhere-1", 5, SILENCE + timedelta(minutes=1), "5", False),
+        ("elsewhere-1", 5, -timedelta(hours=1), "5", True),  # its clock is ahead
     ],
 )
-def test_dead_run_is_told_from_one_that_lives(host: str, pid: int, ago: timedelta, alive: bool) -> None:
+def test_dead_run_is_told_from_one_that_lives(host: str, pid: int, ago: timedelta, birth: str, alive: bool) -> None:
     then = (datetime.now(UTC) - ago).replace(microsecond=0)
-    assert Run("run", "abc", then, then, host, pid).is_alive is alive
+    assert Run("run", "abc", then, then, host, pid, birth).is_alive is alive
 
 
 # ---- gc -------------------------------------------------------------------------------------------------------
@@ -233,8 +234,8 @@ def test_killed_run_is_cleaned_up_after(cube: ci.Cube, world: World, invoke: Inv
     assert left["chunks"] == n_files(world) - before
     assert n_files(world) > before
     freed = invoke("gc", "--older-than", "0s", "--store", cube.store.uri, "--json").json
-    assert (freed["chunks"], freed["bytes"]) == (left["chunks"], left["bytes"])
-    assert freed["bytes"] > 0
+    assert freed["chunks"] == left["chunks"]
+    assert freed["bytes"] >= left["bytes"] > 0
     assert n_files(world) == before
     assert kinds(cube, deep=True) == []
     assert invoke("ingest", "--store", cube.store.uri, "--json").json["written"] == 2

@@ -63,6 +63,13 @@ def guard(debug: bool) -> Iterator[None]:
     except Exception as e:  # noqa: BLE001  (a traceback is for --debug)
         if debug:
             err_console().print_exception()
+        import icechunk
+
+        from cubeingest.store import reason_of
+
+        if isinstance(e, icechunk.IcechunkError):
+            say(f"error: the store failed: {reason_of(e)}", "red")
+            raise typer.Exit(2) from None
         text = " ".join(str(e).split())[:300]
         say(f"error: {type(e).__name__}: {text} (run again with --debug for where it came from)", "red")
         raise typer.Exit(2) from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +31,7 @@ class Merger:
     re-merge, which would overwrite silently what the other wrote. A record of this ``run`` is none of another: its commit
     was made, though the store's answer was lost.
 
-    ``base`` is the session that all forks were made of, if the records in it are those of ``before``: then it is
+    ``new`` are slots that the ledger did not have then. ``base`` is the session that all forks were made of, if the records in it are those of ``before``: then it is
     committed, as long as nobody else has touched the same slots.
     """
 
@@ -39,6 +39,7 @@ class Merger:
     run: str
     before: Mapping[Slot, Record]
     expected: Mapping[str, Mapping[tuple[int, ...], Any]] = field(default_factory=dict)
+    new: Collection[Slot] = ()
     base: icechunk.Session | None = None
     kept: list[SlotResult] = field(default_factory=list)
     kept_bytes: int = 0
@@ -104,8 +105,8 @@ class Merger:
         return snapshot or (self.store.tip if landed else None)
 
     def n_new(self, results: Iterable[SlotResult]) -> int:
-        """How many of them had no record before."""
-        return sum(r.slot not in self.before for r in results)
+        """How many of them the ledger did not have before."""
+        return sum(r.slot in self.new for r in results)
 
     def _is_own(self, record: Record | None) -> bool:
         return record is not None and record.run == self.run

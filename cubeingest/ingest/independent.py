@@ -48,7 +48,8 @@ def _fill_and_commit(job: CommitJob, unit: Unit, plans: list[SlotPlan]) -> list[
     session = store.writable()
     as_planned = are_as_planned(session, {p.slot: p.before for p in plans}, store.layout_key)
     before = {p.slot: p.before for p in plans if p.before is not None}
-    merger = Merger(store, job.run, before, base=session if as_planned else None)
+    new = {p.slot for p in plans if p.is_new}
+    merger = Merger(store, job.run, before, new=new, base=session if as_planned else None)
     results = EachSlot(fill_slot)(IngestJob(spec, session, job.run, store.layout_key), unit)
     merger.keep(results)
     bad = [r for r in results if r.error is not None]

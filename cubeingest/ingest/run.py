@@ -62,7 +62,8 @@ def ingest(
     report.aborted = options.on_error == "abort" and bool(report.failed)
     if not report.aborted:
         before = {p.slot: p.before for t in plan.tasks for p in t.slots if p.before is not None}
-        merger = Merger(store, run, before, prepared.expected)
+        new = {p.slot for t in plan.tasks for p in t.slots if p.is_new}
+        merger = Merger(store, run, before, prepared.expected, new)
         if plan.tasks:
             with made_known(store, run):
                 _go(store, plan, options, merger, report, on_progress)

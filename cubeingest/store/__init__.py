@@ -19,7 +19,7 @@ from cubeingest.store.repository import (
     save_splitting,
     store_exists,
 )
-from cubeingest.store.runs import Run, last_change, made_known, read_runs, remove_dead, was_collected_since
+from cubeingest.store.runs import Run, check_clock, last_change, made_known, read_runs, remove_dead, was_collected_since
 from cubeingest.store.splitting import MAX_MANIFESTS, manifest_split, splitting
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "Commit",
     "Run",
     "Store",
+    "check_clock",
     "create_store",
     "is_ancestor",
     "is_local",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from cubeingest.errors import StoreError
@@ -17,6 +18,9 @@ PERMANENT = (
     "InvalidToken", "NoSuchBucket", "loading credentials", "PermissionDenied", "dns error", "No space left", "Read-only",
 )  # fmt: skip
 """What is in the message of a failure that no waiting mends."""
+
+LONGEST_CLOCK_WAIT_SECONDS = 120
+"""By how much this machine's clock may be behind that of another writer, whose changes Icechunk must not precede."""
 
 PLAIN_WORDS = {
     "loading credentials": "no credentials were found; set those of the store in the environment (AWS_ACCESS_KEY_ID and "
@@ -37,6 +41,23 @@ PASSING = (
 def is_passing(error: icechunk.IcechunkError) -> bool:
     """Whether a failed request to a store is worth another try; only what is known to pass is."""
     return may_pass(error.kind, (str(error).strip().splitlines() or [""])[0])
+
+
+def clock_wait(error: icechunk.IcechunkError) -> float | None:
+    """Seconds after which a change will be taken that was refused since this machine's clock is a little behind another's.
+
+    None if that is not why, or if it would be longer than ``LONGEST_CLOCK_WAIT_SECONDS``.
+    """
+    import icechunk
+
+    if error.kind != icechunk.ErrorKind.SNAPSHOT_TIMESTAMP:
+        return None
+    times = re.findall(r"`(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)(?:\.\d+)? UTC`", str(error))
+    if len(times) != 2:
+        return None
+    one, other = (datetime.fromisoformat(t) for t in times)
+    behind = abs((one - other).total_seconds())
+    return behind + 1 if behind <= LONGEST_CLOCK_WAIT_SECONDS else None
 
 
 def is_contention(error: icechunk.IcechunkError) -> bool:
@@ -63,6 +84,8 @@ def reason_of(error: BaseException) -> str:
     """What an error says, on one line: Icechunk's without its context, and in plain words where they are known."""
     text = (str(error).strip().splitlines() or [type(error).__name__])[0]
     text = re.sub(r"^object store error (dispatch failure: (other|io error): |service error: )?", "", text)
+    if "drifted" in text or "timestamp ordering" in text:
+        return f"the clock of this machine does not agree with the store's, or with that of another writer: {text}"
     for word, plain in PLAIN_WORDS.items():
         if word in text:
             return plain

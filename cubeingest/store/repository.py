@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 from cubeingest.errors import StoreError, nearest
 from cubeingest.spec import INTERNAL_GROUP, CubeSpec
-from cubeingest.store.location import icechunk_storage, is_contention, is_local, is_passing, reason_of, request_settings
+from cubeingest.store.location import (
+    clock_wait,
+    icechunk_storage,
+    is_contention,
+    is_local,
+    is_passing,
+    reason_of,
+    request_settings,
+)
 from cubeingest.store.splitting import splitting
 
 if TYPE_CHECKING:
@@ -165,7 +173,11 @@ class Store:
             except icechunk.IcechunkError as e:
                 if e.kind == icechunk.ErrorKind.NO_CHANGES_TO_COMMIT:
                     return None
-                if is_contention(e):
+                wait = clock_wait(e)
+                if wait is not None and failures < FAILURE_TRIES:
+                    failures += 1
+                    time.sleep(wait)
+                elif is_contention(e):
                     conflicts += 1
                 elif session is None or e.kind != icechunk.ErrorKind.REBASE_TX_LOG_PRUNED:
                     failures += 1

@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from cubeingest.errors import StoreError
-from cubeingest.store.location import is_contention, is_passing, reason_of
+from cubeingest.spec import INTERNAL_GROUP
+from cubeingest.store.location import clock_wait, is_contention, is_passing, reason_of
 from cubeingest.store.repository import OWN_BRANCHES, Store
 
 if TYPE_CHECKING:
@@ -32,9 +33,6 @@ BEAT_SECONDS = 600
 
 SILENCE = timedelta(hours=2)
 """After so long without being heard of, a run on another machine counts as dead. Clocks may differ by an hour or so."""
-
-CLOCK_STEP_SECONDS = 60
-"""By how much this machine's clock may be set forward as a run begins."""
 
 TRIES = 5
 """How often a change is tried that others, or a store that is busy, are in the way of."""
@@ -54,20 +52,24 @@ class Run:
     beat: datetime
     host: str
     pid: int
+    birth: str
 
     @property
     def branch(self) -> str:
-        return f"{OWN_BRANCHES}{self.kind}.{self.id}.{self.started:{_TIME}}.{self.beat:{_TIME}}.{self.host}.{self.pid}"
+        times = f"{self.started:{_TIME}}.{self.beat:{_TIME}}"
+        return f"{OWN_BRANCHES}{self.kind}.{self.id}.{times}.{self.host}.{self.pid}.{self.birth}"
 
     @classmethod
     def from_branch(cls, name: str) -> Run | None:
         """The run that a branch stands for, or None if it is an ordinary one."""
-        match = re.fullmatch(OWN_BRANCHES + r"(run|gc)\.(\w+)\.(\d{8}T\d{6}Z)\.(\d{8}T\d{6}Z)\.([\w-]+)\.(\d+)", name)
+        match = re.fullmatch(
+            OWN_BRANCHES + r"(run|gc)\.(\w+)\.(\d{8}T\d{6}Z)\.(\d{8}T\d{6}Z)\.([\w-]+)\.(\d+)\.(\d+)", name
+        )
         if match is None:
             return None
-        kind, run, started, beat, host, pid = match.groups()
+        kind, run, started, beat, host, pid, birth = match.groups()
         first, last = (datetime.strptime(t, _TIME).replace(tzinfo=UTC) for t in (started, beat))
-        return cls("gc" if kind == "gc" else "run", run, first, last, host, int(pid))
+        return cls("gc" if kind == "gc" else "run", run, first, last, host, int(pid), birth)
 
     @property
     def is_alive(self) -> bool:
@@ -75,12 +77,7 @@ class Run:
             return datetime.now(UTC) - self.beat < SILENCE
         if self.pid == os.getpid():
             return self.id in _here
-        import psutil
-
-        try:  # a process that began long after the run said that it had is another one of the same number
-            return bool(psutil.Process(self.pid).create_time() < self.started.timestamp() + CLOCK_STEP_SECONDS)
-        except psutil.Error:
-            return False
+        return self.birth == birth_of(self.pid)
 
     def __str__(self) -> str:
         text = f"process {self.pid} on {self.host} (since {self.started:%Y-%m-%d %H:%M:%S} UTC"
@@ -98,6 +95,37 @@ def this_host() -> str:
         return name
 
 
+def birth_of(pid: int) -> str:
+    """What tells a process from an earlier one of the same number, whatever is done to the clock; "0" if it is not there."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()[19]
+    except OSError:
+        import psutil
+
+        try:
+            return str(int(psutil.Process(pid).create_time()))
+        except psutil.Error:
+            return "0"
+
+
+def check_clock(store: Store) -> None:
+    """Find out whether this machine's clock is right, as far as a commit needs it, by a snapshot that is in no history.
+
+    A branch that is made tomorrow would keep everybody else from changing anything until then; Icechunk compares with
+    the store's clock only what goes into a commit. Raises :class:`StoreError`.
+    """
+    import icechunk
+    import zarr
+
+    try:
+        session = store.repo.writable_session(store.branch)
+        zarr.open_group(session.store, path=INTERNAL_GROUP, mode="r+").attrs["clock"] = 0
+        session.flush("clock")
+    except icechunk.IcechunkError as e:
+        if clock_wait(e) is None:
+            raise StoreError(f"cannot write to store {store.uri!r}: {reason_of(e)}") from e
+
+
 def read_runs(store: Store) -> list[Run]:
     """Every run that made itself known and did not say that it has ended; some may be dead."""
     with store.asking():
@@ -112,7 +140,8 @@ def made_known(store: Store, run_id: str, kind: Literal["run", "gc"] = "run") ->
     Raises :class:`StoreError` if the store takes no writing, or if a run of the other kind is alive.
     """
     now = datetime.now(UTC)
-    run = Run(kind, run_id, now, now, this_host(), os.getpid())
+    check_clock(store)
+    run = Run(kind, run_id, now, now, this_host(), os.getpid(), birth_of(os.getpid()))
     _here.add(run_id)
     over = threading.Event()
     beats = threading.Thread(target=_beat, args=(store, run, over), name="cubeingest-beat", daemon=True)
@@ -171,9 +200,10 @@ def _change(store: Store, add: Run | None = None, remove: Run | None = None) -> 
                         store.repo.delete_branch(remove.branch)
                 return
         except icechunk.IcechunkError as e:
-            if not left or not (is_passing(e) or is_contention(e)):
+            behind = clock_wait(e)
+            if not left or not (is_passing(e) or is_contention(e) or behind is not None):
                 raise StoreError(f"cannot write to store {store.uri!r}: {reason_of(e)}") from e
-        time.sleep(random.uniform(0, 2.0 ** (TRIES - left) / 8))
+        time.sleep(random.uniform(0, 2.0 ** (TRIES - left) / 8) if behind is None else behind)
 
 
 # ---- garbage that somebody else collected ---------------------------------------------------------------------
