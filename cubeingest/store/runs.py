@@ -111,6 +111,8 @@ def birth_of(pid: int) -> str:
 def check_clock(store: Store) -> None:
     """Find out whether this machine's clock is right, as far as a commit needs it, by a snapshot that is in no history.
 
+    Under the lock, as every change of the repository: also such a snapshot is entered in the file that commits change.
+
     A branch that is made tomorrow would keep everybody else from changing anything until then; Icechunk compares with
     the store's clock only what goes into a commit. Raises :class:`StoreError`.
     """
@@ -118,9 +120,10 @@ def check_clock(store: Store) -> None:
     import zarr
 
     try:
-        session = store.repo.writable_session(store.branch)
-        zarr.open_group(session.store, path=INTERNAL_GROUP, mode="r+").attrs["clock"] = 0
-        session.flush("clock")
+        with store.exclusive():
+            session = store.repo.writable_session(store.branch)
+            zarr.open_group(session.store, path=INTERNAL_GROUP, mode="r+").attrs["clock"] = 0
+            session.flush("clock")
     except icechunk.IcechunkError as e:
         if clock_wait(e) is None:
             raise StoreError(f"cannot write to store {store.uri!r}: {reason_of(e)}") from e

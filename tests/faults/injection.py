@@ -68,6 +68,8 @@ def _wrapped(function: Any, fault: dict[str, Any]) -> Any:
 
         @functools.wraps(function)
         async def waiting(*args: Any, **kwargs: Any) -> Any:
+            if len(args) > 1 and str(args[1]).endswith("zarr.json"):  # neither a chunk nor a record
+                return await function(*args, **kwargs)
             call = next(calls)
             if fault["do"] == "pause":  # other work on the same event loop goes on
                 if call == fault["nth"]:

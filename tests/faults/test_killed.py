@@ -318,7 +318,7 @@ def test_run_of_another_machine_is_left_alone_until_it_is_silent(site: Site, fau
 
     assert site.ingest("cooperative", "--year", 2000).code == 0
     repo, now = site.repository(), datetime.now(UTC)
-    fresh = Run("run", "abc123", now - timedelta(days=1), now - timedelta(minutes=90), "elsewhere-1", 7)
+    fresh = Run("run", "abc123", now - timedelta(days=1), now - timedelta(minutes=90), "elsewhere-1", 7, "5")
     repo.create_branch(fresh.branch, repo.lookup_branch("main"))
     refused = site.run("gc", "--older-than", "0s")
     assert (refused.code, len(refused.err.splitlines())) == (2, 1)
