@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -49,7 +50,7 @@ class Hosts:
 @pytest.fixture
 def hosts() -> Iterator[Hosts]:
     """Two hosts. Skipped where namespaces cannot be made: it takes Linux, iproute2 and root."""
-    tag = f"ci{os.getpid() % 10_000}"
+    tag = f"ci{uuid.uuid4().hex[:6]}"  # a namespace that was deleted keeps its links for a while
     made = Hosts(f"10.{os.getpid() % 200 + 20}.77.1", [f"{tag}a", f"{tag}b"])
     with ExitStack() as stack:
         if not ip("link", "add", f"{tag}br", "type", "bridge"):

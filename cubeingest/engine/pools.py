@@ -111,9 +111,7 @@ class ClusterPool:
                 running[future] = unit
                 future.add_done_callback(done.put)
 
-        # What commits by itself is not handed out ahead of time: at an interruption it is waited for.
-        ahead = 1 if stop.drains else 2
-        submit(ahead * self._ask_threads())
+        submit(2 * self._ask_threads())
         try:
             while running:
                 future = stop.wait_for(done, self._is_alive)
@@ -121,7 +119,7 @@ class ClusterPool:
                     break
                 results = self._results(future, running.pop(future))
                 if not stop.over and self._is_alive():
-                    submit(max(1, ahead * self._ask_threads() - len(running)))
+                    submit(max(1, 2 * self._ask_threads() - len(running)))
                 yield results
             if not stop.over and not self._is_alive():
                 for unit in [*running.values(), *waiting]:
