@@ -4,7 +4,7 @@ The only home of YAML and pydantic; what leaves this package are plain frozen va
 """
 
 from cubeingest.spec.build import RESERVED_AXIS_NAMES, build_codec, resolve, spec_from_document
-from cubeingest.spec.model import INTERNAL_GROUP, CubeSpec, Source, Variable, differences
+from cubeingest.spec.model import INTERNAL_GROUP, CubeSpec, Source, Variable, differences, storage_of
 from cubeingest.spec.read import builtin_specs, read_spec, spec_from_json
 
 __all__ = [
@@ -20,4 +20,5 @@ __all__ = [
     "resolve",
     "spec_from_document",
     "spec_from_json",
+    "storage_of",
 ]

@@ -162,6 +162,11 @@ class CubeSpec:
         return json.dumps({"base": self.base, "document": self.document}, allow_nan=False)
 
 
+def storage_of(variable: Variable) -> Storage:
+    """How the object store of a variable's tiles is reached."""
+    return Storage() if variable.source is None else variable.source.storage
+
+
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
     """``key.path: old -> new`` for every leaf in which two plain mappings differ."""
     out = []
