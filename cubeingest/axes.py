@@ -11,6 +11,12 @@ import numpy as np
 from cubeingest.errors import GridError, nearest
 
 AxisValue = int | float | str | datetime
+"""Of a calendar other than the standard one, dates are ``cftime.datetime``, which has the methods of a ``datetime`` that are used here."""
+
+
+def is_date(value: object) -> bool:
+    """Whether an axis value is a date, of whatever calendar."""
+    return hasattr(value, "isoformat")
 
 
 def axis_label(value: AxisValue | np.datetime64) -> str:
@@ -20,9 +26,7 @@ def axis_label(value: AxisValue | np.datetime64) -> str:
     """
     if isinstance(value, np.datetime64):
         value = value.astype("datetime64[us]").item()
-    if isinstance(value, datetime):
-        return value.date().isoformat() if value.time() == datetime.min.time() else value.isoformat()
-    return str(value)
+    return value.isoformat().removesuffix("T00:00:00") if is_date(value) else str(value)  # type: ignore[union-attr]
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,12 @@ class Axis:
 
     @property
     def is_dates(self) -> bool:
-        return isinstance(self.values[0], datetime)
+        return is_date(self.values[0])
+
+    @property
+    def calendar(self) -> str:
+        """CF's name of the calendar that dates are of."""
+        return str(getattr(self.values[0], "calendar", "proleptic_gregorian"))
 
     @property
     def n_blocks(self) -> int:
@@ -61,7 +70,7 @@ class Axis:
             value = axis_label(value)
         if isinstance(value, date) and not isinstance(value, datetime):
             value = value.isoformat()
-        label = axis_label(value) if isinstance(value, int | float | str | datetime) else str(value)
+        label = axis_label(value)  # type: ignore[arg-type]
         try:
             return self.labels.index(label)
         except ValueError:

@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 
 from cubeingest.errors import TileError
+from cubeingest.pieces import Piece, open_pieces, overlap
 from cubeingest.plan import Plan, SlotPlan, hrefs_of
 from cubeingest.remote import NOWHERE, SourceId, fetched, source_id
 from cubeingest.spec import CubeSpec, Variable
 from cubeingest.storage import Storage, is_remote, public_href
-from cubeingest.tile import TileReader, Window, open_tile, place, read_header, storage_of
+from cubeingest.tile import Window, header_for, place, storage_of
 from cubeingest.writer import is_fill
 
 WINDOW_BYTES = 32 * 2**20
@@ -184,14 +185,13 @@ def _read(
     wanted = _worth_fetching(spec, variable, plan, shape, rows, sources)
     with ExitStack() as stack:
         copies = stack.enter_context(fetched(wanted, storage_of(variable), stop))
-        readers = [
-            (tuple(i - s.start for i, s in zip(t.position, shape.axes, strict=True)),
-             stack.enter_context(open_tile(t.href, spec.grid, variable, t.band, t.expected, copies.get(t.href))))
-            for t in plan.tiles
-        ]  # fmt: skip
+        pieces = stack.enter_context(open_pieces(spec, variable, plan, shape.axes, (shape.y, shape.x), copies))
         for n, part in enumerate(rows):
             pixels = buffers[n % 2][..., : part.stop - part.start, :]
-            _paint(pixels, part, shape.x, readers, variable)
+            _paint(pixels, part, shape.x, pieces, variable)
+            for piece in pieces:
+                if piece.window[0].stop <= part.stop:
+                    piece.close()
             yield part, pixels
 
 
@@ -214,8 +214,8 @@ def _worth_fetching(
             continue
         if source.size > WHOLE_BYTES:
             tile = tiles[href]
-            window = tile.expected or place(read_header(href, storage), spec.grid, variable, tile.band).window
-            parts = (_overlap(window, (part, shape.x)) for part in rows)
+            window = tile.expected or place(header_for(variable, href), spec.grid, variable, tile.band).window
+            parts = (overlap(window, (part, shape.x)) for part in rows)
             if sum(_area(p) for p in parts if p is not None) < WHOLE_SHARE * _area(window):
                 continue
         out[href] = source
@@ -226,32 +226,30 @@ def _area(window: Window) -> int:
     return math.prod(s.stop - s.start for s in window)
 
 
-def _paint(
-    pixels: Array, y: slice, x: slice, readers: list[tuple[tuple[int, ...], TileReader]], variable: Variable
-) -> None:
-    """Fill one window from every tile that overlaps it; where tiles overlap, the first with data there wins."""
+def _paint(pixels: Array, y: slice, x: slice, pieces: Sequence[Piece], variable: Variable) -> None:
+    """Fill one window from every piece that overlaps it; where pieces overlap, the first with data there wins."""
     painted: dict[tuple[int, ...], list[Window]] = {}
-    covered = {position for position, r in readers if _overlap(r.placement.window, (y, x)) == (y, x)}
-    if len(covered) < math.prod(pixels.shape[:-2]) or len(readers) != len(covered):
+    covered = {piece.position for piece in pieces if overlap(piece.window, (y, x)) == (y, x)}
+    if len(covered) < math.prod(pixels.shape[:-2]):
         pixels[...] = variable.np_fill
-    for position, reader in readers:
-        part = _overlap(reader.placement.window, (y, x))
+    for piece in pieces:
+        part = overlap(piece.window, (y, x))
         if part is None:
             continue
-        target = pixels[position][
-            part[0].start - y.start : part[0].stop - y.start, part[1].start - x.start : part[1].stop - x.start
-        ]
-        before = painted.setdefault(position, [])
-        if any(_overlap(part, other) for other in before):
-            fresh = np.empty(target.shape, target.dtype)
-            reader.read_into(fresh, *part)
-            np.copyto(target, fresh, where=is_fill(target, variable))
-        else:
-            reader.read_into(target, *part)
+        target = pixels[piece.position]
+        before = painted.setdefault(piece.position, [])
+        kept = []
+        for shared in (overlap(part, other) for other in before):
+            if shared is not None:
+                view = target[_within(shared, (y, x))]
+                kept.append((view, view.copy()))
+        piece.read_into(target[_within(part, (y, x))], *part)
+        for view, earlier in kept:
+            np.copyto(view, earlier, where=~is_fill(earlier, variable))
         before.append(part)
 
 
-def _overlap(a: Window, b: Window) -> Window | None:
-    y = slice(max(a[0].start, b[0].start), min(a[0].stop, b[0].stop))
-    x = slice(max(a[1].start, b[1].start), min(a[1].stop, b[1].stop))
-    return (y, x) if y.start < y.stop and x.start < x.stop else None
+def _within(part: Window, whole: Window) -> Window:
+    """``part`` counted from the first pixel of ``whole``."""
+    y, x = (slice(a.start - b.start, a.stop - b.start) for a, b in zip(part, whole, strict=True))
+    return y, x

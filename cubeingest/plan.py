@@ -131,9 +131,7 @@ def _positions_of(axis: Axis, text: str) -> Iterable[int]:
 
 
 def _ends_of(axis: Axis, text: str) -> tuple[int, int]:
-    from datetime import datetime
-
-    if isinstance(axis.values[0], datetime) and text:
+    if axis.is_dates and text:
         hits = [i for i, label in enumerate(axis.labels) if label.startswith(text)]
         if hits:
             return hits[0], hits[-1]

@@ -15,7 +15,7 @@ from cubeingest.remote import FETCH_BYTES
 from cubeingest.spec import CubeSpec
 from cubeingest.storage import is_remote, public_href
 from cubeingest.store import Store
-from cubeingest.tile import place, read_header, storage_of
+from cubeingest.tile import header_for, place
 
 WORKER_BYTES = 150 * 2**20
 """Memory of a worker that has only imported what it needs (measured)."""
@@ -79,9 +79,7 @@ def _problems(spec: CubeSpec, plan: SlotPlan) -> list[Problem]:
     windows: dict[tuple[int, ...], list[tuple[str, Any]]] = {}
     for tile in plan.tiles:
         try:
-            placement = place(
-                read_header(tile.href, storage_of(variable)), spec.grid, variable, tile.band, tile.expected
-            )
+            placement = place(header_for(variable, tile.href), spec.grid, variable, tile.band, tile.expected)
         except CubeIngestError as e:
             out.append(Problem("misfit", region, public_href(tile.href), str(e)))
             continue

@@ -24,6 +24,7 @@ LAYERS: list[set[str]] = [
     {"ingest"},
     {"engine"},
     {"mosaic"},
+    {"pieces"},
     {"writer", "checksum"},
     {"plan"},
     {"ledger"},

@@ -3,7 +3,7 @@
 Everything runs on fsspec's event loop, and may be called from any thread.
 """
 
-from cubeingest.remote.addresses import check_href, gdal_options, gdal_path
+from cubeingest.remote.addresses import check_href, gdal_options, gdal_path, local_path
 from cubeingest.remote.fetch import FETCH_BYTES, fetched
 from cubeingest.remote.scratch import Stopped
 from cubeingest.remote.sources import NOWHERE, SourceId, expand_glob, read_bytes, source_id
@@ -20,6 +20,7 @@ __all__ = [
     "fetched",
     "gdal_options",
     "gdal_path",
+    "local_path",
     "read_bytes",
     "scrub",
     "source_id",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from stat import S_ISDIR
 
 from cubeingest.errors import TileError
 from cubeingest.remote.addresses import check_href, local_path
@@ -34,7 +35,10 @@ def source_id(href: str, storage: Storage = NOWHERE) -> SourceId:
     Raises :class:`FileNotFoundError` if it is not there, :class:`TileError` if it cannot be asked.
     """
     if check_href(href) == "file":
-        stat = os.stat(local_path(href))
+        path = local_path(href)
+        stat = os.stat(path)
+        if S_ISDIR(stat.st_mode):
+            return SourceId(href, *_folder(path))
         return SourceId(href, stat.st_size, str(stat.st_mtime_ns))
     try:
         client = client_of(href, storage)
@@ -45,6 +49,16 @@ def source_id(href: str, storage: Storage = NOWHERE) -> SourceId:
             raise FileNotFoundError(public_href(href)) from None
         raise TileError(f"cannot reach {public_href(href)!r}: {reason}") from None
     return SourceId(public_href(href), size, stamp)
+
+
+def _folder(path: str) -> tuple[int, str]:
+    """Bytes in a folder (a Zarr store), and the newest modification time of anything in it."""
+    size, newest = 0, os.stat(path).st_mtime_ns
+    for where, _, files in os.walk(path):
+        for name in files:
+            stat = os.stat(os.path.join(where, name))
+            size, newest = size + stat.st_size, max(newest, stat.st_mtime_ns)
+    return size, str(newest)
 
 
 def read_bytes(href: str, storage: Storage = NOWHERE) -> bytes:

@@ -3,9 +3,10 @@
 The only home of YAML and pydantic; what leaves this package are plain frozen values.
 """
 
-from cubeingest.spec.build import RESERVED_AXIS_NAMES, build_codec, resolve, spec_from_document
+from cubeingest.spec.build import RESERVED_AXIS_NAMES, build_codec, spec_from_document
 from cubeingest.spec.model import INTERNAL_GROUP, CubeSpec, Source, Variable, differences, storage_of
 from cubeingest.spec.read import builtin_specs, read_spec, spec_from_json
+from cubeingest.spec.source import resolve
 
 __all__ = [
     "INTERNAL_GROUP",

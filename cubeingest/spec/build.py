@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import glob
 import math
-import os
 import re
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 from pydantic import ValidationError
@@ -15,9 +13,10 @@ from pydantic import ValidationError
 from cubeingest.axes import Axis, AxisValue
 from cubeingest.errors import GridError, SpecError, nearest
 from cubeingest.grid import TilingGrid
-from cubeingest.spec.document import CubeDoc, Dims, SizeYX, SourceDoc, StorageDoc, TilesDoc, VariableDoc
-from cubeingest.spec.model import INTERNAL_GROUP, CubeSpec, Source, Variable, fields_of, plain
-from cubeingest.storage import SCHEMES, Storage, kind_of, public_href, split_uri
+from cubeingest.spec.document import CubeDoc, Dims, SizeYX, VariableDoc
+from cubeingest.spec.model import INTERNAL_GROUP, CubeSpec, Variable, plain
+from cubeingest.spec.source import build_source, build_storage, resolve
+from cubeingest.storage import Storage, split_uri
 
 _RESERVED = """
 after at bbox branch chunks commit-every crs debug deep discard dry-run expire geobox help html json keep kind limit message mode
@@ -89,18 +88,6 @@ def spec_from_document(document: Mapping[str, Any], base: str, where: str = "spe
     return spec
 
 
-def resolve(path: str, base: str) -> str:
-    """An absolute path or URI: ``path`` itself if it is one, else below ``base``."""
-    if "://" in path or os.path.isabs(path):
-        return path
-    path = os.path.expanduser(path)
-    if os.path.isabs(path):
-        return path
-    if "://" in base:
-        return base.rstrip("/") + "/" + path.removeprefix("./")
-    return os.path.normpath(os.path.join(base, path))
-
-
 def _store(doc: CubeDoc, base: str) -> str | None:
     """The store's path or URI, with its options as the query."""
     if doc.store is None:
@@ -117,14 +104,7 @@ def _store(doc: CubeDoc, base: str) -> str | None:
         return given + options.query
     if options != Storage():
         raise ValueError("give its options in storage or as a query, not both")
-    return given + _storage(doc.storage).query
-
-
-def _storage(doc: StorageDoc | None, key: str = "") -> Storage:
-    try:
-        return Storage() if doc is None else Storage(doc.endpoint, doc.region, doc.anonymous)
-    except ValueError as e:
-        raise ValueError(f"{key}{e}") from None
+    return given + build_storage(doc.storage).query
 
 
 class _Problems:
@@ -217,7 +197,7 @@ def _variable(
     return Variable(
         name=name, dtype=dtype.name, fill_value=_fill_value(doc.fill_value, dtype), axes=axes, dims=dims, chunks=chunks,
         shards=shards, compressor=_compressor(doc.compressor), attrs=doc.attrs,
-        source=None if doc.source is None else _source(doc.source, axes, axes_values, base),
+        source=None if doc.source is None else build_source(doc.source, axes, axes_values, base),
     )  # fmt: skip
 
 
@@ -332,107 +312,3 @@ def build_codec(compressor: Mapping[str, Any]) -> Any:
     except (KeyError, TypeError, ValueError, BaseZarrError) as e:
         known = "zstd, blosc, gzip"
         raise ValueError(f".compressor: Zarr v3 has no codec {dict(compressor)!r} ({known} are common): {e}") from None
-
-
-def _source(
-    doc: SourceDoc, axes: tuple[str, ...], axes_values: Mapping[str, tuple[AxisValue, ...]], base: str
-) -> Source:
-    if doc.file is not None and (doc.href is not None or doc.tiles is not None):
-        raise ValueError(".source.file: one raster covers all regions, so href and tiles do not go with it")
-    kind, uri = _tiles(doc.tiles)
-    href_axis, patterns = _href(doc.file if doc.file is not None else doc.href, axes, axes_values)
-    if not patterns and kind is None:
-        raise ValueError(".source: say where the tiles are: href, tiles or file")
-    _check_hrefs((*patterns.values(), uri))
-    for pattern in patterns.values():
-        _check_pattern(".source.href", pattern, {a: axes_values[a] for a in axes}, with_id=True)
-    if kind:
-        _check_pattern(f".source.tiles.{kind}", uri, {a: axes_values[a] for a in axes}, with_id=False)
-    if doc.bands is not None and doc.band is not None:
-        raise ValueError(".source: give band (one band) or bands (all bands fill an axis), not both")
-    if doc.bands is not None and doc.bands.axis not in axes:
-        raise ValueError(f".source.bands.axis: {doc.bands.axis!r} is not an axis of the variable")
-    named = set().union(*(fields_of(p) for p in (*patterns.values(), uri))) | {href_axis}
-    for axis in axes:
-        if axis in named or kind == "table" or (doc.bands and doc.bands.axis == axis) or len(axes_values[axis]) == 1:
-            continue
-        raise ValueError(
-            f".source: nothing names the axis {axis!r}, which has {len(axes_values[axis])} values: "
-            f"put {{{axis}}} into href or tiles"
-        )
-    nodata = doc.nodata
-    if nodata is None or (isinstance(nodata, str) and nodata.lower() == "nan"):
-        nodata = "none" if nodata is None else math.nan
-    if not (nodata in ("none", "file") or (isinstance(nodata, int | float) and not isinstance(nodata, bool))):
-        raise ValueError(f".source.nodata: write a number or none; got {nodata!r}")
-    return Source(
-        href={k: _resolve_pattern(p, base) for k, p in patterns.items()}, href_axis=href_axis,
-        tiles=None if kind is None else (kind, _resolve_pattern(uri, base, is_glob=kind == "glob")), band=doc.band,
-        bands_axis=doc.bands.axis if doc.bands else None, nodata=nodata, missing=doc.missing,
-        tile_shape_yx=_yx(doc.tile) if doc.tile else None, id_template=doc.id,
-        storage=_storage(doc.storage, ".source.storage: "),
-    )  # fmt: skip
-
-
-def _check_hrefs(texts: Iterable[str]) -> None:
-    for text in texts:
-        if kind_of(text) is None:
-            raise ValueError(
-                f".source: {public_href(text)!r} has a scheme that is not opened (known: {', '.join(SCHEMES)})"
-            )
-        if "@" in text.partition("://")[2].partition("/")[0]:
-            raise ValueError(
-                ".source: leave user and password out of hrefs (the spec is kept in the cube): use the environment"
-            )
-
-
-def _resolve_pattern(pattern: str, base: str, is_glob: bool = False) -> str:
-    """As :func:`resolve`, for a pattern: what would be syntax in it is only a name in ``base``."""
-    if is_glob and "://" not in base:
-        base = glob.escape(base)
-    return resolve(pattern, base.replace("{", "{{").replace("}", "}}"))
-
-
-def _tiles(doc: TilesDoc | None) -> tuple[Literal["list", "glob", "table"] | None, str]:
-    if doc is None:
-        return None, ""
-    kinds: tuple[Literal["list", "glob", "table"], ...] = ("list", "glob", "table")
-    given = [(k, getattr(doc, k)) for k in kinds if getattr(doc, k) is not None]
-    if len(given) != 1:
-        raise ValueError(".source.tiles: give one of list, glob or table")
-    return given[0]
-
-
-def _href(
-    href: Any, axes: tuple[str, ...], axes_values: Mapping[str, tuple[AxisValue, ...]]
-) -> tuple[str | None, dict[str, str]]:
-    """(axis, pattern by that axis's label); (None, {"": pattern}) for a single pattern."""
-    if href is None:
-        return None, {}
-    if isinstance(href, str):
-        return None, {"": href}
-    if not isinstance(href, Mapping) or not href or not all(isinstance(v, str) for v in href.values()):
-        raise ValueError(f".source.href: write a pattern, or one pattern per axis value; got {href!r}")
-    labels = {a: set(Axis(a, axes_values[a]).labels) for a in axes}
-    fitting = [a for a in axes if {str(k) for k in href} <= labels[a]]
-    if len(fitting) != 1:
-        raise ValueError(
-            f".source.href: the keys {', '.join(map(str, href))} are not values of one axis ({', '.join(axes)})"
-        )
-    return fitting[0], {str(k): v for k, v in href.items()}
-
-
-def _check_pattern(key: str, pattern: str, values: Mapping[str, tuple[AxisValue, ...]], with_id: bool) -> None:
-    """Every field is known, and every value can be written as the pattern says."""
-    known = [*values, *(["id"] if with_id else [])]
-    try:
-        named = fields_of(pattern)
-    except ValueError as e:
-        raise ValueError(f"{key}: {pattern!r} is not a valid pattern: {e}") from None
-    for field in sorted(named):
-        if field not in known:
-            raise ValueError(f"{key}: unknown field {{{field}}}{nearest(field, known)} (known: {', '.join(known)})")
-    try:
-        pattern.format(**{name: v[0] for name, v in values.items()}, id="id")
-    except (ValueError, KeyError, IndexError, AttributeError) as e:
-        raise ValueError(f"{key}: {pattern!r} cannot be filled in: {e}") from None

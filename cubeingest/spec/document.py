@@ -165,6 +165,17 @@ class StorageDoc(_Doc):
     anonymous: bool | None = None
 
 
+class OverlapDoc(_Doc):
+    y: Annotated[int, Field(ge=0)]
+    x: Annotated[int, Field(ge=0)]
+
+
+class ValidDoc(_Doc):
+    geojson: str | None = None
+    raster: str | None = None
+    list: str | None = None
+
+
 class SourceDoc(_Doc):
     href: Any = None
     tiles: TilesDoc | None = None
@@ -174,7 +185,10 @@ class SourceDoc(_Doc):
     nodata: Any = "file"
     missing: Literal["fail", "absent"] = "fail"
     tile: SizeYX | None = None
+    overlap: OverlapDoc | None = None
     id: str | None = None
+    resampling: str | None = None
+    array: str | None = None
     storage: StorageDoc | None = None
 
 
@@ -195,6 +209,7 @@ class CubeDoc(_Doc):
     grid: GridDoc
     axes: dict[str, AxisDoc] = {}
     variables: dict[str, VariableDoc]
+    valid: ValidDoc | None = None
     attrs: dict[str, Any] = {}
     store: str | None = None
     storage: StorageDoc | None = None

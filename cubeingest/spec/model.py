@@ -28,7 +28,9 @@ class Source:
 
     ``href`` is a pattern by the label of ``href_axis`` where patterns differ by axis value, else ``{"": pattern}``;
     empty if the tiles are only listed. ``nodata`` is a number, ``"none"``, or ``"file"`` (what the tile says). ``storage`` says how
-    the object store that holds them is reached.
+    the object store that holds them is reached. ``overlap_yx`` are the pixels by which each tile reaches past its cell, at the
+    higher index. ``resampling`` is the name of a kernel, for tiles off the lattice; ``array`` the variable within a netCDF, HDF5
+    or Zarr source.
     """
 
     href: Mapping[str, str]
@@ -40,6 +42,9 @@ class Source:
     missing: Literal["fail", "absent"] = "fail"
     tile_shape_yx: tuple[int, int] | None = None
     id_template: str | None = None
+    overlap_yx: tuple[int, int] = (0, 0)
+    resampling: str | None = None
+    array: str | None = None
     storage: Storage = field(default_factory=Storage)
 
     @property
@@ -50,6 +55,13 @@ class Source:
     def pattern(self, labels: Mapping[str, str]) -> str | None:
         """The href pattern for a set of axis labels, or None."""
         return self.href.get(labels[self.href_axis] if self.href_axis else "")
+
+    @property
+    def named_axes(self) -> set[str]:
+        """Axes whose value a pattern or a list's name tells."""
+        uris = () if self.tiles is None else (self.tiles[1],)
+        named = set().union(*(fields_of(p) for p in (*self.href.values(), *uris))) - {"id"}
+        return named | ({self.href_axis} if self.href_axis else set())
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,28 @@
-"""One raster: what it is, whether it fits the grid, and its pixels. The only home of rasterio."""
+"""One source of pixels: what it is, whether it fits the grid, and its pixels. The only home of rasterio.
+
+A raster on the grid's lattice is read as it is (``raster``), one off it is resampled (``warp``), and a netCDF, HDF5 or Zarr source with
+named dimensions is read through xarray (``labelled``).
+"""
 
 from cubeingest.remote import SourceId, source_id
-from cubeingest.spec import storage_of
+from cubeingest.spec import Variable, storage_of
 from cubeingest.storage import public_href
 from cubeingest.tile.fit import Placement, Window, place
 from cubeingest.tile.header import Header, read_header
+from cubeingest.tile.labelled import LabelledReader, labelled_header, open_array, read_labelled_header, reader_at
 from cubeingest.tile.raster import TileReader, open_tile
+from cubeingest.tile.warp import WarpReader, WarpTile, group_tiles, open_warped
 
 __all__ = [
-    "Header", "Placement", "SourceId", "TileReader", "Window", "open_tile", "place", "public_href", "read_header", "source_id",
-    "storage_of",
+    "Header", "LabelledReader", "Placement", "SourceId", "TileReader", "WarpReader", "WarpTile", "Window", "group_tiles",
+    "header_for", "labelled_header", "open_array", "open_tile", "open_warped", "place", "public_href", "read_header", "reader_at",
+    "source_id", "storage_of",
 ]  # fmt: skip
+
+
+def header_for(variable: Variable, href: str, copy: str | None = None) -> Header:
+    """What one of a variable's sources says of itself, read as its spec says. Raises :class:`TileError`."""
+    array = variable.source.array if variable.source else None
+    if array is not None:
+        return read_labelled_header(href, array, copy)
+    return read_header(href, storage_of(variable), copy)

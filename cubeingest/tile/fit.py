@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
+from cubeingest.boxes import query_boxes
 from cubeingest.errors import GridError, TileError
 from cubeingest.grid import TOLERANCE_PX, TilingGrid
 from cubeingest.spec import Variable
@@ -20,12 +22,16 @@ Window = tuple[slice, slice]
 
 @dataclass(frozen=True)
 class Placement:
-    """A tile proven to fit: where it lies on the lattice (it may reach past the grid's ends), and how to read it."""
+    """A tile proven to fit: where it lies on the lattice (it may reach past the grid's ends), and how to read it.
+
+    A tile that ``is_warped`` lies off the lattice and is to be resampled; its window is what encloses it there.
+    """
 
     window: Window
     flipped: bool
     band: int
     nodata: float | int | None
+    is_warped: bool = False
 
 
 def place(
@@ -39,8 +45,7 @@ def place(
     Raises :class:`TileError` naming the tile, what it has, and what was expected.
     """
     tile = f"tile {public_href(header.href)!r}"
-    _check_crs(tile, header, grid)
-    window = _lattice_window(tile, header, grid)
+    window, is_warped = _locate(tile, header, grid, variable)
     if expected is not None:
         _check_expected(tile, window, expected, grid)
     if band is None:
@@ -62,7 +67,44 @@ def place(
             f"declare {_common(dtype, variable.np_dtype)} in the spec"
         )
     flipped = (header.transform[4] > 0) != (grid.resolution_y > 0)
-    return Placement(window, flipped, band, _nodata(header, variable, band))
+    return Placement(window, flipped, band, _nodata(header, variable, band), is_warped)
+
+
+def _locate(tile: str, header: Header, grid: TilingGrid, variable: Variable) -> tuple[Window, bool]:
+    """A tile's window, and whether it must be resampled to get there."""
+    try:
+        _check_crs(tile, header, grid)
+        return _lattice_window(tile, header, grid), False
+    except TileError as error:
+        if not header.crs:
+            raise
+        if variable.source is None or variable.source.resampling is None:
+            raise TileError(f"{error}, or set source.resampling") from None
+    return _enclosing_window(tile, header, grid), True
+
+
+def _enclosing_window(tile: str, header: Header, grid: TilingGrid) -> Window:
+    """Whole pixels of the grid, and one more on each side, round a tile in another CRS; empty if it lies elsewhere."""
+    left, bottom, right, top = (float(v) for v in header.bounds)
+    rows: list[float] = []
+    columns: list[float] = []
+    try:
+        boxes = [box for box, _ in query_boxes((left, bottom, right, top), header.crs.to_wkt(), grid.crs)]
+    except GridError as error:
+        raise TileError(f"{tile} cannot be placed in {grid.crs}: {error}") from None
+    for x0, y0, x1, y1 in boxes:
+        span_x = [(v - float(grid.origin_x)) / float(grid.resolution_x) for v in (x0, x1)]
+        span_y = sorted((v - float(grid.origin_y)) / float(grid.resolution_y) for v in (y0, y1))
+        if span_x[1] > 0 and span_x[0] < grid.shape_yx[1] and span_y[1] > 0 and span_y[0] < grid.shape_yx[0]:
+            rows += span_y
+            columns += span_x
+    if not rows:
+        return slice(0, 0), slice(0, 0)
+    y, x = (
+        slice(max(0, math.floor(min(v)) - 1), min(n, math.ceil(max(v)) + 1))
+        for v, n in zip((rows, columns), grid.shape_yx, strict=True)
+    )
+    return y, x
 
 
 def _check_crs(tile: str, header: Header, grid: TilingGrid) -> None:

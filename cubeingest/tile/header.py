@@ -103,9 +103,9 @@ def clean(error: BaseException, href: str, copy: str | None = None) -> str:
     return scrub(text, href) if is_remote(href) else " ".join(text.split())
 
 
-def read_header(href: str, storage: Storage = NOWHERE) -> Header:
-    """Open a raster and read its header only. Raises :class:`TileError`."""
-    with open_raster(href, storage) as src:
+def read_header(href: str, storage: Storage = NOWHERE, copy: str | None = None) -> Header:
+    """Open a raster, or the ``copy`` of it on this disk, and read its header only. Raises :class:`TileError`."""
+    with open_raster(href, storage, copy) as src:
         return header_of(href, src)
 
 

@@ -29,7 +29,7 @@ class TileReader:
     def __init__(
         self, src: DatasetReader, header: Header, placement: Placement, variable: Variable, copy: str | None = None
     ) -> None:
-        self.header, self.placement = header, placement
+        self.header, self.placement, self.window = header, placement, placement.window
         self._src, self._copy = src, copy
         self._dtype = np.dtype(header.dtypes[placement.band - 1])
         self._map = NodataMap(header.href, self._dtype, placement.nodata, variable)
@@ -40,7 +40,7 @@ class TileReader:
 
         Raises :class:`TileError` if the file cannot be read there, or holds valid pixels equal to the fill value.
         """
-        top, left = self.placement.window[0].start, self.placement.window[1].start
+        top, left = self.window[0].start, self.window[1].start
         rows, columns = slice(y.start - top, y.stop - top), slice(x.start - left, x.stop - left)
         view = out
         if self.placement.flipped:

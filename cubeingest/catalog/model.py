@@ -1,0 +1,47 @@
+"""The catalog's rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from cubeingest.tile import Window
+
+Placed = tuple[str, dict[str, int], tuple[int, int] | Window | None]
+"""A tile's href, its position by axis name, and its cell in the tile lattice, its window, or None: its header tells."""
+
+
+@dataclass(frozen=True)
+class TileRow:
+    """One tile feeding one region at one axis position. ``position`` has an index for each axis of the variable.
+
+    ``expected`` is the window in the grid that the tile's name stands for; None where only its header tells. ``cell`` is the part
+    of it that is used, where tiles overlap by declaration.
+    """
+
+    href: str
+    position: tuple[int, ...]
+    iy: int
+    ix: int
+    band: int | None = None
+    expected: Window | None = None
+    cell: Window | None = None
+
+
+@dataclass(frozen=True)
+class Misplaced:
+    """A tile that is listed but belongs to no region, since its header cannot be read or does not fit."""
+
+    variable: str
+    href: str
+    position: tuple[int, ...]
+    message: str
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """The tiles of each variable, for the axis positions that were asked for (``positions``, by axis)."""
+
+    rows: Mapping[str, tuple[TileRow, ...]]
+    positions: Mapping[str, tuple[int, ...]]
+    misplaced: tuple[Misplaced, ...] = field(default=())

@@ -1,0 +1,177 @@
+"""What covers a slot: its tiles as pieces, each opened, proven and read in its own way.
+
+A piece is one tile on the grid's lattice, one position of a labelled source, or all tiles of another lattice that are warped as one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from functools import partial
+from typing import Any, Protocol
+
+import numpy as np
+
+from cubeingest.catalog import TileRow
+from cubeingest.plan import SlotPlan
+from cubeingest.spec import CubeSpec, Variable
+from cubeingest.tile import (
+    Header,
+    WarpTile,
+    Window,
+    group_tiles,
+    header_for,
+    labelled_header,
+    open_array,
+    open_tile,
+    open_warped,
+    place,
+    reader_at,
+)
+
+OPEN_AT_ONCE = 64
+"""Tiles of a slot that are kept open. If there are more, each is proven first, and opened again when its rows come: a region of
+10,000 tiles would need more files than a process may open."""
+
+Array = np.ndarray[Any, Any]
+
+
+class Reader(Protocol):
+    """What reads windows of a piece; ``window`` is what it covers of the grid."""
+
+    window: Window
+
+    def read_into(self, out: Array, y: slice, x: slice) -> None: ...
+
+
+Opener = Callable[[], AbstractContextManager[Reader]]
+
+
+class Piece:
+    """Part of a slot: ``window`` in the grid, at ``position`` of the slot's axis block. Opened when it is first read."""
+
+    def __init__(self, position: tuple[int, ...], window: Window, opener: Opener) -> None:
+        self.position, self.window = position, window
+        self._opener = opener
+        self._stack = ExitStack()
+        self._reader: Reader | None = None
+
+    def open(self) -> Reader:
+        """The piece's reader, opened if it is not. Raises :class:`TileError`."""
+        if self._reader is None:
+            self._reader = self._stack.enter_context(self._opener())
+        return self._reader
+
+    def read_into(self, out: Array, y: slice, x: slice) -> None:
+        """Fill ``out`` with grid rows ``y`` and columns ``x``, which ``window`` must hold. Raises :class:`TileError`."""
+        self.open().read_into(out, y, x)
+
+    def close(self) -> None:
+        """Close the reader, if it is open."""
+        self._reader = None
+        self._stack.close()
+
+
+@contextmanager
+def open_pieces(
+    spec: CubeSpec,
+    variable: Variable,
+    plan: SlotPlan,
+    blocks: tuple[slice, ...],
+    region: Window,
+    copies: Mapping[str, str],
+) -> Iterator[list[Piece]]:
+    """The pieces of a slot in order of precedence, all proven to fit. ``copies`` are copies of tiles on this disk, by href.
+
+    ``blocks`` are the positions of the slot's axis block, ``region`` its window. Tiles that must be warped come where the first of
+    their lattice stands.
+
+    Raises :class:`TileError` for a tile that does not fit or cannot be opened.
+    """
+    with ExitStack() as stack:
+        opener = _Opener(spec, variable, copies, stack, keep=len(plan.tiles) <= OPEN_AT_ONCE)
+        found = [
+            (tuple(i - s.start for i, s in zip(t.position, blocks, strict=True)), opener.open(t)) for t in plan.tiles
+        ]
+        warped: dict[int, list[WarpTile]] = {}
+        for position in {position for position, _ in found}:
+            for group in group_tiles([w for p, w in found if p == position and isinstance(w, WarpTile)]):
+                warped[id(group[0])] = group
+        pieces = []
+        for position, what in found:
+            if not isinstance(what, WarpTile):
+                pieces.append(_as_piece(position, what, stack))
+            elif id(what) in warped and (window := _joint_window(warped[id(what)], region)) is not None:
+                piece = Piece(position, window, partial(open_warped, warped[id(what)], spec.grid, variable, window))
+                stack.callback(piece.close)
+                piece.open()
+                pieces.append(piece)
+        yield pieces
+
+
+def _as_piece(position: tuple[int, ...], what: tuple[Window, Opener], stack: ExitStack) -> Piece:
+    piece = Piece(position, *what)
+    stack.callback(piece.close)
+    return piece
+
+
+def _joint_window(tiles: list[WarpTile], region: Window) -> Window | None:
+    """The part of ``region`` that encloses all ``tiles``, or None."""
+    parts = [part for t in tiles if (part := overlap(t.placement.window, region)) is not None]
+    if not parts:
+        return None
+    y, x = (slice(min(p[i].start for p in parts), max(p[i].stop for p in parts)) for i in (0, 1))
+    return y, x
+
+
+class _Opener:
+    """Opens the tiles of one slot, or looks only at their headers if they are too many to ``keep`` open."""
+
+    def __init__(
+        self, spec: CubeSpec, variable: Variable, copies: Mapping[str, str], stack: ExitStack, keep: bool
+    ) -> None:
+        self.spec, self.variable, self.copies, self.stack, self.keep = spec, variable, copies, stack, keep
+        self.source = variable.source
+        self._arrays: dict[str, tuple[Any, Header]] = {}
+
+    def open(self, tile: TileRow) -> WarpTile | tuple[Window, Opener]:
+        """A tile that must be warped; or the window that is taken of it, and what opens its reader."""
+        grid, variable, copy = self.spec.grid, self.variable, self.copies.get(tile.href)
+        if self.source is not None and self.source.array is not None:
+            reader = self._labelled(tile, self.source.array)
+            return reader.window, _opened(reader)
+        opener = partial(open_tile, tile.href, grid, variable, tile.band, tile.expected, copy)
+        if self.keep and (self.source is None or self.source.resampling is None):
+            reader = self.stack.enter_context(opener())
+            return _cropped(reader.window, tile.cell), _opened(reader)
+        header = header_for(variable, tile.href, copy)
+        placement = place(header, grid, variable, tile.band, tile.expected)
+        if placement.is_warped:
+            return WarpTile(header, placement, copy)
+        return _cropped(placement.window, tile.cell), opener
+
+    def _labelled(self, tile: TileRow, array: str) -> Reader:
+        """A source in which an axis lies feeds many positions, and is opened once."""
+        if tile.href not in self._arrays:
+            data = self.stack.enter_context(open_array(tile.href, array, self.copies.get(tile.href)))
+            self._arrays[tile.href] = data, labelled_header(tile.href, data)
+        data, header = self._arrays[tile.href]
+        placement = place(header, self.spec.grid, self.variable, None, tile.expected)
+        labels = {a.name: a.labels[i] for a, i in zip(self.spec.axes_of(self.variable), tile.position, strict=True)}
+        return reader_at(data, header, placement, self.variable, labels)
+
+
+def _opened(reader: Reader) -> Opener:
+    """An opener of what is open already, and is closed by others."""
+    return lambda: nullcontext(reader)
+
+
+def _cropped(window: Window, cell: Window | None) -> Window:
+    return window if cell is None else overlap(window, cell) or (slice(0, 0), slice(0, 0))
+
+
+def overlap(a: Window, b: Window) -> Window | None:
+    """What two windows share, or None."""
+    y = slice(max(a[0].start, b[0].start), min(a[0].stop, b[0].stop))
+    x = slice(max(a[1].start, b[1].start), min(a[1].stop, b[1].stop))
+    return (y, x) if y.start < y.stop and x.start < x.stop else None

@@ -1,0 +1,222 @@
+"""Tiles off the grid's lattice, resampled onto it by GDAL's warper, a few rows at a time.
+
+Whatever the region or the window, a pixel comes out the same, so that there is no seam: tiles of one lattice are warped as one mosaic,
+the transformation is exact (GDAL's approximation depends on where a window ends), and the width of the kernel is fixed (GDAL would
+take it from the window).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from xml.sax.saxutils import escape
+
+import numpy as np
+
+from cubeingest.boxes import parse_crs
+from cubeingest.errors import TileError
+from cubeingest.grid import TOLERANCE_PX, TilingGrid
+from cubeingest.remote import gdal_path
+from cubeingest.spec import Variable, storage_of
+from cubeingest.storage import public_href
+from cubeingest.tile.fit import Placement, Window
+from cubeingest.tile.header import Header, clean, gdal_env
+from cubeingest.tile.pixels import Array, NodataMap
+
+if TYPE_CHECKING:
+    from rasterio.vrt import WarpedVRT
+
+EXACT_PX = 1e-9
+"""What the transformation may be off by, in pixels of the source. Zero would say so, but rasterio's WarpedVRT fails on it."""
+
+INTERPOLATING = ("bilinear", "cubic", "cubic_spline", "lanczos")
+"""Kernels whose width follows the ratio of pixel sizes."""
+
+METRES_A_DEGREE = 111_320.0
+
+WORKING_DTYPES = {"bool": "uint8", "float16": "float32"}
+"""What GDAL computes in, for the dtypes that it does not have."""
+
+
+@dataclass(frozen=True)
+class WarpTile:
+    """A tile that is to be warped: what it says of itself, how it is read, and its copy on this disk if there is one."""
+
+    header: Header
+    placement: Placement
+    copy: str | None = None
+
+    @property
+    def path(self) -> str:
+        return self.copy or gdal_path(self.header.href)
+
+
+def group_tiles(tiles: Sequence[WarpTile]) -> list[list[WarpTile]]:
+    """Tiles by lattice: CRS, pixel size, phase, dtype, band and nodata. Order is kept, within groups and of their first tiles."""
+    groups: list[list[WarpTile]] = []
+    for tile in tiles:
+        for group in groups:
+            if _is_mosaic(group[0], tile):
+                group.append(tile)
+                break
+        else:
+            groups.append([tile])
+    return groups
+
+
+def _is_mosaic(first: WarpTile, tile: WarpTile) -> bool:
+    """Whether two tiles are windows of one raster."""
+    a, b = first.header, tile.header
+    same = (
+        a.crs == b.crs
+        and a.dtypes[first.placement.band - 1] == b.dtypes[tile.placement.band - 1]
+        and repr(first.placement.nodata) == repr(tile.placement.nodata)
+    )
+    if not same or a.transform[1] or a.transform[3] or b.transform[1] or b.transform[3]:
+        return same and a.transform == b.transform
+    for i, n in ((0, 1), (4, 0)):
+        if abs(b.transform[i] / a.transform[i] - 1) * max(a.shape_yx[n], b.shape_yx[n]) > TOLERANCE_PX:
+            return False
+    return all(abs(off - round(off)) <= TOLERANCE_PX for off in _offset(a, b))
+
+
+def _offset(a: Header, b: Header) -> tuple[float, float]:
+    """(rows, columns) from the first pixel of ``a`` to that of ``b``."""
+    return (b.transform[5] - a.transform[5]) / a.transform[4], (b.transform[2] - a.transform[2]) / a.transform[0]
+
+
+def mosaic_xml(tiles: Sequence[WarpTile]) -> str:
+    """A GDAL VRT of tiles of one lattice, the first on top.
+
+    Where their nodata is unknown, a second band, alpha, says where there is a tile.
+    """
+    from rasterio.dtypes import dtype_rev, typename_fwd
+
+    first = tiles[0]
+    origin = first.header
+    offsets = [tuple(round(v) for v in _offset(origin, t.header)) for t in tiles]
+    top, left = min(r for r, _ in offsets), min(c for _, c in offsets)
+    height = max(r + t.header.shape_yx[0] for (r, _), t in zip(offsets, tiles, strict=True)) - top
+    width = max(c + t.header.shape_yx[1] for (_, c), t in zip(offsets, tiles, strict=True)) - left
+    a, b, c, d, e, f = origin.transform
+    transform = (c + left * a + top * b, a, b, f + left * d + top * e, d, e)
+    dtype = typename_fwd[dtype_rev[origin.dtypes[first.placement.band - 1]]]
+    nodata = first.placement.nodata
+    sources, covers = [], []
+    for (row, column), tile in reversed(list(zip(offsets, tiles, strict=True))):
+        rows, columns = tile.header.shape_yx
+        block = tile.header.block_shape_yx
+        common = (
+            f'<SourceFilename relativeToVRT="0">{escape(tile.path)}</SourceFilename><SourceBand>{tile.placement.band}</SourceBand>'
+            f'<SourceProperties RasterXSize="{columns}" RasterYSize="{rows}" DataType="{dtype}" BlockXSize="{block[1]}" '
+            f'BlockYSize="{block[0]}"/><SrcRect xOff="0" yOff="0" xSize="{columns}" ySize="{rows}"/>'
+            f'<DstRect xOff="{column - left}" yOff="{row - top}" xSize="{columns}" ySize="{rows}"/>'
+        )
+        value = "" if nodata is None else f"<NODATA>{nodata!r}</NODATA>"
+        sources.append(f"<ComplexSource>{common}{value}</ComplexSource>")
+        covers.append(
+            f"<ComplexSource>{common}<ScaleOffset>255</ScaleOffset><ScaleRatio>0</ScaleRatio></ComplexSource>"
+        )
+    bands = f"<NoDataValue>{nodata!r}</NoDataValue>" if nodata is not None else ""
+    xml = f'<VRTRasterBand dataType="{dtype}" band="1">{bands}{"".join(sources)}</VRTRasterBand>'
+    if nodata is None:
+        xml += (
+            f'<VRTRasterBand dataType="Byte" band="2"><ColorInterp>Alpha</ColorInterp>{"".join(covers)}</VRTRasterBand>'
+        )
+    return (
+        f'<VRTDataset rasterXSize="{width}" rasterYSize="{height}"><SRS>{escape(origin.crs.to_wkt())}</SRS>'
+        f"<GeoTransform>{', '.join(map(repr, transform))}</GeoTransform>{xml}</VRTDataset>"
+    )
+
+
+class WarpReader:
+    """Reads windows of a warped mosaic as the cube wants them: its dtype, what no tile covers is fill value."""
+
+    def __init__(self, source: WarpedVRT, window: Window, tiles: Sequence[WarpTile], variable: Variable) -> None:
+        self.window = window
+        self._source, self._tiles, self._variable = source, tiles, variable
+        href = tiles[0].header.href
+        self._map = NodataMap(href, np.dtype(source.dtypes[0]), tiles[0].placement.nodata, variable)
+
+    def read_into(self, out: Array, y: slice, x: slice) -> None:
+        """Fill ``out`` with grid rows ``y`` and columns ``x``, which ``window`` must hold.
+
+        Raises :class:`TileError` if a tile cannot be read there, or the result has valid pixels equal to the fill value.
+        """
+        from rasterio.errors import RasterioError
+        from rasterio.windows import Window as RasterWindow
+
+        top, left = self.window[0].start, self.window[1].start
+        part = RasterWindow.from_slices(slice(y.start - top, y.stop - top), slice(x.start - left, x.stop - left))
+        try:
+            pixels, alpha = self._source.read(window=part)
+        except (RasterioError, OSError) as e:
+            names = ", ".join(repr(public_href(t.header.href)) for t in self._tiles[:3])
+            more = f" and {len(self._tiles) - 3} more" if len(self._tiles) > 3 else ""
+            raise TileError(
+                f"one of the tiles {names}{more} cannot be read (cut short or damaged?): "
+                f"{clean(e, self._tiles[0].header.href, self._tiles[0].copy)}"
+            ) from None
+        missing = alpha == 0
+        self._map.refuse_fill(pixels, missing)
+        out[...] = pixels
+        out[missing] = self._variable.np_fill
+
+
+@contextmanager
+def open_warped(
+    tiles: Sequence[WarpTile], grid: TilingGrid, variable: Variable, window: Window
+) -> Iterator[WarpReader]:
+    """A reader of tiles of one lattice (see :func:`group_tiles`), resampled onto ``window`` of the grid."""
+    import rasterio
+    from rasterio.enums import Resampling
+    from rasterio.errors import RasterioError
+    from rasterio.vrt import WarpedVRT
+
+    source = variable.source
+    assert source is not None
+    assert source.resampling is not None
+    first = tiles[0]
+    nodata = first.placement.nodata
+    scales = kernel_scales(first.header, grid) if source.resampling in INTERPOLATING else (1.0, 1.0)
+    y, x = window
+    with gdal_env(first.header.href, storage_of(variable)):
+        try:
+            with (
+                rasterio.open(mosaic_xml(tiles)) as mosaic,
+                WarpedVRT(
+                    mosaic, crs=grid.crs, transform=grid.affine(y.start, x.start), width=x.stop - x.start,
+                    height=y.stop - y.start, resampling=Resampling[source.resampling], src_nodata=nodata, add_alpha=True,
+                    src_alpha=0 if nodata is not None else 2, tolerance=EXACT_PX,
+                    dtype=WORKING_DTYPES.get(variable.dtype, variable.dtype), XSCALE=repr(scales[1]), YSCALE=repr(scales[0]),
+                ) as warped,
+            ):  # fmt: skip
+                yield WarpReader(warped, window, tiles, variable)
+        except RasterioError as e:
+            raise TileError(
+                f"tile {public_href(first.header.href)!r} cannot be warped to the grid: {clean(e, first.header.href, first.copy)}"
+            ) from None
+
+
+def kernel_scales(header: Header, grid: TilingGrid) -> tuple[float, float]:
+    """(y, x) by how much smaller a source's pixel is than the grid's, at most 1: how far an interpolating kernel is widened.
+
+    Compared at the grid's middle latitude, whatever the tile, so that all regions have the same kernel.
+    """
+    _, bottom, _, top = grid.bounds()
+    latitude = (bottom + top) / 2 if parse_crs(grid.crs).is_geographic else 0.0
+    a, b, _, d, e, _ = header.transform
+    own = _metres(header.crs.to_wkt(), math.hypot(b, e), math.hypot(a, d), latitude)
+    other = _metres(grid.crs, float(abs(grid.resolution_y)), float(grid.resolution_x), latitude)
+    return min(1.0, own[0] / other[0]), min(1.0, own[1] / other[1])
+
+
+def _metres(crs: str, size_y: float, size_x: float, latitude: float) -> tuple[float, float]:
+    parsed = parse_crs(crs)
+    if parsed.is_geographic:
+        return size_y * METRES_A_DEGREE, size_x * METRES_A_DEGREE * max(0.1, math.cos(math.radians(latitude)))
+    unit: Any = parsed.axis_info[0].unit_conversion_factor if parsed.axis_info else 1.0
+    return size_y * unit, size_x * unit
