@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 Box = tuple[float, float, float, float]
 """(left, bottom, right, top) in the units of some CRS."""
 
+POLE_POINTS = 21
+"""Points along an edge by which PROJ finds out whether a box holds a pole or the antimeridian; its cost grows with their square."""
+
 EDGE_POINTS = 2001
 """Points along an edge of a box that is taken to another CRS. Edges become curves, whose extreme lies between points:
 across a continent 51 points missed it by 25 m, these by centimetres."""
@@ -78,12 +81,15 @@ def _transform_box(box: tuple[float, float, float, float], given: CRS, own: CRS)
     from pyproj import Transformer
 
     transformer = Transformer.from_crs(given, own, always_xy=True)
-    left, bottom, right, top = finite(transformer.transform_bounds(*box, densify_pts=EDGE_POINTS))
+    left, bottom, right, top = finite(transformer.transform_bounds(*box, densify_pts=POLE_POINTS))
     ring = shapely.segmentize(shapely.box(*box), max(box[2] - box[0], box[3] - box[1]) / EDGE_POINTS)
     outline: Polygon = shapely.transform(ring, transformer.transform, interleaved=False)
     if own.is_geographic and left > right:
         right, outline = right + 360, shapely.Polygon()
-    return (left, bottom, right, top), outline if outline.is_valid and outline.area > 0 else None
+    if not outline.is_valid or not outline.area > 0:
+        return (left, bottom, right, top), None
+    west, south, east, north = outline.bounds
+    return (min(left, west), min(bottom, south), max(right, east), max(top, north)), outline
 
 
 def _turns(left: float, right: float) -> list[tuple[float, float]]:

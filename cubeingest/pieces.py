@@ -14,11 +14,12 @@ import numpy as np
 
 from cubeingest.catalog import TileRow
 from cubeingest.plan import SlotPlan
-from cubeingest.spec import CubeSpec, Variable
+from cubeingest.spec import CubeSpec, Variable, storage_of
 from cubeingest.tile import (
     Header,
     WarpTile,
     Window,
+    gdal_env,
     group_tiles,
     header_for,
     labelled_header,
@@ -89,6 +90,8 @@ def open_pieces(
     Raises :class:`TileError` for a tile that does not fit or cannot be opened.
     """
     with ExitStack() as stack:
+        if plan.tiles:
+            stack.enter_context(gdal_env(plan.tiles[0].href, storage_of(variable)))
         opener = _Opener(spec, variable, copies, stack, keep=len(plan.tiles) <= OPEN_AT_ONCE)
         found = [
             (tuple(i - s.start for i, s in zip(t.position, blocks, strict=True)), opener.open(t)) for t in plan.tiles

@@ -55,14 +55,22 @@ class Header:
 
 @contextmanager
 def gdal_env(href: str, storage: Storage) -> Iterator[None]:
-    """GDAL's options for reading ``href``, bound to this thread."""
+    """GDAL's options for reading ``href``, bound to this thread; nothing if they hold already.
+
+    Environments must be left in the reverse order of entering. Who closes rasters in another order enters one that suits them all.
+    """
     import rasterio
+    from rasterio.env import getenv, hasenv
     from rasterio.session import DummySession
 
     _be_discreet()
     options: dict[str, Any] = {"GDAL_CACHEMAX": GDAL_CACHE_BYTES, "GDAL_VRT_ENABLE_PYTHON": "NO"}
     if gdal_path(href).startswith("/vsi"):
         options |= gdal_options(href, storage)
+    held = getenv() if hasenv() else {}
+    if all(held.get(key) == value for key, value in options.items()):
+        yield
+        return
     # rasterio's own session would take credentials and region from boto3, where that is installed, over what we say here.
     with rasterio.Env(session=DummySession(), **options):
         yield

@@ -37,6 +37,10 @@ INTERPOLATING = ("bilinear", "cubic", "cubic_spline", "lanczos")
 
 METRES_A_DEGREE = 111_320.0
 
+MARGIN_PX = 16
+"""Pixels, of the source and of the grid, of empty margin: twice the radius of the widest kernel, and room for what a degree of
+longitude shrinks by from one end of the grid to the other."""
+
 WORKING_DTYPES = {"bool": "uint8", "float16": "float32"}
 """What GDAL computes in, for the dtypes that it does not have."""
 
@@ -88,8 +92,8 @@ def _offset(a: Header, b: Header) -> tuple[float, float]:
     return (b.transform[5] - a.transform[5]) / a.transform[4], (b.transform[2] - a.transform[2]) / a.transform[0]
 
 
-def mosaic_xml(tiles: Sequence[WarpTile]) -> str:
-    """A GDAL VRT of tiles of one lattice, the first on top.
+def mosaic_xml(tiles: Sequence[WarpTile], margin_yx: tuple[int, int] = (0, 0)) -> str:
+    """A GDAL VRT of tiles of one lattice, the first on top, with a margin of so many empty pixels.
 
     Where their nodata is unknown, a second band, alpha, says where there is a tile.
     """
@@ -98,9 +102,9 @@ def mosaic_xml(tiles: Sequence[WarpTile]) -> str:
     first = tiles[0]
     origin = first.header
     offsets = [tuple(round(v) for v in _offset(origin, t.header)) for t in tiles]
-    top, left = min(r for r, _ in offsets), min(c for _, c in offsets)
-    height = max(r + t.header.shape_yx[0] for (r, _), t in zip(offsets, tiles, strict=True)) - top
-    width = max(c + t.header.shape_yx[1] for (_, c), t in zip(offsets, tiles, strict=True)) - left
+    top, left = min(r for r, _ in offsets) - margin_yx[0], min(c for _, c in offsets) - margin_yx[1]
+    height = max(r + t.header.shape_yx[0] for (r, _), t in zip(offsets, tiles, strict=True)) - top + margin_yx[0]
+    width = max(c + t.header.shape_yx[1] for (_, c), t in zip(offsets, tiles, strict=True)) - left + margin_yx[1]
     a, b, c, d, e, f = origin.transform
     transform = (c + left * a + top * b, a, b, f + left * d + top * e, d, e)
     dtype = typename_fwd[dtype_rev[origin.dtypes[first.placement.band - 1]]]
@@ -110,7 +114,7 @@ def mosaic_xml(tiles: Sequence[WarpTile]) -> str:
         rows, columns = tile.header.shape_yx
         block = tile.header.block_shape_yx
         common = (
-            f'<SourceFilename relativeToVRT="0">{escape(tile.path)}</SourceFilename><SourceBand>{tile.placement.band}</SourceBand>'
+            f'<SourceFilename relativeToVRT="0">{escape(tile.path)}</SourceFilename><OpenOptions><OOI key="OVERVIEW_LEVEL">NONE</OOI></OpenOptions><SourceBand>{tile.placement.band}</SourceBand>'
             f'<SourceProperties RasterXSize="{columns}" RasterYSize="{rows}" DataType="{dtype}" BlockXSize="{block[1]}" '
             f'BlockYSize="{block[0]}"/><SrcRect xOff="0" yOff="0" xSize="{columns}" ySize="{rows}"/>'
             f'<DstRect xOff="{column - left}" yOff="{row - top}" xSize="{columns}" ySize="{rows}"/>'
@@ -181,17 +185,20 @@ def open_warped(
     assert source.resampling is not None
     first = tiles[0]
     nodata = first.placement.nodata
-    scales = kernel_scales(first.header, grid) if source.resampling in INTERPOLATING else (1.0, 1.0)
     y, x = window
+    options: dict[str, Any] = {"init_dest_nodata": False, "INIT_DEST": "0"}  # alpha says what is there
+    if source.resampling in INTERPOLATING:
+        scales = kernel_scales(first.header, grid)
+        options |= {"YSCALE": repr(scales[0]), "XSCALE": repr(scales[1])}
     with gdal_env(first.header.href, storage_of(variable)):
         try:
             with (
-                rasterio.open(mosaic_xml(tiles)) as mosaic,
+                rasterio.open(mosaic_xml(tiles, margins(first.header, grid))) as mosaic,
                 WarpedVRT(
                     mosaic, crs=grid.crs, transform=grid.affine(y.start, x.start), width=x.stop - x.start,
-                    height=y.stop - y.start, resampling=Resampling[source.resampling], src_nodata=nodata, add_alpha=True,
+                    height=y.stop - y.start, resampling=Resampling[source.resampling], src_nodata=nodata, add_alpha=nodata is not None,
                     src_alpha=0 if nodata is not None else 2, tolerance=EXACT_PX,
-                    dtype=WORKING_DTYPES.get(variable.dtype, variable.dtype), XSCALE=repr(scales[1]), YSCALE=repr(scales[0]),
+                    dtype=WORKING_DTYPES.get(variable.dtype, variable.dtype), **options,
                 ) as warped,
             ):  # fmt: skip
                 yield WarpReader(warped, window, tiles, variable)
@@ -201,17 +208,33 @@ def open_warped(
             ) from None
 
 
+def margins(header: Header, grid: TilingGrid) -> tuple[int, int]:
+    """(y, x) pixels of empty margin that a mosaic needs: a few of the grid's, and the widest kernel.
+
+    At the end of a raster GDAL keeps or drops a pixel that is partly outside depending on the window. Where a margin follows, it does
+    not.
+    """
+    y, x = (math.ceil(MARGIN_PX / ratio) + MARGIN_PX for ratio in _ratios(header, grid))
+    return y, x
+
+
 def kernel_scales(header: Header, grid: TilingGrid) -> tuple[float, float]:
     """(y, x) by how much smaller a source's pixel is than the grid's, at most 1: how far an interpolating kernel is widened.
 
     Compared at the grid's middle latitude, whatever the tile, so that all regions have the same kernel.
     """
+    y, x = _ratios(header, grid)
+    return min(1.0, y), min(1.0, x)
+
+
+def _ratios(header: Header, grid: TilingGrid) -> tuple[float, float]:
+    """(y, x) size of a source's pixel over that of the grid's, at the grid's middle latitude."""
     _, bottom, _, top = grid.bounds()
     latitude = (bottom + top) / 2 if parse_crs(grid.crs).is_geographic else 0.0
     a, b, _, d, e, _ = header.transform
     own = _metres(header.crs.to_wkt(), math.hypot(b, e), math.hypot(a, d), latitude)
     other = _metres(grid.crs, float(abs(grid.resolution_y)), float(grid.resolution_x), latitude)
-    return min(1.0, own[0] / other[0]), min(1.0, own[1] / other[1])
+    return own[0] / other[0], own[1] / other[1]
 
 
 def _metres(crs: str, size_y: float, size_x: float, latitude: float) -> tuple[float, float]:
