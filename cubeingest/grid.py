@@ -117,9 +117,9 @@ class TilingGrid:
     def ids(self) -> IdTemplate:
         """How region ids are written and read."""
         ry, rx = self.region_shape_yx
-        return IdTemplate(
-            self.id_template, self.origin_y, ry * self.resolution_y, self.origin_x, rx * self.resolution_x
-        )
+        y = _named_edge(self.origin_y, self.resolution_y)
+        x = _named_edge(self.origin_x, self.resolution_x)
+        return IdTemplate(self.id_template, y, ry * self.resolution_y, x, rx * self.resolution_x)
 
     def region_id(self, iy: int, ix: int) -> str:
         """The id of the region in lattice row ``iy`` and column ``ix``.
@@ -402,6 +402,14 @@ class TilingGrid:
         first = int((origin + step / 2) * denominator)
         values = (n / denominator for n in range(first + start * by, first + stop * by, by))
         return np.fromiter(values, dtype=np.float64, count=max(0, stop - start))
+
+
+def _named_edge(origin: Fraction, resolution: Fraction) -> Fraction:
+    """The whole number that an edge is named by if it is at most a pixel away: where pixels stand for points, as in SRTM, edges lie
+    half a pixel outside the degree.
+    """
+    whole = Fraction(round(origin))
+    return whole if abs(origin - whole) <= abs(resolution) and abs(resolution) < 1 else origin
 
 
 def _snap(place: Fraction) -> Fraction:

@@ -48,7 +48,8 @@ def build_template(spec: CubeSpec) -> xr.Dataset:
 
 
 def _axis_coordinate(axis: Axis) -> Any:
-    return (axis.name, np.array(axis.values, dtype="datetime64[us]" if axis.is_dates else None))
+    standard = axis.is_dates and axis.calendar == "proleptic_gregorian"
+    return (axis.name, np.array(axis.values, dtype="datetime64[us]" if standard else None))
 
 
 def _conventions(grid: TilingGrid) -> dict[str, Any]:
@@ -80,7 +81,7 @@ def build_encoding(spec: CubeSpec) -> dict[str, dict[str, Any]]:
         encoding[name] = {"chunks": (size,), "_FillValue": None}
     for axis in spec.grid.axes:
         if axis.is_dates:  # from an epoch that does not move when dates are added before the first
-            encoding[axis.name] |= {"units": "seconds since 1970-01-01", "dtype": "int64"}
+            encoding[axis.name] |= {"units": "seconds since 1970-01-01", "calendar": axis.calendar, "dtype": "int64"}
     return encoding
 
 

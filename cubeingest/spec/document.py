@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from cubeingest.axes import AxisValue
+from cubeingest.axes import AxisValue, axis_label, is_date
 from cubeingest.errors import nearest
 from cubeingest.grid import to_fraction
 
@@ -37,6 +37,10 @@ def _exact(value: Any) -> Fraction:
     except (ValueError, ZeroDivisionError):
         raise ValueError(f"must be a number or a fraction such as 1/4000; got {value!r}") from None
 
+
+STANDARD_CALENDARS = ("standard", "gregorian", "proleptic_gregorian")
+CALENDARS = ("noleap", "365_day", "360_day", "all_leap", "366_day", "julian")
+"""CF's names. Dates of the second kind are cftime's, as xarray has them."""
 
 _Number = Annotated[Fraction, BeforeValidator(_exact)]
 _Size = Annotated[int, Field(gt=0)]
@@ -72,22 +76,25 @@ class AxisDoc(_Doc):
     stop: Any = None
     step: Any = None
     freq: str | None = None
+    calendar: str | None = None
 
     def labels(self) -> tuple[AxisValue, ...]:
         if self.values is not None:
             if (self.start, self.stop, self.step, self.freq) != (None, None, None, None):
                 raise ValueError("give either values, or start and stop")
-            values = tuple(_axis_value(v) for v in self.values)
+            values = tuple(_axis_value(v, self.calendar) for v in self.values)
         elif self.start is None or self.stop is None:
             raise ValueError("give values, or start and stop (stop included) with step or freq")
         elif self.freq is not None:
             if self.step is not None:
                 raise ValueError("give step (numbers) or freq (dates), not both")
-            values = _dates(self.start, self.stop, self.freq)
+            values = _dates(self.start, self.stop, self.freq, self.calendar)
         else:
             values = _steps(self.start, self.stop, 1 if self.step is None else self.step)
         if not values:
             raise ValueError("has no values")
+        if self.calendar is not None and not is_date(values[0]):
+            raise ValueError(f"calendar {self.calendar!r} is for dates; got {values[0]!r}")
         if len({type(v) for v in values}) > 1:
             raise ValueError(f"has values of several types: {', '.join(sorted({type(v).__name__ for v in values}))}")
         twice = sorted({str(v) for v in values if values.count(v) > 1}) if len(set(values)) < len(values) else []
@@ -96,21 +103,42 @@ class AxisDoc(_Doc):
         return values
 
 
-def _axis_value(value: Any) -> AxisValue:
+def _axis_value(value: Any, calendar: str | None = None) -> AxisValue:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise ValueError(f"values must be numbers, strings or dates; got {value!r}")
     if isinstance(value, str) and (not value or re.search(r"[,/\\\s]|\.\.|^-", value)):
         raise ValueError(
             f"values cannot be empty, start with -, or hold a comma, a slash, a space or ..; got {value!r}"
         )
-    return _date(value) if isinstance(value, str) and _is_date(value) else value
+    return _date(value, calendar) if isinstance(value, str) and _is_date(value) else value
 
 
 def _is_date(text: str) -> bool:
     return re.fullmatch(r"\d{4}-\d{2}-\d{2}([T ].*)?", text) is not None
 
 
-def _date(value: Any) -> datetime:
+def _date(value: Any, calendar: str | None = None) -> Any:
+    """A ``datetime``, or a ``cftime.datetime`` of a calendar that is not the standard one."""
+    if calendar in (None, *STANDARD_CALENDARS):
+        return _standard_date(value)
+    if calendar not in CALENDARS:
+        known = [*STANDARD_CALENDARS, *CALENDARS]
+        raise ValueError(f"unknown calendar {calendar!r}{nearest(str(calendar), known)} (known: {', '.join(known)})")
+    try:
+        import cftime
+    except ImportError:
+        raise ValueError(f"calendar {calendar!r} needs cftime: pip install 'cubeingest[netcdf]'") from None
+    match = re.fullmatch(r"(\d{4})-(\d{2})-(\d{2})([T ](\d{2}):(\d{2})(:(\d{2}))?)?", str(value))
+    try:
+        if match is None:
+            raise ValueError
+        parts = (int(match[i] or 0) for i in (1, 2, 3, 5, 6, 8))
+        return cftime.datetime(*parts, calendar=calendar)
+    except ValueError:
+        raise ValueError(f"must be a date of the calendar {calendar} such as 2000-01-30; got {value!r}") from None
+
+
+def _standard_date(value: Any) -> datetime:
     try:
         date = datetime.fromisoformat(str(value))
     except ValueError:
@@ -122,20 +150,31 @@ def _date(value: Any) -> datetime:
     return date
 
 
-def _dates(start: Any, stop: Any, freq: str) -> tuple[AxisValue, ...]:
-    import pandas as pd
-
+def _dates(start: Any, stop: Any, freq: str, calendar: str | None) -> tuple[AxisValue, ...]:
+    first, last = _date(start, calendar), _date(stop, calendar)
     try:
-        found = pd.date_range(_date(start), _date(stop), freq=freq)
+        found = _date_range(first, last, freq)
     except ValueError as e:
         raise ValueError(f"start {start!r}, stop {stop!r}, freq {freq!r}: {e}") from None
-    if len(found) and found[0] != _date(start):
-        raise ValueError(f"start {start!r} is not on freq {freq!r}, whose first date from there is {found[0].date()}")
-    if len(found) and found[-1] != _date(stop):
+    if found and found[0] != first:
         raise ValueError(
-            f"stop {stop!r} (which is included) is not on freq {freq!r}, whose last date before is {found[-1].date()}"
+            f"start {start!r} is not on freq {freq!r}, whose first date from there is {axis_label(found[0])}"
         )
-    return tuple(t.to_pydatetime() for t in found)
+    if found and found[-1] != last:
+        raise ValueError(
+            f"stop {stop!r} (which is included) is not on freq {freq!r}, whose last date before is {axis_label(found[-1])}"
+        )
+    return tuple(found)
+
+
+def _date_range(first: Any, last: Any, freq: str) -> list[Any]:
+    if isinstance(first, datetime):
+        import pandas as pd
+
+        return [t.to_pydatetime() for t in pd.date_range(first, last, freq=freq)]
+    import xarray as xr
+
+    return list(xr.date_range(first, last, freq=freq, calendar=first.calendar, use_cftime=True))
 
 
 def _steps(start: Any, stop: Any, step: Any) -> tuple[AxisValue, ...]:

@@ -51,7 +51,7 @@ def open_array(href: str, array: str, copy: str | None = None) -> Iterator[xr.Da
     group, _, variable = array.rpartition("/")
     options: dict[str, Any] = {"group": group} if group else {}
     if path.is_dir():
-        options |= {"engine": "zarr", "chunks": None, "consolidated": None}
+        options |= {"engine": "zarr", "consolidated": _is_consolidated(path)}
     elif not path.exists():
         raise TileError(f"source {name!r} is not there")
     try:
@@ -66,6 +66,12 @@ def open_array(href: str, array: str, copy: str | None = None) -> Iterator[xr.Da
                 f"source {name!r} has no variable {array!r} (variables: {', '.join(map(str, ds.data_vars))})"
             )
         yield ds[variable]
+
+
+def _is_consolidated(path: Path) -> bool:
+    """Whether a Zarr store has its metadata in one place; xarray warns if it has to find out."""
+    own = path / "zarr.json"
+    return (path / ".zmetadata").exists() or (own.exists() and b'"consolidated_metadata"' in own.read_bytes())
 
 
 def read_labelled_header(href: str, array: str, copy: str | None = None) -> Header:
