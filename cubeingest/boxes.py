@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from cubeingest.errors import GridError
 
 if TYPE_CHECKING:
     from pyproj import CRS
     from shapely import Polygon
+    from shapely.geometry.base import BaseGeometry
 
 Box = tuple[float, float, float, float]
 """(left, bottom, right, top) in the units of some CRS."""
@@ -45,6 +50,56 @@ def query_boxes(bbox: Box, given_crs: str, own_crs: str) -> Iterator[tuple[Box, 
         box, outline = _transform_box((west, bottom, east, top), given, own)
         for turn in turns:
             yield (box[0] + turn, box[1], box[2] + turn, box[3]), outline if turn == 0 else None
+
+
+def query_shapes(shape: BaseGeometry, given_crs: str, own_crs: str) -> Iterator[BaseGeometry]:
+    """The polygons of ``shape``, of ``given_crs``, in ``own_crs``, in every turn of the globe that a grid could hold.
+
+    Raises :class:`GridError` for what has no area, is no sound polygon, or cannot be taken there.
+    """
+    import shapely
+    from pyproj import Transformer
+
+    own, given = parse_crs(own_crs), parse_crs(given_crs)
+    if shape.is_empty or not shape.area > 0:
+        raise GridError(f"the shape ({shape.geom_type}) has no area: give polygons")
+    if not shape.is_valid:
+        raise GridError(f"the polygon is not sound: {shapely.is_valid_reason(shape)}")
+    if not given.equals(own, ignore_axis_order=True):
+        left, bottom, right, top = shape.bounds
+        transformer = Transformer.from_crs(given, own, always_xy=True)
+        dense = shapely.segmentize(shape, max(right - left, top - bottom) / EDGE_POINTS)
+        shape = shapely.make_valid(shapely.transform(dense, transformer.transform, interleaved=False))
+        finite(shape.bounds)
+    for turn in (-360, 0, 360) if own.is_geographic else (0,):
+        yield shapely.transform(shape, partial(np.add, (turn, 0)))
+
+
+def read_polygon(what: Any, where: str = "polygon") -> BaseGeometry:
+    """A shape from GeoJSON (text, or as plain data), or anything with ``__geo_interface__``; all polygons of a collection.
+
+    Raises :class:`GridError` for what is none.
+    """
+    import shapely
+
+    try:
+        plain = getattr(what, "__geo_interface__", what)
+        shape = shapely.from_geojson(plain if isinstance(plain, str) else json.dumps(plain))
+    except (shapely.errors.GEOSException, TypeError, ValueError) as e:
+        raise GridError(f"{where} is not GeoJSON: {' '.join(str(e).split())[:120]}") from None
+    parts = [p for p in _parts(shape) if p.geom_type == "Polygon"]
+    if not parts:
+        raise GridError(f"{where} holds no polygon")
+    joined: BaseGeometry = shapely.union_all(parts)
+    return joined
+
+
+def _parts(shape: BaseGeometry) -> Iterator[BaseGeometry]:
+    if hasattr(shape, "geoms"):
+        for part in shape.geoms:
+            yield from _parts(part)
+    else:
+        yield shape
 
 
 def finite(values: tuple[Any, ...]) -> Any:

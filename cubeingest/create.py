@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import uuid
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from cubeingest.catalog import Catalog, read_catalog
 from cubeingest.engine import PROBE, PROBE_LENGTH
@@ -18,6 +21,7 @@ from cubeingest.spec import INTERNAL_GROUP, CubeSpec, differences
 from cubeingest.storage import public_href
 from cubeingest.store import (
     FORMAT,
+    VALID,
     Store,
     create_store,
     is_local,
@@ -31,9 +35,11 @@ from cubeingest.store import (
     store_exists,
 )
 from cubeingest.template import build_encoding, build_template
+from cubeingest.valid import find_valid
 
 if TYPE_CHECKING:
     import icechunk
+    import zarr
 
 KEPT_ATTRS = ("grid_mapping", "_FillValue", "coordinates")
 """Attributes of a variable that the template wrote, not the spec."""
@@ -57,6 +63,7 @@ def init_cube(spec: CubeSpec, uri: str | None = None, update: bool = False) -> C
 
     Raises :class:`SpecError` if no store is named, :class:`StoreError` if the place is taken or the specs differ.
     """
+    spec = replace(spec, valid=find_valid(spec))
     where = uri or spec.store
     if where is None:
         raise SpecError("the spec names no store: add `store:` to it, or give --store")
@@ -126,6 +133,17 @@ def write_template(store: Any, spec: CubeSpec, cube_id: str) -> None:
     root.create_group(INTERNAL_GROUP, attributes=_internal_attrs(spec, cube_id))
     root.create_array(PROBE, shape=(PROBE_LENGTH,), chunks=(PROBE_LENGTH,), dtype="int64", fill_value=0)
     create_ledger(root, spec)
+    write_valid(root, spec)
+
+
+def write_valid(root: zarr.Group, spec: CubeSpec) -> None:
+    """Keep the regions that the grid is restricted to, as an array over the lattice; or take an earlier one away."""
+    if VALID in root:
+        del root[VALID]
+    if spec.valid is not None:
+        lattice = np.zeros(spec.grid.lattice_shape_yx, np.uint8)
+        lattice[tuple(np.array(sorted(spec.valid)).T)] = 1
+        root.create_array(VALID, data=lattice, chunks=lattice.shape, dimension_names=("region_y", "region_x"))
 
 
 def _internal_attrs(spec: CubeSpec, cube_id: str) -> dict[str, Any]:
@@ -177,6 +195,7 @@ def _again(store: Store, spec: CubeSpec, update: bool) -> Created:
         for v in spec.variables:
             attrs = root[v.name].attrs
             attrs.put({**{k: w for k, w in attrs.asdict().items() if k in KEPT_ATTRS}, **v.attrs})
+        write_valid(root, spec)
         write_expected(session, spec, expected)
         return True
 
@@ -188,8 +207,16 @@ def _changeable(spec: CubeSpec) -> dict[str, Any]:
     return {
         "name": spec.name,
         "attrs": dict(spec.attrs),
+        "valid": spec.valid_source,
+        "valid regions": None if spec.valid is None else _digest(spec.valid),
         "variables": {
             v.name: {"attrs": dict(v.attrs), "source": None if v.source is None else asdict(v.source)}
             for v in spec.variables
         },
     }
+
+
+def _digest(regions: frozenset[tuple[int, int]]) -> str:
+    """How many regions, and what tells them from others."""
+    code = hashlib.blake2b(repr(sorted(regions)).encode(), digest_size=4).hexdigest()
+    return f"{len(regions)} ({code})"

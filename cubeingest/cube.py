@@ -6,9 +6,11 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from cubeingest.axes import AxisValue, axis_label
+from cubeingest.boxes import read_polygon
 from cubeingest.branches import Published, discard_branch, make_tag, publish, start_branch
 from cubeingest.changes import SlotChange, read_changes
 from cubeingest.check import CheckReport, check
@@ -27,6 +29,7 @@ from cubeingest.verify import VerifyReport, verify
 
 if TYPE_CHECKING:
     import xarray as xr
+    from shapely.geometry.base import BaseGeometry
 
 OnProgress = Callable[[Progress], None]
 
@@ -40,7 +43,7 @@ class Cube:
     """A cube in its store.
 
     A selection is given by keyword, the same in every method: ``bbox=(west, south, east, north)`` in longitude and
-    latitude, ``region`` (an id or several), ``variable`` (a name or several), ``limit``, ``part=(k, n)``, and any axis by
+    latitude, ``polygon`` (a shapely geometry, GeoJSON, or the path of a GeoJSON file, likewise), ``region`` (an id or several), ``variable`` (a name or several), ``limit``, ``part=(k, n)``, and any axis by
     its name: one value, several, or a range as text (``year=2000``, ``year=[2000, 2005]``, ``year="2000..2020"``).
     """
 
@@ -183,13 +186,14 @@ class Cube:
         variable: str | Iterable[str] | None = None,
         limit: int | None = None,
         part: tuple[int, int] | None = None,
+        polygon: Any = None,
         **axes: AxisValue | Iterable[AxisValue],
     ) -> Selection:
         """The :class:`Selection` of these keywords. Raises :class:`GridError` for an axis that the cube does not have."""
         own = {a.name.replace("-", "_"): a.name for a in self.grid.axes}
         for name in axes:
             if name not in own:
-                known = [*own, "bbox", "region", "variable", "limit", "part"]
+                known = [*own, "bbox", "polygon", "region", "variable", "limit", "part"]
                 raise GridError(
                     f"unknown selection {name!r}{nearest(name, known)} (axes of this cube: {', '.join(own) or 'none'})"
                 )
@@ -198,7 +202,19 @@ class Cube:
             for name, value in axes.items()
             if value is not None
         }
-        return Selection(texts, bbox, _several("region", region), _several("variable", variable), limit, part)
+        shape = None if polygon is None else read_shape(polygon)
+        return Selection(texts, bbox, _several("region", region), _several("variable", variable), limit, part, shape)
+
+
+def read_shape(polygon: Any) -> BaseGeometry:
+    """A polygon from a GeoJSON file's path, its text, plain data, or a geometry. Raises :class:`GridError`."""
+    where = os.fspath(polygon) if isinstance(polygon, str | os.PathLike) else None
+    if where is None or where.lstrip().startswith("{"):
+        return read_polygon(where or polygon)
+    try:
+        return read_polygon(Path(where).read_text(encoding="utf-8-sig"), f"polygon {where!r}")
+    except (OSError, UnicodeDecodeError) as e:
+        raise GridError(f"cannot read polygon {where!r}: {getattr(e, 'strerror', None) or e}") from None
 
 
 def _several(name: str, value: Any) -> tuple[Any, ...]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cubeingest.axes import Axis
-from cubeingest.boxes import finite, parse_crs, query_boxes
+from cubeingest.boxes import finite, parse_crs, query_boxes, query_shapes
 from cubeingest.errors import GridError, nearest
 from cubeingest.ids import IdTemplate
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from affine import Affine
     from odc.geo.geobox import GeoBox
-    from shapely import Polygon
+    from shapely.geometry.base import BaseGeometry
 
 Bounds = tuple[float, float, float, float]
 """(left, bottom, right, top) in CRS units, outer edges of pixels."""
@@ -340,8 +340,23 @@ class TilingGrid:
             found.update(places if outline is None else self._within(outline, places, shape))
         return sorted(found)
 
+    def get_chunks_for_shape(self, shape: BaseGeometry, crs: str | None = None) -> list[tuple[int, int]]:
+        """(iy, ix) of the regions that share an area with a shapely polygon, row by row; in the grid's CRS, or in ``crs``.
+
+        Raises :class:`GridError` for a shape without an area.
+        """
+        found: set[tuple[int, int]] = set()
+        for part in query_shapes(shape, crs or self.crs, self.crs):
+            boxed = self.get_chunks_for_bbox(part.bounds) if self._meets(part.bounds) else []
+            found.update(self._within(part, boxed, self.region_shape_yx))
+        return sorted(found)
+
+    def _meets(self, bounds: Bounds) -> bool:
+        left, bottom, right, top = self.bounds()
+        return bounds[0] < right and bounds[2] > left and bounds[1] < top and bounds[3] > bottom
+
     def _within(
-        self, outline: Polygon, places: Iterable[tuple[int, int]], shape_yx: tuple[int, int]
+        self, outline: BaseGeometry, places: Iterable[tuple[int, int]], shape_yx: tuple[int, int]
     ) -> Iterator[tuple[int, int]]:
         """Those of ``places`` whose chunk shares an area with ``outline``."""
         import shapely
@@ -405,11 +420,11 @@ class TilingGrid:
 
 
 def _named_edge(origin: Fraction, resolution: Fraction) -> Fraction:
-    """The whole number that an edge is named by if it is at most a pixel away: where pixels stand for points, as in SRTM, edges lie
+    """The whole number that an edge is named by if it is at most half a pixel away: where pixels stand for points, as in SRTM, edges lie
     half a pixel outside the degree.
     """
     whole = Fraction(round(origin))
-    return whole if abs(origin - whole) <= abs(resolution) and abs(resolution) < 1 else origin
+    return whole if abs(origin - whole) <= abs(resolution) / 2 and abs(resolution) < 1 else origin
 
 
 def _snap(place: Fraction) -> Fraction:

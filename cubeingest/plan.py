@@ -6,6 +6,7 @@ import hashlib
 import itertools
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from cubeingest.axes import Axis
 from cubeingest.catalog import Catalog, TileRow
@@ -14,13 +15,16 @@ from cubeingest.ledger import Record, Slot
 from cubeingest.spec import CubeSpec, Variable
 from cubeingest.tile import SourceId
 
+if TYPE_CHECKING:
+    from shapely.geometry.base import BaseGeometry
+
 
 @dataclass(frozen=True)
 class Selection:
     """What a person asked for. Empty means everything.
 
     ``axes`` holds labels by axis, each a value or a range ``2000..2020`` (both ends included). ``bbox`` is (west, south,
-    east, north) in longitude and latitude. ``part`` is (k, n), k from 1 to n.
+    east, north) in longitude and latitude, ``polygon`` a shapely geometry in them. ``part`` is (k, n), k from 1 to n.
     """
 
     axes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -29,6 +33,7 @@ class Selection:
     variables: tuple[str, ...] = ()
     limit: int | None = None
     part: tuple[int, int] | None = None
+    polygon: BaseGeometry | None = None
 
 
 @dataclass(frozen=True)
@@ -95,22 +100,33 @@ def choose(spec: CubeSpec, selection: Selection) -> Chosen:
                     f"select all of it (--{name} {axis.block_label(block)})"
                 )
         positions[name] = tuple(found)
-    places: set[tuple[int, int]] | None = None
-    if selection.regions:
-        places = {spec.grid.region_index(r) for r in selection.regions}
-    if selection.bbox is not None:
-        boxed = set(spec.grid.get_chunks_for_bbox(selection.bbox, "OGC:CRS84"))
-        if not boxed:
-            raise GridError(
-                f"bbox {selection.bbox} overlaps no region of the grid, whose bounds are {spec.grid.bounds()}"
-            )
-        places = boxed if places is None else places & boxed
+    places = _places(spec, selection)
     variables = tuple(spec.variable(n) for n in dict.fromkeys(selection.variables)) or spec.variables
     if selection.limit is not None and selection.limit < 1:
         raise GridError(f"limit is {selection.limit}: it must be 1 or more")
     if selection.part is not None and not 1 <= selection.part[0] <= selection.part[1]:
         raise GridError(f"part {selection.part[0]}/{selection.part[1]}: K must be from 1 to N")
-    return Chosen(positions, None if places is None else frozenset(places), variables)
+    return Chosen(positions, places, variables)
+
+
+def _places(spec: CubeSpec, selection: Selection) -> frozenset[tuple[int, int]] | None:
+    """Lattice places of a selection, among the valid ones; None for all that there are."""
+    places = spec.valid
+    for region in selection.regions:
+        if spec.grid.region_index(region) not in (places or {spec.grid.region_index(region)}):
+            raise GridError(f"region {region!r} is not among the {len(places or ())} that `valid` of the spec leaves")
+    chosen: list[tuple[str, Collection[tuple[int, int]]]] = []
+    if selection.regions:
+        chosen.append(("", {spec.grid.region_index(r) for r in selection.regions}))
+    if selection.bbox is not None:
+        chosen.append((f"bbox {selection.bbox}", spec.grid.get_chunks_for_bbox(selection.bbox, "OGC:CRS84")))
+    if selection.polygon is not None:
+        chosen.append(("the polygon", spec.grid.get_chunks_for_shape(selection.polygon, "OGC:CRS84")))
+    for name, found in chosen:
+        if not found:
+            raise GridError(f"{name} overlaps no region of the grid, whose bounds are {spec.grid.bounds()}")
+        places = frozenset(found) if places is None else places & frozenset(found)
+    return places
 
 
 def _positions_of(axis: Axis, text: str) -> Iterable[int]:

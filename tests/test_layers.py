@@ -28,7 +28,7 @@ LAYERS: list[set[str]] = [
     {"writer", "checksum"},
     {"plan"},
     {"ledger"},
-    {"catalog"},
+    {"catalog", "valid"},
     {"hrefs"},
     {"tile"},
     {"remote"},

@@ -18,6 +18,7 @@ from cubeingest.cli.options import (
     JsonOption,
     LimitOption,
     PartOption,
+    PolygonOption,
     RedoOption,
     RegionOption,
     SchedulerOption,
@@ -78,6 +79,7 @@ def plan(
     ctx: typer.Context,
     store: StoreOption = None,
     bbox: BboxOption = None,
+    polygon: PolygonOption = None,
     region: RegionOption = None,
     variable: VariableOption = None,
     limit: LimitOption = None,
@@ -92,7 +94,7 @@ def plan(
         from cubeingest.preflight import preflight
 
         cube = open_to_plan(store, branch)
-        report = preflight(cube.store, read_selection(ctx, cube, bbox, region, variable, limit, part), redo)
+        report = preflight(cube.store, read_selection(ctx, cube, bbox, region, variable, limit, part, polygon), redo)
         if json:
             print_json(report.to_json())
             return
@@ -114,6 +116,7 @@ def ingest(
     ctx: typer.Context,
     store: StoreOption = None,
     bbox: BboxOption = None,
+    polygon: PolygonOption = None,
     region: RegionOption = None,
     variable: VariableOption = None,
     limit: LimitOption = None,
@@ -146,7 +149,7 @@ def ingest(
         from cubeingest.ingest import ingest as run
 
         cube = open_cube(store)
-        selection = read_selection(ctx, cube, bbox, region, variable, limit, part)
+        selection = read_selection(ctx, cube, bbox, region, variable, limit, part, polygon)
         target = cube.store if branch is None else start_branch(cube.store, branch)
         options = Options(workers, scheduler, commit_every, on_error, redo, mode)
         with show_progress("ingest") as show:
@@ -190,6 +193,7 @@ def status(
     ctx: typer.Context,
     store: StoreOption = None,
     bbox: BboxOption = None,
+    polygon: PolygonOption = None,
     region: RegionOption = None,
     variable: VariableOption = None,
     branch: BranchOption = "main",
@@ -202,7 +206,7 @@ def status(
         from cubeingest.status import STATES, read_status
 
         cube = open_cube(store, branch, at)
-        report = read_status(cube.store, read_selection(ctx, cube, bbox, region, variable))
+        report = read_status(cube.store, read_selection(ctx, cube, bbox, region, variable, polygon=polygon))
         if json:
             print_json(report.to_json())
             return
@@ -223,6 +227,7 @@ def verify(
     ctx: typer.Context,
     store: StoreOption = None,
     bbox: BboxOption = None,
+    polygon: PolygonOption = None,
     region: RegionOption = None,
     variable: VariableOption = None,
     limit: LimitOption = None,
@@ -243,7 +248,7 @@ def verify(
         from cubeingest.verify import verify as run
 
         cube = open_cube(store, branch, at)
-        selection = read_selection(ctx, cube, bbox, region, variable, limit, part)
+        selection = read_selection(ctx, cube, bbox, region, variable, limit, part, polygon)
         with show_progress("verify") as show:
             report = run(cube.store, selection, Options(workers, scheduler), sample, show)
         for row in report.different[:20]:
@@ -267,6 +272,7 @@ def regions(
     ctx: typer.Context,
     store: StoreOption = None,
     bbox: BboxOption = None,
+    polygon: PolygonOption = None,
     region: RegionOption = None,
     limit: LimitOption = None,
     json: JsonOption = False,
@@ -277,7 +283,7 @@ def regions(
         from cubeingest.cube import list_regions
 
         cube = open_cube(store)
-        found = list_regions(cube.spec, read_selection(ctx, cube, bbox, region, None, limit))
+        found = list_regions(cube.spec, read_selection(ctx, cube, bbox, region, None, limit, None, polygon))
         if json:
             print_json({"regions": found})
             return

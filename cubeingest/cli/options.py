@@ -33,6 +33,9 @@ BboxOption = Annotated[
     tuple[float, float, float, float] | None,
     typer.Option("--bbox", metavar="W S E N", help="Longitudes and latitudes; W > E wraps across the antimeridian."),
 ]
+PolygonOption = Annotated[
+    Path | None, typer.Option("--polygon", metavar="FILE", help="GeoJSON polygons, in longitude and latitude.")
+]
 RegionOption = Annotated[list[str] | None, typer.Option("--region", metavar="ID", help="A region; repeatable.")]
 VariableOption = Annotated[list[str] | None, typer.Option("--variable", metavar="NAME", help="A variable; repeatable.")]
 LimitOption = Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="At most so many tasks.")]
@@ -81,8 +84,10 @@ def read_selection(
     variable: list[str] | None,
     limit: int | None = None,
     part: str | None = None,
+    polygon: Path | None = None,
 ) -> Selection:
     """The selection of a command's options; ``--<axis>`` options are what typer left over."""
+    from cubeingest.cube import read_shape
     from cubeingest.plan import Selection
 
     axes: dict[str, list[str]] = {}
@@ -102,7 +107,8 @@ def read_selection(
             _usage(ctx, f"--{name} needs a value, such as --{name} {cube.grid.axis(name).labels[0]}")
         axes.setdefault(name, []).extend(values)
     selected = {name: tuple(values) for name, values in axes.items()}
-    return Selection(selected, bbox, tuple(region or ()), tuple(variable or ()), limit, _part(ctx, part))
+    shape = None if polygon is None else read_shape(polygon)
+    return Selection(selected, bbox, tuple(region or ()), tuple(variable or ()), limit, _part(ctx, part), shape)
 
 
 def _check_axis(ctx: typer.Context, cube: Cube, name: str) -> None:

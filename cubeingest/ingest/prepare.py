@@ -68,7 +68,7 @@ def current_ids(hrefs: Iterable[tuple[str, Storage]]) -> dict[str, SourceId | No
 def expected_slots(spec: CubeSpec, chosen: Chosen, catalog: Catalog) -> dict[str, dict[tuple[int, ...], Any]]:
     """For each axis block that the catalog was read for: where it has a tile, as (region rows, region columns)."""
     out: dict[str, dict[tuple[int, ...], Any]] = {}
-    everywhere = Chosen(chosen.positions, None, chosen.variables)
+    everywhere = Chosen(chosen.positions, spec.valid, chosen.variables)
     lattice = spec.grid.lattice_shape_yx
     for v in chosen.variables:
         if v.source is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import ValidationError
@@ -20,7 +20,7 @@ from cubeingest.storage import Storage, split_uri
 
 _RESERVED = """
 after at bbox branch chunks commit-every crs debug deep discard dry-run expire geobox help html json keep kind limit message mode
-name older-than on-error on-progress out output overwrite part redo region resampling sample scheduler snapshot source
+name older-than on-error on-progress out output overwrite part polygon redo region resampling sample scheduler snapshot source
 spatial-ref store to update variable version workers
 """
 RESERVED_AXIS_NAMES = frozenset(_RESERVED.split())
@@ -80,7 +80,10 @@ def spec_from_document(document: Mapping[str, Any], base: str, where: str = "spe
     with problems.at("store"):
         store = _store(doc, base)
     problems.stop()
-    spec = CubeSpec(doc.name, grid, tuple(variables), doc.attrs, store, doc.cf_fill, base, document)
+    with problems.at("valid"):
+        valid = _valid(doc, base)
+    problems.stop()
+    spec = CubeSpec(doc.name, grid, tuple(variables), doc.attrs, store, doc.cf_fill, base, document, valid)
     for v in variables:
         with problems.at(f"variables.{v.name}.source"):
             spec.tile_grid(v)
@@ -105,6 +108,16 @@ def _store(doc: CubeDoc, base: str) -> str | None:
     if options != Storage():
         raise ValueError("give its options in storage or as a query, not both")
     return given + build_storage(doc.storage).query
+
+
+def _valid(doc: CubeDoc, base: str) -> tuple[Literal["geojson", "raster", "list"], str] | None:
+    if doc.valid is None:
+        return None
+    kinds: tuple[Literal["geojson", "raster", "list"], ...] = ("geojson", "raster", "list")
+    given = [(kind, uri) for kind in kinds if (uri := getattr(doc.valid, kind)) is not None]
+    if len(given) != 1:
+        raise ValueError("give one of geojson, raster or list")
+    return given[0][0], resolve(given[0][1], base)
 
 
 class _Problems:

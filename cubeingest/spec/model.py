@@ -99,7 +99,8 @@ class Variable:
 class CubeSpec:
     """A validated spec. ``document`` is the YAML as plain data, ``base`` the folder that relative paths start from.
 
-    ``store`` is a path, or a URI with the options of its object store as the query.
+    ``store`` is a path, or a URI with the options of its object store as the query. ``valid_source`` says what restricts the grid;
+    ``valid`` are the regions that it leaves, as computed when the cube was made, or None if it restricts nothing.
     """
 
     name: str
@@ -110,6 +111,8 @@ class CubeSpec:
     cf_fill: bool
     base: str
     document: Mapping[str, Any]
+    valid_source: tuple[Literal["geojson", "raster", "list"], str] | None = None
+    valid: frozenset[tuple[int, int]] | None = None
 
     def variable(self, name: str) -> Variable:
         """The variable called ``name``. Raises :class:`GridError` if there is none."""

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     import icechunk
 
 MAIN = "main"
+VALID = f"{INTERNAL_GROUP}/valid"
+"""An array over region rows and columns: 1 where a region is valid, in cubes whose spec restricts the grid."""
 FORMAT = 1
 """Version of what cubeingest itself keeps in a cube. Raised when an older version could no longer read it."""
 
@@ -321,7 +323,16 @@ def read_spec_of(session: icechunk.Session, uri: str) -> CubeSpec:
     """The spec kept in a cube. Raises :class:`StoreError` if there is none that this version can read."""
     from cubeingest.spec import spec_from_json
 
-    return spec_from_json(str(read_internal(session, uri)["spec"]))
+    spec = spec_from_json(str(read_internal(session, uri)["spec"]))
+    return spec if spec.valid_source is None else replace(spec, valid=_read_valid(session))
+
+
+def _read_valid(session: icechunk.Session) -> frozenset[tuple[int, int]]:
+    import numpy as np
+    import zarr
+
+    lattice = np.asarray(zarr.open_array(session.store, path=VALID, mode="r")[...])
+    return frozenset((int(iy), int(ix)) for iy, ix in np.argwhere(lattice))
 
 
 def create_store(uri: str, spec: CubeSpec) -> Store:
