@@ -153,7 +153,7 @@ def test_all_wrong_keys_are_named_at_once(read: Read, tmp_path: Path) -> None:
     ((ID, "'{left:03H}'"), r"grid: id '{left:03H}' must name a row \(iy, top or bottom\) and a column"),
     ((ID, "'{top:02H}'"), r"grid: id '{top:02H}' must name a row .* and a column \(ix, left or right\)"),
     ((ID, "'{topp}_{left}'"), r"grid: id .* names 'topp'; did you mean 'top'\?"),
-    (("y: 20}", "y: 19.95}"), r"grid: id .* uses 'top', but region edges are not whole numbers .*: use iy and ix"),
+    (("y: 20}", "y: 19.93}"), r"grid: id .* uses 'top', but region edges are not whole numbers .*: use iy and ix"),
     ((YEAR, "values: [2000, 2005, 2000]"), r"axes\.year: has duplicate values: 2000"),
     ((YEAR, "values: ['2000-01-01', '2000-01-01T00:00:00']"), r"axes\.year: has duplicate values: 2000-01-01"),
     ((YEAR, "values: ['2000-01-01T00:00:00+02:00']"), r"axes\.year: dates are UTC, without a time zone"),
