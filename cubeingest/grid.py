@@ -21,6 +21,7 @@ from cubeingest.axes import Axis
 from cubeingest.boxes import finite, parse_crs, query_boxes, query_shapes
 from cubeingest.errors import GridError, nearest
 from cubeingest.ids import IdTemplate
+from cubeingest.steps import centres, named_edge, near_places, overlapped_chunks, snap, to_fraction
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -35,20 +36,6 @@ ExactBounds = tuple[Fraction, Fraction, Fraction, Fraction]
 TOLERANCE_PX = Fraction(1, 100)
 """How far, in pixels, an edge may lie from the lattice. Float noise of published tiles is below 1e-6 px and
 a real shift is at least a tenth, so anything between would do."""
-
-
-ROUNDING_PX = Fraction(1, 10**6)
-"""What rounding to floats can do to an edge, in pixels, and more: an overlap below it is none."""
-
-
-def to_fraction(value: float | str | Fraction) -> Fraction:
-    """The rational that a person meant: ``0.1`` is one tenth, ``"1/4000"`` is exact.
-
-    Raises :class:`ValueError` for what is not a finite number.
-    """
-    if isinstance(value, Fraction | int):
-        return Fraction(value)
-    return Fraction(repr(value) if isinstance(value, float) else value)
 
 
 @dataclass(frozen=True)
@@ -117,8 +104,8 @@ class TilingGrid:
     def ids(self) -> IdTemplate:
         """How region ids are written and read."""
         ry, rx = self.region_shape_yx
-        y = _named_edge(self.origin_y, self.resolution_y)
-        x = _named_edge(self.origin_x, self.resolution_x)
+        y = named_edge(self.origin_y, self.resolution_y)
+        x = named_edge(self.origin_x, self.resolution_x)
         return IdTemplate(self.id_template, y, ry * self.resolution_y, x, rx * self.resolution_x)
 
     def region_id(self, iy: int, ix: int) -> str:
@@ -277,6 +264,11 @@ class TilingGrid:
             raise GridError(
                 f"bounds {tuple(float(b) for b in bounds)} are empty or in the wrong order (left, bottom, right, top)"
             )
+        ox, oy, rx, ry = self._floats
+        places = ((float(left) - ox) / rx, (float(right) - ox) / rx, (float(y0) - oy) / ry, (float(y1) - oy) / ry)
+        near = near_places(places, tolerance_px)
+        if near is not None:
+            return slice(near[2], near[3]), slice(near[0], near[1])
         edges = {
             ("x", "left"): (left - self.origin_x) / self.resolution_x,
             ("x", "right"): (right - self.origin_x) / self.resolution_x,
@@ -289,6 +281,10 @@ class TilingGrid:
                 raise GridError(f"{_offset_text(self, dim, off)} of the grid (allowed {float(tolerance_px):g} px)")
         x_start, x_stop, y_start, y_stop = (round(v) for v in edges.values())
         return slice(y_start, y_stop), slice(x_start, x_stop)
+
+    @cached_property
+    def _floats(self) -> tuple[float, float, float, float]:
+        return float(self.origin_x), float(self.origin_y), float(self.resolution_x), float(self.resolution_y)
 
     # ---- queries ----------------------------------------------------------------------------------------
 
@@ -324,13 +320,13 @@ class TilingGrid:
         for box, outline in query_boxes(bbox, crs or self.crs, self.crs):
             left, bottom, right, top = (to_fraction(v) for v in box)
             y0, y1 = (top, bottom) if self.resolution_y < 0 else (bottom, top)
-            rows = _overlap(
+            rows = overlapped_chunks(
                 (y0 - self.origin_y) / self.resolution_y,
                 (y1 - self.origin_y) / self.resolution_y,
                 self.shape_yx[0],
                 shape[0],
             )
-            columns = _overlap(
+            columns = overlapped_chunks(
                 (left - self.origin_x) / self.resolution_x,
                 (right - self.origin_x) / self.resolution_x,
                 self.shape_yx[1],
@@ -384,8 +380,8 @@ class TilingGrid:
         left, _, right, _ = self.bounds()
         if parse_crs(self.crs).is_geographic and not left <= x < right:
             x = left + (x - left) % 360
-        row = math.floor(_snap((to_fraction(float(y)) - self.origin_y) / self.resolution_y))
-        column = math.floor(_snap((to_fraction(float(x)) - self.origin_x) / self.resolution_x))
+        row = math.floor(snap((to_fraction(float(y)) - self.origin_y) / self.resolution_y))
+        column = math.floor(snap((to_fraction(float(x)) - self.origin_x) / self.resolution_x))
         if not (0 <= row < self.shape_yx[0] and 0 <= column < self.shape_yx[1]):
             raise GridError(f"the point x {x}, y {y} is outside the grid, whose bounds are {self.bounds()}")
         return self.ids.write(row // self.region_shape_yx[0], column // self.region_shape_yx[1])
@@ -411,34 +407,7 @@ class TilingGrid:
         is_y = dim == self.dims_yx[0]
         origin, step = (self.origin_y, self.resolution_y) if is_y else (self.origin_x, self.resolution_x)
         start, stop, _ = (part or slice(None)).indices(self.shape_yx[0 if is_y else 1])
-        # origin + (i + 1/2) step as (first + i * by) / denominator: Python divides integers of any size correctly rounded.
-        denominator = math.lcm(origin.denominator, (step / 2).denominator)
-        by = int(step * denominator)
-        first = int((origin + step / 2) * denominator)
-        values = (n / denominator for n in range(first + start * by, first + stop * by, by))
-        return np.fromiter(values, dtype=np.float64, count=max(0, stop - start))
-
-
-def _named_edge(origin: Fraction, resolution: Fraction) -> Fraction:
-    """The whole number that an edge is named by if it is at most half a pixel away: where pixels stand for points, as in SRTM, edges lie
-    half a pixel outside the degree.
-    """
-    whole = Fraction(round(origin))
-    return whole if abs(origin - whole) <= abs(resolution) / 2 and abs(resolution) < 1 else origin
-
-
-def _snap(place: Fraction) -> Fraction:
-    """A place in pixels; on the lattice if only rounding to floats keeps it off."""
-    nearest_edge = Fraction(round(place))
-    return nearest_edge if abs(place - nearest_edge) < ROUNDING_PX else place
-
-
-def _overlap(start: Fraction, stop: Fraction, size: int, chunk: int) -> range:
-    """Chunk indices that the open interval (start, stop), in pixels, overlaps within an array of ``size``."""
-    start, stop = max(_snap(start), Fraction(0)), min(_snap(stop), Fraction(size))
-    if start >= stop:
-        return range(0)
-    return range(math.floor(start / chunk), math.ceil(stop / chunk))
+        return centres(origin, step, start, stop)
 
 
 def _offset_text(grid: TilingGrid, dim: str, off: Fraction) -> str:

@@ -38,8 +38,12 @@ class HrefPattern:
 
     def match_whole(self, line: str) -> dict[str, str] | None:
         """Texts of the fields if ``line`` is the whole href of a known axis value and a well-formed id."""
-        match = re.fullmatch(self._regex(self.text, strict=True), line)
+        match = self._whole.fullmatch(line)
         return match.groupdict() if match else None
+
+    @cached_property
+    def _whole(self) -> re.Pattern[str]:
+        return re.compile(self._regex(self.text, strict=True))
 
     def match_end(self, line: str) -> dict[str, str] | None:
         """Texts of the fields if ``line`` ends as the pattern does, from its first field or at least in its last segment.
@@ -47,14 +51,15 @@ class HrefPattern:
         Known values and well-formed ids come before anything that merely stands in their place, which is given too, so
         that the caller can say what is wrong with it.
         """
+        return next((m.groupdict() for pattern in self._ends if (m := pattern.search(line))), None)
+
+    @cached_property
+    def _ends(self) -> tuple[re.Pattern[str], ...]:
         segments = self.text.split("/")
         first = next((i for i, s in enumerate(segments) if "{" in s), len(segments) - 1)
         from_first, last = "/".join(segments[first:]), segments[-1]
-        for tail, strict in ((from_first, True), (from_first, False), (last, True), (last, False)):
-            match = re.search(rf"(?:^|/){self._regex(tail, strict)}$", line)
-            if match:
-                return match.groupdict()
-        return None
+        tails = ((from_first, True), (from_first, False), (last, True), (last, False))
+        return tuple(re.compile(rf"(?:^|/){self._regex(tail, strict)}$") for tail, strict in tails)
 
     def _regex(self, pattern: str, strict: bool) -> str:
         return "".join(self._regex_parts(pattern, strict))

@@ -132,6 +132,15 @@ class IdTemplate:
     def _lattice(self, field: _Field) -> tuple[Fraction, Fraction]:
         return (self.origin_y, self.step_y) if field.dim == "y" else (self.origin_x, self.step_x)
 
+    @cached_property
+    def _fields(self) -> tuple[tuple[_Field, int, int], ...]:
+        """Each field with what it is at index 0, and by how much it grows with the index; whole numbers both."""
+        out = []
+        for field in (f for _, f in self._parts if f is not None):
+            origin, step = self._lattice(field) if field.is_edge else (0, 1)
+            out.append((field, int(origin) + (int(step) if field.is_edge and self._is_far(field) else 0), int(step)))
+        return tuple(out)
+
     def _is_far(self, field: _Field) -> bool:
         """Whether an edge is the one at the region's higher index."""
         if field.dim == "x":
@@ -140,13 +149,13 @@ class IdTemplate:
 
     def write(self, iy: int, ix: int) -> str:
         """The id of the region in row ``iy``, column ``ix``."""
+        fields = iter(self._fields)
         out = []
-        for literal, field in self._parts:
+        for literal, named in self._parts:
             out.append(literal)
-            if field is not None:
-                index = iy if field.dim == "y" else ix
-                origin, step = self._lattice(field)
-                out.append(field.write(int(origin + (index + self._is_far(field)) * step) if field.is_edge else index))
+            if named is not None:
+                field, first, step = next(fields)
+                out.append(field.write(first + (iy if field.dim == "y" else ix) * step))
         return "".join(out)
 
     def read(self, region_id: str) -> tuple[int, int] | None:
@@ -155,14 +164,11 @@ class IdTemplate:
         if match is None:
             return None
         index: dict[str, int] = {}
-        for text, field in zip(match.groups(), (f for _, f in self._parts if f is not None), strict=True):
-            place = Fraction(field.read(text))
-            if field.is_edge:
-                origin, step = self._lattice(field)
-                place = (place - origin) / step - self._is_far(field)
-            if place.denominator != 1:
+        for text, (field, first, step) in zip(match.groups(), self._fields, strict=True):
+            place, off = divmod(field.read(text) - first, step)
+            if off:
                 return None
-            index[field.dim] = int(place)
+            index[field.dim] = place
         # One id, one spelling: 070N is not 70N, and two fields of a row must agree.
         return (index["y"], index["x"]) if self.write(index["y"], index["x"]) == region_id else None
 

@@ -86,13 +86,21 @@ class _Reader:
         texts = in_threads(read, list(by_uri))
         out = []
         for (uri, candidates), lines in zip(by_uri.items(), texts, strict=True):
+            patterns = self._by_pattern(candidates)
             for line in lines:
-                place = self._read_text(line, candidates, uri, fixed=set(pattern.fields))
+                place = self._read_text(line, candidates, patterns, uri, fixed=set(pattern.fields))
                 if place is not None:
                     out.append(place)
         return out
 
-    def _read_text(self, line: str, candidates: list[dict[str, int]], uri: str, fixed: set[str]) -> Placed | None:
+    def _read_text(
+        self,
+        line: str,
+        candidates: list[dict[str, int]],
+        patterns: Mapping[HrefPattern, list[dict[str, int]]],
+        uri: str,
+        fixed: set[str],
+    ) -> Placed | None:
         """One line of a list (an href or a region id), or one href of a glob; None for an axis value not asked for."""
         where = f"{public_href(uri)!r}, line {public_href(line)[:120]!r}"
         if not self.source.href:
@@ -101,7 +109,6 @@ class _Reader:
                     f"{where}: nothing says which axis value it is for: put it into the pattern, or give href"
                 )
             return resolve(line, self.spec.base), candidates[0], None
-        patterns = self._by_pattern(candidates)
         if not patterns:
             labels = ", ".join(self._labels(candidates[0]).values())
             raise CatalogError(f"{where}: source.href has no pattern for {labels}")

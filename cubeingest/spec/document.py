@@ -11,7 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from cubeingest.axes import AxisValue, axis_label, is_date
 from cubeingest.errors import nearest
-from cubeingest.grid import to_fraction
+from cubeingest.steps import to_fraction
 
 
 class _Doc(BaseModel):
