@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
-import signal
 import sys
 from collections.abc import Callable
 from datetime import datetime
-from functools import partial
-from itertools import product
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -24,41 +20,19 @@ import xarray as xr
 import cubeingest as ci
 from cubeingest.engine import Progress
 from cubeingest.errors import CatalogError, FunctionError
-from cubeingest.ingest.function import FunctionSource, function_source
 from cubeingest.ingest.returned import fit
 from cubeingest.ledger import Record, read_records
 from cubeingest.plan import Selection, choose, slots_of
-from tests.conftest import Ran, World
+from tests.conftest import GRID, Ran
 from tests.test_bad_store import refused
-from tests.test_check import change
-from tests.test_engine import cluster, finish, started
 
 Invoke = Callable[..., Ran]
-
-GRID = """\
-name: made
-crs: EPSG:4326
-grid: {origin: {x: 0, y: 20}, resolution: {x: 1/10, y: -1/10}, shape: {y: 200, x: 250}, region: {y: 100, x: 100}}
-store: ./made.icechunk
-"""
-"""2 x 3 regions of 100 x 100 pixels, the last column half as wide."""
+Make = Callable[[str], ci.Cube]
 
 NUMBER = "variables: {number: {dtype: int32, fill_value: -1, chunks: {y: 50, x: 50}}}\n"
 YEARS = "axes: {year: {values: [2000, 2005]}}\n"
 PLACE = np.arange(200)[:, np.newaxis] * 1000 + np.arange(250)
 """Row and column of each pixel as one number: what :func:`number` gives, by way of the geobox alone."""
-
-
-@pytest.fixture
-def make(tmp_path: Path) -> Callable[..., ci.Cube]:
-    """Make a cube of GRID with ``more`` in its spec."""
-
-    def init(more: str = NUMBER) -> ci.Cube:
-        file = tmp_path / "made.yaml"
-        file.write_text(GRID + more, encoding="utf-8")
-        return ci.init(file)
-
-    return init
 
 
 def number(geobox: Any, **axes: int) -> np.ndarray:
@@ -84,8 +58,8 @@ def records(cube: ci.Cube) -> list[Record]:
 # ---- what it returns becomes the cube -------------------------------------------------------------------------
 
 
-def test_array_fills_every_region_of_every_year(make: Callable[..., ci.Cube]) -> None:
-    cube = make(YEARS + NUMBER)
+def test_array_fills_every_region_of_every_year(make_cube: Make) -> None:
+    cube = make_cube(YEARS + NUMBER)
     assert (cube.status().pending, cube.status().absent) == (12, 0)
     seen: list[Progress] = []
     report = cube.ingest(source=number, on_progress=seen.append)
@@ -136,8 +110,8 @@ FORMS: dict[str, Callable[[Any], Any]] = {
 
 
 @pytest.mark.parametrize("f", FORMS.values(), ids=FORMS)
-def test_what_it_may_return(make: Callable[..., ci.Cube], f: Callable[[Any], Any]) -> None:
-    cube = make()
+def test_what_it_may_return(make_cube: Make, f: Callable[[Any], Any]) -> None:
+    cube = make_cube(NUMBER)
     assert cube.ingest(source=f, region=["y0_x1", "y1_x2"]).failed == []
     held = cube.dataset()["number"].values
     expected = PLACE.copy()
@@ -183,10 +157,8 @@ variables:
 """
 
 
-def test_dataset_fills_several_variables_and_each_task_is_one_call(
-    make: Callable[..., ci.Cube], tmp_path: Path
-) -> None:
-    cube = make(THREE)
+def test_dataset_fills_several_variables_and_each_task_is_one_call(make_cube: Make, tmp_path: Path) -> None:
+    cube = make_cube(THREE)
     (tmp_path / "calls").mkdir()
 
     def f(geobox: Any, year: int | None = None) -> Any:
@@ -208,8 +180,8 @@ def test_dataset_fills_several_variables_and_each_task_is_one_call(
     assert is_sound(cube)
 
 
-def test_variable_that_is_missing_fails_and_the_others_go_on(make: Callable[..., ci.Cube]) -> None:
-    cube = make(THREE)
+def test_variable_that_is_missing_fails_and_the_others_go_on(make_cube: Make) -> None:
+    cube = make_cube(THREE)
     report = cube.ingest(
         source=lambda g, year: {"share": number(g), "kimd": None}, variable=["share", "kind"], year=2000
     )
@@ -226,8 +198,8 @@ def test_variable_that_is_missing_fails_and_the_others_go_on(make: Callable[...,
 # ---- what it is given -----------------------------------------------------------------------------------------
 
 
-def test_axis_values_are_plain_python(make: Callable[..., ci.Cube]) -> None:
-    cube = make(
+def test_axis_values_are_plain_python(make_cube: Make) -> None:
+    cube = make_cube(
         "axes: {day: {start: 2000-01-31, stop: 2000-02-29, freq: ME}, band-name: {values: [red, nir]}, depth: {values: [0.5, 1.5]}}\n"
         + NUMBER.replace("chunks: {", "chunks: {band-name: 1, ")
     )
@@ -243,8 +215,8 @@ def test_axis_values_are_plain_python(make: Callable[..., ci.Cube]) -> None:
     assert {(c["band_name"], c["depth"]) for c in calls} == {("red", 0.5), ("red", 1.5), ("nir", 0.5), ("nir", 1.5)}
 
 
-def test_axis_block_of_several_values_is_stacked(make: Callable[..., ci.Cube]) -> None:
-    cube = make("axes: {year: {start: 2000, stop: 2004}}\n" + NUMBER.replace("chunks: {", "chunks: {year: 3, "))
+def test_axis_block_of_several_values_is_stacked(make_cube: Make) -> None:
+    cube = make_cube("axes: {year: {start: 2000, stop: 2004}}\n" + NUMBER.replace("chunks: {", "chunks: {year: 3, "))
 
     def f(geobox: Any, year: int) -> Any:
         if year == 2003 and geobox.affine.c == 0:
@@ -263,8 +235,8 @@ def test_axis_block_of_several_values_is_stacked(make: Callable[..., ci.Cube]) -
     assert is_sound(cube)
 
 
-def test_region_for_which_it_returns_nothing_is_empty(make: Callable[..., ci.Cube]) -> None:
-    cube = make()
+def test_region_for_which_it_returns_nothing_is_empty(make_cube: Make) -> None:
+    cube = make_cube(NUMBER)
     cube.ingest(source=number)
     report = cube.ingest(source=lambda g: None if g.affine.c == 0 else number(g))
     assert (report.written, report.empty) == (4, 2)
@@ -324,10 +296,8 @@ WRONG: dict[str, tuple[Callable[[Any], Any], str]] = {
 
 
 @pytest.mark.parametrize(("f", "reason"), WRONG.values(), ids=WRONG)
-def test_what_does_not_fit_fails_its_region_only(
-    make: Callable[..., ci.Cube], f: Callable[[Any], Any], reason: str
-) -> None:
-    cube = make()
+def test_what_does_not_fit_fails_its_region_only(make_cube: Make, f: Callable[[Any], Any], reason: str) -> None:
+    cube = make_cube(NUMBER)
 
     def there(geobox: Any) -> Any:
         return f(geobox) if (geobox.affine.c, geobox.affine.f) == (10, 20) else number(geobox)
@@ -345,8 +315,8 @@ def test_what_does_not_fit_fails_its_region_only(
     assert (cube.status().done, cube.status().pending) == (2, 4)
 
 
-def test_first_failure_aborts_if_asked(make: Callable[..., ci.Cube]) -> None:
-    cube = make()
+def test_first_failure_aborts_if_asked(make_cube: Make) -> None:
+    cube = make_cube(NUMBER)
     report = cube.ingest(
         source=lambda g: number(g) if g.affine.c == 0 else None if g.affine.c == 10 else 1 / 0, on_error="abort"
     )
@@ -366,7 +336,7 @@ MOST, LEAST = 2**63 - 1, -(2**63)
     ([1e300, -1e39, 1.0], "float32", "returned float64 with 2 values beyond 3.403e+38"), (np.array([1.5], "f4"), "float64", [1.5]),
 ])  # fmt: skip
 def test_dtypes_are_changed_only_where_nothing_is_lost(values: Any, dtype: str, kept: Any) -> None:
-    variable = _variable(dtype)
+    variable = some_variable(dtype)
     if isinstance(kept, str):
         with pytest.raises(FunctionError, match=re.escape(kept)):
             fit(np.array(values), variable)
@@ -376,7 +346,7 @@ def test_dtypes_are_changed_only_where_nothing_is_lost(values: Any, dtype: str, 
     assert np.array_equal(out, np.array(kept, dtype), equal_nan=out.dtype.kind == "f")
 
 
-def _variable(dtype: str) -> Any:
+def some_variable(dtype: str) -> Any:
     from dataclasses import replace
 
     from cubeingest.spec import read_spec
@@ -384,10 +354,10 @@ def _variable(dtype: str) -> Any:
     return replace(read_spec("glad-lclu").variables[0], name="v", dtype=dtype, fill_value=0)
 
 
-def test_nan_is_data_unless_it_is_the_fill_value(make: Callable[..., ci.Cube]) -> None:
+def test_nan_is_data_unless_it_is_the_fill_value(make_cube: Make) -> None:
     text = "variables: {{v: {{dtype: float32, fill_value: {}, chunks: {{y: 100, x: 100}}}}}}\n"
     nan = lambda g: np.full(g.shape, np.nan)  # noqa: E731
-    cube = make(text.format("-1"))
+    cube = make_cube(text.format("-1"))
     assert (cube.ingest(source=nan).written, cube.status().done) == (6, 6)
     assert is_sound(cube)
     (Path(cube.store.uri).parent / "nan.yaml").write_text(GRID + text.format("nan"))
@@ -400,8 +370,8 @@ def test_nan_is_data_unless_it_is_the_fill_value(make: Callable[..., ci.Cube]) -
 # ---- what is wrong before any work ----------------------------------------------------------------------------
 
 
-def test_what_is_no_source_function_is_refused(make: Callable[..., ci.Cube]) -> None:
-    cube = make(YEARS + NUMBER)
+def test_what_is_no_source_function_is_refused(make_cube: Make) -> None:
+    cube = make_cube(YEARS + NUMBER)
     tip = cube.store.tip
     with pytest.raises(FunctionError, match=r"source is 'a\.tif', expected a function f\(geobox, \*\*axes\)"):
         cube.ingest(source="a.tif")  # type: ignore[arg-type]
@@ -420,346 +390,11 @@ def test_what_is_no_source_function_is_refused(make: Callable[..., ci.Cube]) -> 
     assert cube.ingest(source=locked).empty == 12
 
 
-def test_cube_with_nothing_but_computed_variables_has_no_tiles_to_ingest(
-    make: Callable[..., ci.Cube], invoke: Invoke
-) -> None:
-    cube = make()
+def test_cube_with_nothing_but_computed_variables_has_no_tiles_to_ingest(make_cube: Make, invoke: Invoke) -> None:
+    cube = make_cube(NUMBER)
     with pytest.raises(
         CatalogError, match=r"no source is given for number, .*compute it in Python with Cube\.ingest\(source=f\)"
     ):
         cube.ingest()
     refused(invoke("ingest", "--store", cube.store.uri), "no source is given for number")
     assert cube.plan().tasks == 0
-
-
-# ---- running it again -----------------------------------------------------------------------------------------
-
-
-def twice(geobox: Any, factor: int = 2) -> Any:
-    return number(geobox) * factor
-
-
-def times(factor: Any) -> Callable[[Any], Any]:
-    def f(geobox: Any) -> Any:
-        return number(geobox) * int(np.sum(factor))
-
-    return f
-
-
-class Scaled:
-    """A function with a memory of its own."""
-
-    def __init__(self, factor: int) -> None:
-        self.factor = factor
-
-    def __call__(self, geobox: Any) -> Any:
-        return number(geobox) * self.factor
-
-    def method(self, geobox: Any) -> Any:
-        return self(geobox)
-
-
-def test_same_code_is_skipped_and_other_code_is_not(make: Callable[..., ci.Cube]) -> None:
-    cube = make()
-    assert cube.ingest(source=twice, limit=4).written == 4
-    again = cube.ingest(source=twice)
-    assert (again.written, again.skipped, again.planned) == (2, 4, 6)
-    tip = cube.store.tip
-    assert (cube.ingest(source=twice).skipped, cube.store.tip) == (6, tip)
-    assert cube.ingest(source=twice, redo=True, region="y0_x0").written == 1
-    assert cube.ingest(source=number).written == 6
-    assert np.array_equal(cube.dataset()["number"], PLACE)
-
-
-@pytest.mark.parametrize(("one", "other", "name"), [
-    (partial(twice, factor=3), partial(twice, factor=4), "twice"),
-    (times(3), times(4), "times.<locals>.f"),
-    (times(np.array([1, 2])), times(np.array([1, 3])), "times.<locals>.f"),
-    (times((1, 2)), times({1, 3}), "times.<locals>.f"),
-    (lambda g, k=3: number(g) * k, lambda g, k=4: number(g) * k, "<lambda>"),
-    (partial(partial(twice), factor=3), partial(partial(twice), factor=4), "twice"),
-])  # fmt: skip
-def test_what_a_function_captures_tells_it_apart(one: Any, other: Any, name: str) -> None:
-    sources = [function_source(f, (_without_axes(),)) for f in (one, one, other)]
-    assert sources[0].href == f"python:tests.test_function.{name}"
-    assert sources[0].stamp == sources[1].stamp != sources[2].stamp
-    assert len(sources[0].stamp) == 32
-
-
-def _without_axes() -> Any:
-    from dataclasses import replace
-
-    return replace(_variable("int32"), axes=())
-
-
-def test_names_of_callables_that_are_no_functions() -> None:
-    v = (_without_axes(),)
-    assert function_source(Scaled(2), v).href == "python:tests.test_function.Scaled"
-    assert function_source(Scaled(2), v).stamp == function_source(Scaled(2), v).stamp  # no address in it
-    assert function_source(Scaled(2).method, v).href == "python:tests.test_function.Scaled.method"
-    names: dict[str, Any] = {}
-    exec("def typed(geobox): return None", names)
-    source = function_source(names["typed"], v)
-    assert (source.href, source.stamp) == ("python:typed", "")
-
-
-def test_edited_module_is_noticed(
-    make: Callable[..., ci.Cube], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    cube = make()
-    file = tmp_path / "my_risk.py"
-    monkeypatch.syspath_prepend(tmp_path)
-    for value, written in ((1, 6), (1, 0), (2, 6)):
-        file.write_text(
-            f"import numpy as np\ndef risk(geobox):\n    return np.full(geobox.shape, {value}){' ' * value}\n"
-        )
-        sys.modules.pop("my_risk", None)
-        import my_risk  # type: ignore[import-not-found]
-
-        assert cube.ingest(source=my_risk.risk).written == written
-        assert (cube.dataset()["number"] == value).all()
-    assert {r.sources[0].href for r in records(cube)} == {"python:my_risk.risk"}
-
-
-# ---- independent mode, parts, workers -------------------------------------------------------------------------
-
-
-def test_independent_parts_cover_everything(make: Callable[..., ci.Cube]) -> None:
-    cube = make(YEARS + NUMBER)
-
-    def f(geobox: Any, year: int) -> Any:
-        if year == 2005 and geobox.affine.c == 20:
-            raise Panic("there")
-        return number(geobox, year=year)
-
-    reports = [cube.ingest(source=f, mode="independent", commit_every=3, part=(k, 2)) for k in (1, 2)]
-    assert [sum(getattr(r, name) for r in reports) for name in ("planned", "written", "skipped")] == [12, 10, 0]
-    assert [f.error.partition(" (")[0] for r in reports for f in r.failed] == ["Panic: there"] * 2
-    assert 4 <= len([c for c in cube.history() if c.details["action"] == "ingest"]) <= 6
-    again = cube.ingest(source=f, mode="independent")
-    assert (again.written, again.skipped, len(again.failed)) == (0, 10, 2)
-    assert cube.verify().equal == 10
-    assert is_sound(cube)
-
-
-def test_local_workers_are_sent_a_closure_and_one_that_dies_is_replaced(
-    make: Callable[..., ci.Cube], tmp_path: Path
-) -> None:
-    """The worker kills itself once, inside the function; what it computes is lazy, for which it must not ask its cluster."""
-    cube = make()
-    died, offset = tmp_path / "died", 5
-
-    def f(geobox: Any) -> Any:
-        (tmp_path / f"by-{os.getpid()}").touch()
-        if geobox.affine.c == 10 and not died.exists():
-            died.touch()
-            os.kill(os.getpid(), signal.SIGKILL)
-        return da.from_array(number(geobox), chunks=20).compute() + da.full(tuple(geobox.shape), offset, dtype="int32")
-
-    report = cube.ingest(source=f, workers=2)
-    assert (report.written, report.failed) == (6, [])
-    assert died.exists()
-    workers = list(tmp_path.glob("by-*"))
-    assert len(workers) >= 2
-    assert not (tmp_path / f"by-{os.getpid()}").exists()
-    assert np.array_equal(cube.dataset()["number"], PLACE + 5)
-    assert is_sound(cube)
-
-
-SCRIPT = """
-import os, sys
-import numpy as np
-import cubeingest as ci
-
-cube = ci.open(sys.argv[1])
-EXTRA = 3
-
-def helper(geobox):
-    return np.full(geobox.shape, cube.grid.n_regions + EXTRA)
-
-def f(geobox):
-    if os.path.exists("die") and geobox.affine.c == 20:
-        os.kill(os.getpid(), 9)
-    return helper(geobox)
-
-print(cube.ingest(source=f, workers=int(sys.argv[2])).written)
-"""
-
-
-def test_script_without_a_main_guard_may_use_workers(make: Callable[..., ci.Cube], tmp_path: Path) -> None:
-    cube = make()
-    (tmp_path / "script.py").write_text(SCRIPT)
-    (tmp_path / "die").touch()
-    with started(sys.executable, "script.py", cube.store.uri, 1, cwd=tmp_path) as process:
-        assert finish(process).code == -signal.SIGKILL
-    assert cube.status().pending == 6
-    (tmp_path / "die").unlink()
-    with started(sys.executable, "script.py", cube.store.uri, 2, cwd=tmp_path) as process:
-        done = finish(process)
-    assert (done.code, done.out) == (0, "6\n"), done.err
-    assert (cube.dataset()["number"] == 9).all()
-    assert {r.sources[0].href for r in records(cube)} == {"python:__main__.f"}
-    assert [f.kind for f in cube.check(deep=True).findings] == ["dead-run"]
-
-
-@pytest.mark.slow
-def test_cluster_is_sent_what_it_can_load(
-    make: Callable[..., ci.Cube], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    cube = make(YEARS + NUMBER)
-    (tmp_path / "here").mkdir()
-    (tmp_path / "here" / "only_here.py").write_text("def f(geobox, year): return None\n")
-    monkeypatch.syspath_prepend(tmp_path / "here")
-    import only_here  # type: ignore[import-not-found]
-
-    def always_dies(geobox: Any, year: int) -> Any:
-        if year == 2005 and geobox.affine.c == 20:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return number(geobox, year=year)
-
-    with cluster(tmp_path / "dask", (), ()) as address:
-        with pytest.raises(
-            ci.CubeIngestError, match=r"cannot load source function 'python:only_here\.f': ModuleNotFoundError"
-        ):
-            cube.ingest(source=only_here.f, scheduler=address)
-        assert cube.status().pending == 12
-        for mode, place in product(("cooperative", "independent"), ({"scheduler": address}, {"workers": 2})):
-            report = cube.ingest(source=lambda g, year: number(g, year=year), mode=mode, redo=True, **place)
-            assert (report.written, report.failed) == (12, [])
-    report = cube.ingest(source=always_dies, workers=2)
-    assert (report.written, len(report.failed)) == (10, 2)
-    assert "KilledWorker" in report.failed[0].error
-    assert report.failed[0].href.endswith("always_dies")
-    assert is_sound(cube)
-
-
-def test_signal_commits_what_is_finished_and_the_same_goes_on(make: Callable[..., ci.Cube]) -> None:
-    cube = make()
-
-    def f(geobox: Any) -> Any:
-        if geobox.affine.c == 10 and cube.status().pending == 6:
-            signal.raise_signal(signal.SIGINT)
-        return number(geobox)
-
-    report = cube.ingest(source=f)
-    assert (report.exit_code, report.failed) == (130, [])
-    assert 1 <= report.written < 6
-    assert report.written + report.unfinished == 6
-    assert cube.ingest(source=f).written == 6 - report.written
-    assert np.array_equal(cube.dataset()["number"], PLACE)
-    assert is_sound(cube)
-
-
-def test_function_survives_its_way(make: Callable[..., ci.Cube]) -> None:
-    import pickle
-
-    source = function_source(times(3), make().spec.variables)
-    assert isinstance(source, FunctionSource)
-    one, other = pickle.loads(pickle.dumps(source)), pickle.loads(pickle.dumps(source))
-    assert (one.id, one.variables) == (source.id, source.variables)
-    assert one.function is other.function is not source.function  # made once a process
-
-
-# ---- beside tiles ---------------------------------------------------------------------------------------------
-
-DERIVED = """\
-  share: {dtype: float32, fill_value: nan, chunks: {y: 50, x: 50}}
-attrs:"""
-
-
-@pytest.fixture
-def mixed(world: World) -> ci.Cube:
-    """The world's cube with a variable that is computed from its tiles."""
-    return ci.init(world.write_spec(("attrs:", DERIVED)))
-
-
-def derive(geobox: Any, year: int) -> Any:
-    ds = ci.open(os.environ["MIXED_CUBE"]).dataset()
-    left, bottom, right, top = geobox.boundingbox
-    cover = ds["cover"].sel(year=year, y=slice(top, bottom), x=slice(left, right))
-    return None if (cover == 255).all() else cover.where(cover != 255) / 100
-
-
-def test_variable_is_derived_from_the_tiles_of_another(
-    mixed: ci.Cube, world: World, monkeypatch: pytest.MonkeyPatch, invoke: Invoke
-) -> None:
-    monkeypatch.setenv("MIXED_CUBE", mixed.store.uri)
-    assert mixed.status(variable="share").pending == 12
-    tiles = mixed.ingest()
-    assert (tiles.written, tiles.planned) == (7, 7)
-    assert mixed.status(variable="share").pending == 12
-    report = mixed.ingest(source=derive)
-    assert (report.written, report.empty, report.failed) == (7, 5, [])
-    ds = mixed.dataset()
-    expected = (ds["cover"].where(ds["cover"] != 255) / 100).astype("float32")
-    assert np.array_equal(ds["share"].values, expected.values, equal_nan=True)
-    for again in (mixed.ingest(), mixed.ingest(source=derive)):
-        assert (again.written, again.empty, again.failed) == (0, 0, [])
-    with pytest.raises(CatalogError, match="no source is given for share"):
-        mixed.ingest(variable=["cover", "share"])
-    assert (mixed.status().done, mixed.status().empty, mixed.status().pending, mixed.status().absent) == (14, 5, 0, 5)
-    check = mixed.verify()
-    assert (check.checked, check.equal, check.missing) == (19, 19, [])
-    assert is_sound(mixed)
-    assert ci.init(world.spec_file).store.tip == mixed.store.tip
-    # a changed tile changes what was read, which is asked for anew
-    world.add_tile(2000, "20N_000E")
-    assert mixed.ingest().written == 1
-    assert mixed.ingest(source=derive, redo=True, region="20N_000E", year=2000).written == 1
-    assert invoke("verify", "--store", mixed.store.uri).code == 0
-
-
-def test_tiles_may_be_replaced_by_a_function_and_come_back(mixed: ci.Cube) -> None:
-    mixed.ingest()
-    report = mixed.ingest(source=lambda g, year: np.full(g.shape, 9), variable="cover", year=2000)
-    assert (report.written, report.planned) == (6, 6)
-    assert mixed.verify(variable="cover").equal == 8
-    back = mixed.ingest(year=2000)
-    assert back.written == 5
-    assert mixed.verify(variable="cover").equal == 8
-    assert is_sound(mixed)
-
-
-def test_catalog_that_cannot_be_read_yet_leaves_computed_variables_expected(world: World) -> None:
-    (world.folder / "tiles" / "2000.txt").unlink()
-    cube = ci.init(world.write_spec(("attrs:", DERIVED)))
-    assert (cube.status(variable="share").pending, cube.status(variable="cover").absent) == (12, 12)
-
-
-def test_changed_pixels_are_found(make: Callable[..., ci.Cube], invoke: Invoke) -> None:
-    cube = make()
-    cube.ingest(source=number)
-    change(cube, lambda g: g["number"].__setitem__((3, 4), 7))
-    ran = invoke("verify", "--store", cube.store.uri, "--json")
-    assert (ran.code, ran.json["equal"]) == (1, 5)
-    (row,) = ran.json["different"]
-    assert (row["region"], row["href"], row["pixels"]) == ("y0_x0", "python:tests.test_function.number", None)
-    assert "some pixels differ from python:" in invoke("verify", "--store", cube.store.uri).err
-    (finding,) = ci.open(cube.store.uri).check(deep=True).findings
-    assert (finding.kind, finding.remedy) == (
-        "changed",
-        "compute it again: Cube.ingest(source=f, redo=True, ...) with its region, axes and variable",
-    )
-    change(cube, lambda g: g["cubeingest/ledger/number/record"].__setitem__((0, 0), "nonsense"))
-    (missing,) = ci.open(cube.store.uri).verify().missing
-    assert "nor a record of a function" in missing["error"]
-    assert cube.ingest(source=number).written == 1
-    assert is_sound(cube)
-
-
-def test_branch_that_a_function_filled_is_published_if_it_is_sound(make: Callable[..., ci.Cube]) -> None:
-    cube = make()
-    cube.ingest(source=number, branch="staging", region=["y0_x0", "y0_x1"])
-    assert cube.status().pending == 6
-    session = cube.store.repo.writable_session("staging")
-    import zarr
-
-    zarr.open_group(session.store, mode="r+")["number"][3, 4] = 7  # type: ignore[index]
-    session.commit("by hand")
-    refusal = cube.publish("staging")
-    assert (refusal.action, refusal.verified and len(refusal.verified.different)) == ("refused", 1)
-    assert cube.ingest(source=number, branch="staging", redo=True, region="y0_x0").written == 1
-    done = cube.publish("staging")
-    assert (done.action, done.slots) == ("published", 2)
-    assert cube.status().done == 2
-    assert np.array_equal(cube.dataset()["number"].values[:100, :200], PLACE[:100, :200])

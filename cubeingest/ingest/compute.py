@@ -167,9 +167,10 @@ _depth = 0
 
 @contextmanager
 def _dask_here() -> Iterator[None]:
-    """On a Dask worker, compute lazy objects in the thread that asks: one that waits for its own cluster may wait for ever.
+    """On a Dask worker, compute lazy objects in the thread that asks.
 
-    Dask's setting is the process's, so it is set by the first thread that needs it and reset by the last one.
+    A task that hands them to its own cluster makes room for another one meanwhile: then several regions are held at once, and
+    their graphs and pixels are sent around. Dask's setting is the process's, so it is set by the first thread that needs it and reset by the last one.
     """
     global _depth  # noqa: PLW0603
     from dask import config
