@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from cubeingest.cube import open as open  # noqa: A004
     from cubeingest.errors import CatalogError as CatalogError
     from cubeingest.errors import CubeIngestError as CubeIngestError
+    from cubeingest.errors import FunctionError as FunctionError
     from cubeingest.errors import GridError as GridError
     from cubeingest.errors import SpecError as SpecError
     from cubeingest.errors import StoreError as StoreError
@@ -31,7 +32,16 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "cube": ("Cube", "init", "open"),
-    "errors": ("CatalogError", "CubeIngestError", "GridError", "SpecError", "StoreError", "TileError", "WorkerError"),
+    "errors": (
+        "CatalogError",
+        "CubeIngestError",
+        "FunctionError",
+        "GridError",
+        "SpecError",
+        "StoreError",
+        "TileError",
+        "WorkerError",
+    ),
     "axes": ("Axis",),
     "grid": ("TilingGrid",),
     "spec": ("CubeSpec", "read_spec"),

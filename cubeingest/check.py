@@ -9,20 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cubeingest.checksum import SlotChecksum
 from cubeingest.create import write_template
-from cubeingest.engine import EachSlot, Options, Progress, SlotResult, interrupts, open_pool
+from cubeingest.engine import EachSlot, Options, Progress, interrupts, open_pool
 from cubeingest.ledger import DONE, EMPTY, NOTHING, Slot, read_records, read_states
-from cubeingest.mosaic import size_of, slot_shape
+from cubeingest.mosaic import size_of
 from cubeingest.plan import Plan, SlotPlan, Task, slot_labels
 from cubeingest.spec import INTERNAL_GROUP, CubeSpec, Variable
 from cubeingest.store import MAIN, OWN_BRANCHES, Store, is_ancestor, is_split, read_runs
+from cubeingest.verify import VerifyJob, check_slot
 
 if TYPE_CHECKING:
     import icechunk
     import numpy.typing as npt
 
 REDO = "ingest it again: `cubeingest ingest --redo {where}`"
+REDO_IN_PYTHON = "compute it again: Cube.ingest(source=f, redo=True, ...) with its region, axes and variable"
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,8 @@ def _of_slot(store: Store, kind: str, slot: Slot, what: str) -> Finding:
     axes = [f"--{a} {label}" for a, label in labels.items()]
     where = " ".join([*branch, f"--region {region}", *axes, f"--variable {slot.variable}"])
     name = " ".join([region, *labels.values(), slot.variable])
-    return Finding(kind, f"{name} {what}", REDO.format(where=where), slot)
+    remedy = REDO_IN_PYTHON if spec.variable(slot.variable).source is None else REDO.format(where=where)
+    return Finding(kind, f"{name} {what}", remedy, slot)
 
 
 # ---- arrays, coordinates, repository --------------------------------------------------------------------------
@@ -217,28 +219,6 @@ def _repository(store: Store) -> Iterator[Finding]:
 # ---- pixels ---------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class CheckJob:
-    """What a worker needs besides its slots. ``session`` is a readonly session, pickled."""
-
-    spec: CubeSpec
-    session: bytes
-
-
-def check_slot(job: CheckJob, plan: SlotPlan) -> SlotResult:
-    """Whether a slot's pixels, read from the cube, have the checksum of its record."""
-    import zarr
-
-    variable = job.spec.variable(plan.slot.variable)
-    array = zarr.open_array(pickle.loads(job.session).store, path=variable.name, mode="r")
-    shape = slot_shape(job.spec, variable, plan)
-    checksum = SlotChecksum(variable, shape.block_shape)
-    for rows in shape.row_slices():
-        checksum.update(np.asarray(array[(*shape.axes, rows, shape.x)]))
-    same = plan.before is not None and checksum.hexdigest() == plan.before.checksum
-    return SlotResult(plan.slot, "", "equal" if same else "different", n_pixels=shape.n_pixels, detail=same)
-
-
 def _check_pixels(
     store: Store,
     session: icechunk.Session,
@@ -261,7 +241,7 @@ def _check_pixels(
     work = size_of(spec, Plan(tuple(tasks), ()))
     total = Progress(len(plans), sum(pixels for pixels, _ in work))
     on_progress(total)
-    job = CheckJob(spec, pickle.dumps(session))
+    job = VerifyJob(spec, pickle.dumps(session))
     with (
         interrupts() as stop,
         open_pool(options.workers, options.scheduler, len(tasks), sum(n for _, n in work)) as pool,
@@ -274,7 +254,7 @@ def _check_pixels(
                     report.findings.append(
                         _of_slot(store, "unreadable", result.slot, f"cannot be read: {result.error}")
                     )
-                elif not result.detail:
+                elif result.state == "different":
                     what = "holds other pixels than its record says"
                     report.findings.append(_of_slot(store, "changed", result.slot, what))
         report.signum = stop.signum

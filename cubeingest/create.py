@@ -100,11 +100,12 @@ def _check_free(uri: str) -> None:
 
 def _read_expected(spec: CubeSpec) -> tuple[Mapping[str, Mapping[tuple[int, ...], Any]], str]:
     """What the catalog has; a cube may be made where its tiles cannot be listed yet, which is then said."""
+    everything = choose(spec, Selection())
     try:
         catalog = read_catalog(spec)
-        return expected_slots(spec, choose(spec, Selection()), catalog), _none_yet(spec, catalog)
+        return expected_slots(spec, everything, catalog), _none_yet(spec, catalog)
     except CatalogError as e:
-        return {}, f"the catalog could not be read, ingest will try again: {e}"
+        return expected_slots(spec, everything, None), f"the catalog could not be read, ingest will try again: {e}"
 
 
 def _none_yet(spec: CubeSpec, catalog: Catalog) -> str:

@@ -19,7 +19,7 @@ from cubeingest.engine import Options, Progress
 from cubeingest.errors import GridError, nearest
 from cubeingest.garbage import GcReport, collect_garbage
 from cubeingest.grid import TilingGrid
-from cubeingest.ingest import IngestReport, ingest
+from cubeingest.ingest import IngestReport, SourceFunction, ingest
 from cubeingest.plan import Selection, choose
 from cubeingest.preflight import PlanReport, preflight
 from cubeingest.spec import CubeSpec, read_spec
@@ -72,6 +72,7 @@ class Cube:
     def ingest(
         self,
         *,
+        source: SourceFunction | None = None,
         workers: int | None = None,
         scheduler: str | None = None,
         commit_every: int | None = None,
@@ -90,10 +91,19 @@ class Cube:
 
         A tile that fails is in the report's ``failed``; with ``on_error="abort"`` the first one ends the run and nothing
         more is committed. What is wrong before any work raises a :class:`CubeIngestError`.
+
+        With a ``source``, a function ``f(geobox, **axes)``, regions are filled by what it returns instead of from tiles:
+        the variables that are named, else those that have no source in the spec, else all. It is called once for each
+        region and set of axis values (``geobox`` is :meth:`TilingGrid.geobox`; values are int, float, str or datetime), and returns
+        a numpy array or DataArray of shape (y, x), for several variables a Dataset or a dict of them by name, or None
+        where there is nothing. What does not fit, or what it raises, fails that region only. A region's arrays are held
+        whole. Slots that the same code filled are skipped: its text and what it captures count, not what it calls or reads
+        (``redo=True``). Say ``workers=`` if it takes long: by default that is decided by the bytes to write. It reaches
+        workers by value from a script or notebook, else by import; what it prints there is not shown.
         """
         options = Options(workers, scheduler, commit_every, on_error, redo, mode)
         store = self.store if branch is None else start_branch(self.store, branch)
-        return ingest(store, self.select(**selection), options, on_progress)
+        return ingest(store, self.select(**selection), options, on_progress, source)
 
     def status(self, **selection: Any) -> Status:
         """Slots done, empty, pending and absent; read from the cube alone."""

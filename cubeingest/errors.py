@@ -27,6 +27,10 @@ class TileError(CubeIngestError):
     """One raster that cannot be read or does not fit its place in the grid."""
 
 
+class FunctionError(CubeIngestError):
+    """A source function that cannot be used, or that returned for a region what does not fit there."""
+
+
 class StoreError(CubeIngestError):
     """A store that is not there, is not a cube, or cannot take what is to be written."""
 

@@ -9,7 +9,7 @@ It lies in the cube, in the same transaction as the pixels it speaks of. Per var
 ``empty``
     one byte a slot that is done and holds nothing but fill value, likewise one chunk a slot.
 ``expected``
-    1 where the catalog, as last read, has a tile; one chunk an axis block.
+    1 where the catalog, as last read, has a tile, and everywhere for a variable without a source; one chunk an axis block.
 """
 
 from __future__ import annotations

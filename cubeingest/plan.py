@@ -18,6 +18,12 @@ from cubeingest.tile import SourceId
 if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
 
+PYTHON = "python:"
+"""What the href of a source that is a Python function starts with; the rest is its module and name."""
+
+COMPUTED = "computed"
+"""How such a source is read, as kept in a slot's record."""
+
 
 @dataclass(frozen=True)
 class Selection:
@@ -227,8 +233,10 @@ def _is_current(
     return same_sources and record.reading == reading_of(spec.variable(slot.variable), rows)
 
 
-def reading_of(variable: Variable, rows: Iterable[TileRow]) -> str:
-    """How a slot's tiles are read: bands and nodata, as kept in its record."""
+def reading_of(variable: Variable, rows: Collection[TileRow]) -> str:
+    """How a slot's tiles are read: bands and nodata, as kept in its record; ``COMPUTED`` where a function is its source."""
+    if any(row.href.startswith(PYTHON) for row in rows):
+        return COMPUTED
     bands = sorted({row.band or 1 for row in rows})
     nodata = "file" if variable.source is None else variable.source.nodata
     return f"band {','.join(map(str, bands))}; nodata {nodata}"

@@ -38,7 +38,8 @@ class Status:
 
 
 def read_status(store: Store, selection: Selection) -> Status:
-    """Count the slots of a selection: ``pending`` has a tile and no pixels, ``absent`` neither.
+    """Count the slots of a selection: ``pending`` has a tile (or its variable no source, as a function is to fill it) and no
+    pixels, ``absent`` neither.
 
     Raises :class:`GridError` for a selection that the cube does not have.
     """

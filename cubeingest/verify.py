@@ -1,4 +1,4 @@
-"""Read the cube back and compare it with its sources, window by window."""
+"""Read the cube back and compare it with its sources, window by window; with its own record where a function made it."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ import pickle
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cubeingest.catalog import read_catalog
+from cubeingest.checksum import SlotChecksum
 from cubeingest.engine import EachSlot, Options, Progress, SlotResult, interrupts, open_pool
 from cubeingest.errors import GridError
-from cubeingest.ledger import NOTHING, Slot, read_states
+from cubeingest.ledger import NOTHING, Slot, read_records, read_states
 from cubeingest.mosaic import read_ahead, size_of, slot_shape, source_ids
 from cubeingest.plan import (
+    COMPUTED,
     Plan,
     Selection,
     SlotPlan,
@@ -31,6 +33,11 @@ from cubeingest.storage import public_href
 from cubeingest.store import Store
 from cubeingest.tile import storage_of
 
+if TYPE_CHECKING:
+    import icechunk
+
+NO_TILE = "it has no tile in the catalog any more, nor a record of a function that made it"
+
 
 @dataclass(frozen=True)
 class VerifyJob:
@@ -38,17 +45,25 @@ class VerifyJob:
 
     spec: CubeSpec
     session: bytes
-    sample: float
+    sample: float = 1.0
 
 
 def compare_slot(job: VerifyJob, plan: SlotPlan) -> SlotResult:
     """Count the pixels in which the cube differs from a slot's tiles; of some windows only if a sample is asked for.
 
+    Of a slot that a function made, which has none, all pixels are compared with its record (see :func:`check_slot`).
     Raises ``TileError`` if a source cannot be read any more.
     """
     import icechunk
     import zarr
 
+    if not plan.tiles:
+        try:
+            return check_slot(job, plan)
+        except icechunk.IcechunkError as e:
+            if not _is_lost(e):
+                raise
+            return SlotResult(plan.slot, _maker_of(plan), "different")
     spec = job.spec
     variable = spec.variable(plan.slot.variable)
     array = zarr.open_array(pickle.loads(job.session).store, path=variable.name, mode="r")
@@ -66,9 +81,8 @@ def compare_slot(job: VerifyJob, plan: SlotPlan) -> SlotResult:
             try:
                 held = np.asarray(array[(*shape.axes, part, shape.x)])
             except icechunk.IcechunkError as e:
-                if e.kind not in (icechunk.ErrorKind.OBJECT_NOT_FOUND, icechunk.ErrorKind.CHUNK_NOT_FOUND):
+                if not _is_lost(e):
                     raise
-                # the cube has lost what lay there
                 different += pixels.size
                 continue
             unequal = held != pixels
@@ -84,9 +98,38 @@ def compare_slot(job: VerifyJob, plan: SlotPlan) -> SlotResult:
     )
 
 
+def check_slot(job: VerifyJob, plan: SlotPlan) -> SlotResult:
+    """Whether a slot's pixels, read from the cube, have the checksum of its record: ``equal`` or ``different``."""
+    import zarr
+
+    variable = job.spec.variable(plan.slot.variable)
+    array = zarr.open_array(pickle.loads(job.session).store, path=variable.name, mode="r")
+    shape = slot_shape(job.spec, variable, plan)
+    checksum = SlotChecksum(variable, shape.block_shape)
+    for rows in shape.row_slices():
+        checksum.update(np.asarray(array[(*shape.axes, rows, shape.x)]))
+    same = plan.before is not None and checksum.hexdigest() == plan.before.checksum
+    return SlotResult(plan.slot, _maker_of(plan), "equal" if same else "different", n_pixels=shape.n_pixels)
+
+
+def _maker_of(plan: SlotPlan) -> str:
+    """Href of the function that made a slot."""
+    return plan.before.sources[0].href if plan.before is not None and plan.before.sources else ""
+
+
+def _is_lost(error: icechunk.IcechunkError) -> bool:
+    """Whether the cube has lost what lay there."""
+    import icechunk
+
+    return error.kind in (icechunk.ErrorKind.OBJECT_NOT_FOUND, icechunk.ErrorKind.CHUNK_NOT_FOUND)
+
+
 @dataclass
 class VerifyReport:
-    """Slots compared. ``missing`` are slots the ledger has but whose sources cannot be read, with the reason."""
+    """Slots compared. ``missing`` are slots the ledger has but whose sources cannot be read, with the reason.
+
+    A row of ``different`` says in how many ``pixels``; None if that is not known, of a slot that a function made.
+    """
 
     checked: int = 0
     equal: int = 0
@@ -113,7 +156,7 @@ def verify(
     only: Collection[Slot] | None = None,
 ) -> VerifyReport:
     """Compare every done slot of a selection, or those of them in ``only``, with its sources; ``sample`` is the fraction of
-    windows to compare.
+    windows to compare. Slots that a function made are read whole, and compared with the checksums in their records.
 
     Raises :class:`GridError` for a sample that is not above 0 and at most 1.
     """
@@ -126,7 +169,9 @@ def verify(
     done = [s for s in slots_of(spec, chosen) if states[s.variable][s.index] != NOTHING and (only is None or s in only)]
     catalog = read_catalog(spec, chosen.positions, [v.name for v in chosen.variables])
     tiles = tiles_by_slot(spec, chosen, catalog)
-    plan = make_plan(spec, {s: tiles[s] for s in done if s in tiles}, {}, {}, selection)
+    computed = {s: r for s, r in read_records(session, done).items() if r.reading == COMPUTED}
+    known = {s: () if s in computed else tiles[s] for s in done if s in computed or s in tiles}
+    plan = make_plan(spec, known, computed, {}, selection, redo=True)
     report = VerifyReport()
     planned = {p.slot for t in plan.tasks for p in t.slots}
     if selection.limit is None:
@@ -138,7 +183,7 @@ def verify(
                         spec,
                         slot,
                         "",
-                        error=unknown.get((slot.variable, slot.block), "its tile is no longer in the catalog"),
+                        error=unknown.get((slot.variable, slot.block), NO_TILE),
                     )
                 )
     if plan.tasks:
@@ -169,8 +214,8 @@ def _compare(
                     report.missing.append(_row(job.spec, result.slot, result.href, error=result.error))
                     continue
                 report.checked += 1
-                report.equal += not result.detail
-                if result.detail:
+                report.equal += result.state == "equal"
+                if result.state == "different":
                     report.different.append(_row(job.spec, result.slot, result.href, pixels=result.detail))
         report.signum = stop.signum
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -15,6 +15,9 @@ import rasterio
 from rasterio.transform import from_origin
 
 from tests.objectstore import bucket, s3_server
+
+if TYPE_CHECKING:
+    from cubeingest import Cube
 
 __all__ = ["bucket", "s3_server"]
 
@@ -68,6 +71,15 @@ def write_tile(
     with rasterio.open(path, "w", **{**options, **profile}) as tile:
         tile.write(bands)
     return path
+
+
+GRID = """\
+name: made
+crs: EPSG:4326
+grid: {origin: {x: 0, y: 20}, resolution: {x: 1/10, y: -1/10}, shape: {y: 200, x: 250}, region: {y: 100, x: 100}}
+store: ./made.icechunk
+"""
+"""A grid without variables: 2 x 3 regions of 100 x 100 pixels, the last column half as wide."""
 
 
 @dataclass
@@ -129,6 +141,20 @@ def world(tmp_path: Path) -> World:
     for region in ("20N_000E", "10N_020E"):
         made.add_tile(2005, region)
     return made
+
+
+@pytest.fixture
+def make_cube(tmp_path: Path) -> Callable[[str], Cube]:
+    """Make a cube of GRID with ``more`` in its spec."""
+
+    def init(more: str) -> Cube:
+        import cubeingest as ci
+
+        file = tmp_path / "made.yaml"
+        file.write_text(GRID + more, encoding="utf-8")
+        return ci.init(file)
+
+    return init
 
 
 @dataclass(frozen=True)

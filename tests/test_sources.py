@@ -62,7 +62,9 @@ def test_hundred_tiles_of_a_degree_fill_a_region_of_ten(
                 continue
             y = 200 - (bottom + 1) * 10
             write_tile(tmp_path / "tiles" / f"N{bottom:02}E{left:03}.tif", world[y : y + 10, left * 10 : left * 10 + 10], left, bottom + 1)  # fmt: skip
-    source = '{href: "tiles/{id}.tif", tiles: {glob: "tiles/*.tif"}, tile: {y: 10, x: 10}, id: "{bottom:H02}{left:H003}"}'
+    source = (
+        '{href: "tiles/{id}.tif", tiles: {glob: "tiles/*.tif"}, tile: {y: 10, x: 10}, id: "{bottom:H02}{left:H003}"}'
+    )
     cube, found = ingested(write_spec(tmp_path, source))
     assert np.array_equal(found, world)
     gaps = [p for p in cube.plan(redo=True).problems if p.kind == "gap"]

@@ -253,7 +253,7 @@ def verify(
             report = run(cube.store, selection, Options(workers, scheduler), sample, show)
         for row in report.different[:20]:
             say(
-                f"different: {row['region']} {' '.join(row['axes'].values())} {row['variable']}: {row['pixels']} pixels differ from {row['href']}",
+                f"different: {row['region']} {' '.join(row['axes'].values())} {row['variable']}: {row['pixels'] or 'some'} pixels differ from {row['href']}",
                 "red",
             )
         for row in report.missing[:20]:

@@ -58,7 +58,9 @@ def publish(
         }
         if done.verified is not None:
             for row in [*done.verified.different, *done.verified.missing][:ROWS_SHOWN]:
-                what = f"{row['pixels']} pixels differ from {row['href']}" if "pixels" in row else row["error"]
+                what = (
+                    f"{row['pixels'] or 'some'} pixels differ from {row['href']}" if "pixels" in row else row["error"]
+                )
                 say(f"{row['region']} {' '.join(row['axes'].values())} {row['variable']}: {what}", "red")
         say(texts[done.action], "red" if done.action == "refused" else None)
         raise typer.Exit(done.exit_code)

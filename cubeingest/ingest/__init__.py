@@ -1,6 +1,8 @@
-"""Fill regions from their tiles, cooperatively or each by itself, and account for every slot."""
+"""Fill regions from their tiles or by a function, cooperatively or each by itself, and account for every slot."""
 
+from cubeingest.ingest.compute import fill_unit
 from cubeingest.ingest.fill import IngestJob, fill_slot
+from cubeingest.ingest.function import SourceFunction
 from cubeingest.ingest.prepare import Prepared, current_ids, expected_slots, prepare
 from cubeingest.ingest.report import Failure, IngestReport
 from cubeingest.ingest.run import ingest
@@ -10,9 +12,11 @@ __all__ = [
     "IngestJob",
     "IngestReport",
     "Prepared",
+    "SourceFunction",
     "current_ids",
     "expected_slots",
     "fill_slot",
+    "fill_unit",
     "ingest",
     "prepare",
 ]

@@ -1,36 +1,45 @@
-"""The work on one slot: stream its tiles into its chunks, and record it."""
+"""The work on one slot: stream windows of pixels, those of its tiles or others, into its chunks, and record it."""
 
 from __future__ import annotations
 
 import pickle
+from collections.abc import Generator
+from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from cubeingest.checksum import SlotChecksum
 from cubeingest.engine import SlotResult, timestamp
 from cubeingest.errors import TileError
+from cubeingest.ingest.function import FunctionSource
 from cubeingest.ledger import Record, write_record
-from cubeingest.mosaic import read_ahead, slot_shape, source_ids
+from cubeingest.mosaic import SlotShape, read_ahead, slot_shape, source_ids
 from cubeingest.plan import SlotPlan, hrefs_of, reading_of
-from cubeingest.spec import CubeSpec
+from cubeingest.spec import CubeSpec, Variable
 from cubeingest.storage import public_href
-from cubeingest.tile import storage_of
+from cubeingest.tile import SourceId, storage_of
 from cubeingest.writer import all_fill, open_writer
 
 if TYPE_CHECKING:
     import icechunk
 
+Windows = Generator[tuple[slice, np.ndarray[Any, Any]]]
+"""(grid rows, pixels) of a slot, from top index to bottom; pixels are (axis positions..., rows, columns)."""
+
 
 @dataclass(frozen=True)
 class IngestJob:
     """What a worker needs besides its slots. ``session`` is what to fork: the coordinator's fork, pickled, or a session of
-    the worker's own; ``layout`` is :attr:`Store.layout_key`.
+    the worker's own; ``layout`` is :attr:`Store.layout_key`. Without a ``source`` the slots' tiles are.
     """
 
     spec: CubeSpec
     session: bytes | icechunk.Session
     run: str
     layout: str
+    source: FunctionSource | None = None
 
 
 def fill_slot(job: IngestJob, plan: SlotPlan) -> SlotResult:
@@ -39,31 +48,44 @@ def fill_slot(job: IngestJob, plan: SlotPlan) -> SlotResult:
     Raises :class:`TileError` for a tile that cannot be read, does not fit, or changes while it is read; then the fork is
     dropped, and with it all that was written.
     """
-    spec, slot = job.spec, plan.slot
-    variable = spec.variable(slot.variable)
+    variable = job.spec.variable(plan.slot.variable)
+    shape = slot_shape(job.spec, variable, plan)
+    sources = source_ids(plan, storage_of(variable))
+    return write_slot(job, plan, shape, _windows_of_tiles(job.spec, variable, plan, shape, sources), sources)
+
+
+def _windows_of_tiles(
+    spec: CubeSpec, variable: Variable, plan: SlotPlan, shape: SlotShape, sources: tuple[SourceId, ...]
+) -> Windows:
+    with read_ahead(spec, variable, plan, shape, sources=sources) as windows:
+        yield from windows
+    if source_ids(plan, storage_of(variable)) != sources:
+        raise TileError(
+            f"tile {public_href(hrefs_of(plan.tiles)[0])!r} changed while it was read: run the command again"
+        )
+
+
+def write_slot(
+    job: IngestJob, plan: SlotPlan, shape: SlotShape, windows: Windows, sources: tuple[SourceId, ...]
+) -> SlotResult:
+    """Write ``windows``, all of ``shape.row_slices()`` in turn, into a fork, and record there that they came from ``sources``.
+
+    What ``windows`` raises goes through; then the fork is dropped, and with it all that was written.
+    """
+    variable = job.spec.variable(plan.slot.variable)
     session = pickle.loads(job.session) if isinstance(job.session, bytes) else job.session.fork()
-    shape = slot_shape(spec, variable, plan)
-    storage = storage_of(variable)
-    sources = source_ids(plan, storage)
     checksum = SlotChecksum(variable, shape.block_shape)
     empty = True
-    with (
-        open_writer(session, variable, job.layout) as writer,
-        read_ahead(spec, variable, plan, shape, sources=sources) as windows,
-    ):
+    with open_writer(session, variable, job.layout) as writer, closing(windows):
         for rows, pixels in windows:
             checksum.update(pixels)
             empty = empty and all_fill(pixels, variable)
             writer.write((*shape.axes, rows, shape.x), pixels)
-    if source_ids(plan, storage) != sources:
-        raise TileError(
-            f"tile {public_href(hrefs_of(plan.tiles)[0])!r} changed while it was read: run the command again"
-        )
     state = "empty" if empty else "done"
     reading = reading_of(variable, plan.tiles)
     record = Record(state, sources, checksum.hexdigest(), reading, timestamp(), job.run)
-    write_record(session, slot, record, plan.is_new, job.layout)
+    write_record(session, plan.slot, record, plan.is_new, job.layout)
     return SlotResult(
-        slot, public_href(plan.tiles[0].href), state, pickle.dumps(session),
+        plan.slot, public_href(plan.tiles[0].href), state, pickle.dumps(session),
         n_bytes=shape.n_pixels * variable.np_dtype.itemsize, n_pixels=shape.n_pixels,
     )  # fmt: skip

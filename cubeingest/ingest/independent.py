@@ -6,9 +6,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import batched
 
-from cubeingest.engine import EachSlot, Merger, SlotResult, Unit, explain, failed, slots_in
+from cubeingest.engine import Merger, SlotResult, Unit, explain, failed, slots_in
 from cubeingest.errors import StoreError
-from cubeingest.ingest.fill import IngestJob, fill_slot
+from cubeingest.ingest.compute import fill_unit
+from cubeingest.ingest.fill import IngestJob
+from cubeingest.ingest.function import FunctionSource
 from cubeingest.ingest.report import commit_message, commit_metadata
 from cubeingest.ledger import are_as_planned
 from cubeingest.plan import SlotPlan, Task
@@ -26,6 +28,7 @@ class CommitJob:
 
     store: Store
     run: str
+    source: FunctionSource | None = None
 
 
 def fill_and_commit(job: CommitJob, unit: Unit) -> list[SlotResult]:
@@ -50,7 +53,7 @@ def _fill_and_commit(job: CommitJob, unit: Unit, plans: list[SlotPlan]) -> list[
     before = {p.slot: p.before for p in plans if p.before is not None}
     new = {p.slot for p in plans if p.is_new}
     merger = Merger(store, job.run, before, new=new, base=session if as_planned else None)
-    results = EachSlot(fill_slot)(IngestJob(spec, session, job.run, store.layout_key), unit)
+    results = fill_unit(IngestJob(spec, session, job.run, store.layout_key, job.source), unit)
     merger.keep(results)
     bad = [r for r in results if r.error is not None]
 

@@ -1,19 +1,20 @@
-"""What there is to do: catalog, ledger and sources become a plan."""
+"""What there is to do: catalog (or function), ledger and sources become a plan."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from cubeingest.catalog import REQUESTS_AT_ONCE, Catalog, read_catalog
+from cubeingest.catalog import REQUESTS_AT_ONCE, Catalog, TileRow, read_catalog
 from cubeingest.errors import CubeIngestError
+from cubeingest.ingest.function import FunctionSource
 from cubeingest.ledger import NOTHING, Record, Slot, read_records, read_states
 from cubeingest.plan import Chosen, Plan, Selection, choose, hrefs_of, make_plan, slots_of, tiles_by_slot
-from cubeingest.spec import CubeSpec
+from cubeingest.spec import CubeSpec, Variable
 from cubeingest.storage import Storage
 from cubeingest.store import Store
 from cubeingest.tile import SourceId, source_id, storage_of
@@ -51,6 +52,31 @@ def prepare(store: Store, selection: Selection, redo: bool = False) -> Prepared:
     return Prepared(chosen, catalog, plan, records, expected_slots(spec, chosen, catalog))
 
 
+def prepare_function(store: Store, selection: Selection, source: FunctionSource, redo: bool = False) -> Prepared:
+    """Plan what a function is to fill: everything that is selected, but for what the same code has filled already."""
+    spec = store.spec
+    chosen = replace(choose(spec, selection), variables=tuple(spec.variable(name) for name in source.variables))
+    rows: dict[Slot, tuple[TileRow, ...]] = {}
+    for slot in slots_of(spec, chosen):
+        axes = spec.axes_of(spec.variable(slot.variable))
+        position = tuple(b * a.block for a, b in zip(axes, slot.block, strict=True))
+        rows[slot] = (TileRow(source.href, position, slot.iy, slot.ix),)
+    session = store.readonly()
+    states = read_states(session, spec)
+    held = {s for s in rows if states[s.variable][s.index] != NOTHING}
+    records = read_records(session, sorted(held))
+    plan = make_plan(spec, rows, records, {source.href: source.id}, selection, redo, held)
+    return Prepared(chosen, Catalog({}, chosen.positions), plan, records, expected_slots(spec, chosen, None))
+
+
+def variables_to_compute(spec: CubeSpec, selection: Selection) -> tuple[Variable, ...]:
+    """What a function fills: the variables that are named, else those that have no source of tiles, else all."""
+    variables = choose(spec, selection).variables
+    if selection.variables:
+        return variables
+    return tuple(v for v in variables if v.source is None) or variables
+
+
 def current_ids(hrefs: Iterable[tuple[str, Storage]]) -> dict[str, SourceId | None]:
     """Identity of each source as it is now; None for one that cannot be asked."""
 
@@ -65,17 +91,20 @@ def current_ids(hrefs: Iterable[tuple[str, Storage]]) -> dict[str, SourceId | No
         return dict(zip(wanted, pool.map(ask, wanted.items()), strict=True))
 
 
-def expected_slots(spec: CubeSpec, chosen: Chosen, catalog: Catalog) -> dict[str, dict[tuple[int, ...], Any]]:
-    """For each axis block that the catalog was read for: where it has a tile, as (region rows, region columns)."""
-    out: dict[str, dict[tuple[int, ...], Any]] = {}
-    everywhere = Chosen(chosen.positions, spec.valid, chosen.variables)
-    lattice = spec.grid.lattice_shape_yx
-    for v in chosen.variables:
-        if v.source is not None:
-            out[v.name] = {}
-    for slot in slots_of(spec, Chosen(chosen.positions, frozenset({(0, 0)}), chosen.variables)):
-        if slot.variable in out:
-            out[slot.variable][slot.block] = np.zeros(lattice, bool)
-    for slot in tiles_by_slot(spec, everywhere, catalog):
-        out[slot.variable][slot.block][slot.iy, slot.ix] = True
+def expected_slots(spec: CubeSpec, chosen: Chosen, catalog: Catalog | None) -> dict[str, dict[tuple[int, ...], Any]]:
+    """For each axis block that the catalog was read for: where it has a tile, as (region rows, region columns).
+
+    A variable without a source, which a function fills, is expected in every valid region. With no catalog, nothing is said of others.
+    """
+    variables = tuple(v for v in chosen.variables if catalog is not None or v.source is None)
+    valid = np.full(spec.grid.lattice_shape_yx, spec.valid is None)
+    if spec.valid:
+        valid[tuple(np.array(sorted(spec.valid)).T)] = True
+    everywhere = {v.name for v in variables if v.source is None}
+    out: dict[str, dict[tuple[int, ...], Any]] = {v.name: {} for v in variables}
+    for slot in slots_of(spec, Chosen(chosen.positions, frozenset({(0, 0)}), variables)):
+        out[slot.variable][slot.block] = valid & (slot.variable in everywhere)
+    if catalog is not None:
+        for slot in tiles_by_slot(spec, Chosen(chosen.positions, spec.valid, variables), catalog):
+            out[slot.variable][slot.block][slot.iy, slot.ix] = True
     return out

@@ -11,7 +11,6 @@ from functools import partial
 
 from cubeingest.engine import (
     KEPT_BYTES,
-    EachSlot,
     Interrupts,
     Merger,
     Options,
@@ -20,10 +19,12 @@ from cubeingest.engine import (
     interrupts,
     open_pool,
 )
-from cubeingest.errors import StoreError
-from cubeingest.ingest.fill import IngestJob, fill_slot
+from cubeingest.errors import CatalogError, StoreError
+from cubeingest.ingest.compute import fill_unit
+from cubeingest.ingest.fill import IngestJob
+from cubeingest.ingest.function import FunctionSource, SourceFunction, function_source
 from cubeingest.ingest.independent import CommitJob, fill_and_commit, given_up, units_of
-from cubeingest.ingest.prepare import prepare
+from cubeingest.ingest.prepare import Prepared, prepare, prepare_function, variables_to_compute
 from cubeingest.ingest.report import (
     Failure,
     IngestReport,
@@ -33,15 +34,20 @@ from cubeingest.ingest.report import (
 )
 from cubeingest.ledger import read_records
 from cubeingest.mosaic import size_of
-from cubeingest.plan import Plan, Selection, labels_of, slot_labels
+from cubeingest.plan import Plan, Selection, choose, labels_of, slot_labels
+from cubeingest.spec import CubeSpec
 from cubeingest.storage import is_remote, public_href
 from cubeingest.store import Store, made_known
 
 
 def ingest(
-    store: Store, selection: Selection, options: Options, on_progress: Callable[[Progress], None] = lambda _: None
+    store: Store,
+    selection: Selection,
+    options: Options,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+    function: SourceFunction | None = None,
 ) -> IngestReport:
-    """Ingest what is selected and not done.
+    """Ingest what is selected and not done, from tiles or from what a function returns.
 
     Cooperatively, workers write into forks and one commit holds it all; independently, each worker commits what it has
     finished. Raises :class:`CubeIngestError` for what is wrong before any work; a tile that fails is in the report.
@@ -51,7 +57,7 @@ def ingest(
         raise StoreError(f"snapshot {store.at} can only be read: open the cube without it")
     store = store.on(store.branch)  # with the spec as it is now: somebody may have updated it
     spec = store.spec
-    prepared = prepare(store, selection, options.redo)
+    prepared, source = _prepare(store, selection, options, function)
     plan, run = prepared.plan, uuid.uuid4().hex[:12]
     report = IngestReport(store.uri, options.mode, branch=store.branch, skipped=len(plan.skipped))
     report.failed += [
@@ -66,7 +72,7 @@ def ingest(
         merger = Merger(store, run, before, prepared.expected, new)
         if plan.tasks:
             with made_known(store, run):
-                _go(store, plan, options, merger, report, on_progress)
+                _go(store, plan, source, options, merger, report, on_progress)
         else:
             with interrupts() as stop:
                 _commit(merger, report, stop)
@@ -75,9 +81,34 @@ def ingest(
     return report
 
 
+def _prepare(
+    store: Store, selection: Selection, options: Options, function: SourceFunction | None
+) -> tuple[Prepared, FunctionSource | None]:
+    spec = store.spec
+    if function is None:
+        _refuse_without_source(spec, selection)
+        return prepare(store, selection, options.redo), None
+    source = function_source(function, variables_to_compute(spec, selection))
+    if options.scheduler is not None or (options.workers or 1) > 1:
+        source.packed  # noqa: B018  (refused here rather than when workers have been started)
+    return prepare_function(store, selection, source, options.redo), source
+
+
+def _refuse_without_source(spec: CubeSpec, selection: Selection) -> None:
+    """Refuse to read tiles of variables that have none, if they were named or there are no others."""
+    chosen = choose(spec, selection).variables
+    without = [v.name for v in chosen if v.source is None]
+    if without and (selection.variables or len(without) == len(chosen)):
+        raise CatalogError(
+            f"no source is given for {', '.join(without)}, so there are no tiles to ingest: compute it in Python with "
+            "Cube.ingest(source=f), or add a source to the spec with `cubeingest init --update`"
+        )
+
+
 def _go(
     store: Store,
     plan: Plan,
+    source: FunctionSource | None,
     options: Options,
     merger: Merger,
     report: IngestReport,
@@ -88,7 +119,7 @@ def _go(
         commit = partial(_commit, merger, report, stop)
         take = partial(_take_committed, report) if alone else merger.keep
         try:
-            _work(store, plan, options, merger, report, on_progress, stop, take, commit)
+            _work(store, plan, source, options, merger, report, on_progress, stop, take, commit)
         except StoreError as e:
             _stop_after_commit(report, e, commit if options.on_error == "keep" and merger.kept else None)
         except Exception:
@@ -108,6 +139,7 @@ def _go(
 def _work(
     store: Store,
     plan: Plan,
+    source: FunctionSource | None,
     options: Options,
     merger: Merger,
     report: IngestReport,
@@ -121,11 +153,11 @@ def _work(
     total = Progress(plan.n_slots, sum(pixels for pixels, _ in work))
     on_progress(total)
     alone = options.mode == "independent"
-    function = fill_and_commit if alone else EachSlot(fill_slot)
+    function = fill_and_commit if alone else fill_unit
     job = (
-        CommitJob(store, merger.run)
+        CommitJob(store, merger.run, source)
         if alone
-        else IngestJob(spec, pickle.dumps(store.writable().fork()), merger.run, store.layout_key)
+        else IngestJob(spec, pickle.dumps(store.writable().fork()), merger.run, store.layout_key, source)
     )
     units = list(units_of(plan.tasks, options.commit_every or 1 if alone else 1))
     remote = any(is_remote(tile.href) for task in plan.tasks[:1] for slot in task.slots for tile in slot.tiles)
