@@ -65,9 +65,14 @@ class Cube:
         """The same cube as it was: at a tag, a snapshot's id, or a branch's tip. It can only be read."""
         return Cube(self.store.on(self.store.branch, resolve_ref(self.store, ref)))
 
-    def plan(self, *, redo: bool = False, **selection: Any) -> PlanReport:
-        """What :meth:`ingest` would do, and what would go wrong, from headers. Writes nothing."""
-        return preflight(self.store, self.select(**selection), redo)
+    def plan(
+        self, *, redo: bool = False, headers: bool = True, workers: int | None = None, **selection: Any
+    ) -> PlanReport:
+        """What :meth:`ingest` would do, how long it would take, and what would go wrong, from headers. Writes nothing.
+
+        Without ``headers`` no tile is opened.
+        """
+        return preflight(self.store, self.select(**selection), redo, headers, Options(workers))
 
     def ingest(
         self,

@@ -7,7 +7,7 @@ processor time as the encoding itself. What is written here is read by Zarr like
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -24,17 +24,19 @@ ENCODERS = 2
 """Threads that encode. One waits for the store now and then, so that two keep one core busy; more hold memory."""
 
 Array = np.ndarray[Any, Any]
+Put = Callable[[str, Any], None]
+"""(key, encoded bytes or None), called from several threads."""
 
 
-class WindowWriter:
-    """Writes into one variable's array through a session (a fork, on a worker)."""
+class WindowEncoder:
+    """Encodes windows of one variable's array, chunk by chunk, in threads."""
 
     def __init__(self, session: icechunk.Session, variable: Variable, threads: ThreadPoolExecutor, layout: str) -> None:
         from zarr.core.array_spec import ArrayConfig, ArraySpec
         from zarr.core.buffer import default_buffer_prototype
         from zarr.core.chunk_utils import ChunkTransform
 
-        array = open_array(session, variable.name, "r+", layout)
+        array = open_array(session, variable.name, "r" if session.read_only else "r+", layout)
         metadata: Any = array.metadata  # of Zarr v3: Icechunk holds no other
         self._store, self._metadata, self._name = session.store, metadata, variable.name
         self._variable, self._threads = variable, threads
@@ -46,28 +48,27 @@ class WindowWriter:
         codecs = tuple(codec.evolve_from_array_spec(self._chunk_spec) for codec in metadata.codecs)
         self._transform = ChunkTransform(codecs=codecs)
 
-    def write(self, index: tuple[slice, ...], pixels: Array) -> None:
-        """Write ``pixels`` at ``index`` (a slice for each dimension), whose edges are chunk edges or the array's end.
+    def encode(self, index: tuple[slice, ...], pixels: Array, put: Put = lambda key, encoded: None) -> None:
+        """Give each chunk of ``pixels`` at ``index`` to ``put``: its key and its bytes, or None if it is all fill value.
 
-        Raises what the store raises.
+        ``index`` has a slice for each dimension, whose edges are chunk edges or the array's end. Raises what ``put`` raises.
         """
         for start, size in zip((s.start for s in index), self._shape, strict=True):
             assert start % size == 0, f"{index} does not start at a chunk of {self._shape}"
         ranges = [range(s.start // size, -(-s.stop // size)) for s, size in zip(index, self._shape, strict=True)]
         origin = tuple(s.start for s in index)
-        list(self._threads.map(lambda place: self._write_chunk(place, origin, pixels), itertools.product(*ranges)))
 
-    def _write_chunk(self, place: tuple[int, ...], origin: tuple[int, ...], pixels: Array) -> None:
-        from zarr.core.sync import sync
+        def work(place: tuple[int, ...]) -> None:
+            put(f"{self._name}/{self._metadata.encode_chunk_key(place)}", self._encode_chunk(place, origin, pixels))
 
+        list(self._threads.map(work, itertools.product(*ranges)))
+
+    def _encode_chunk(self, place: tuple[int, ...], origin: tuple[int, ...], pixels: Array) -> Any:
         part = pixels[
             tuple(slice(p * n - o, (p + 1) * n - o) for p, n, o in zip(place, self._shape, origin, strict=True))
         ]
-        key = f"{self._name}/{self._metadata.encode_chunk_key(place)}"
         if all_fill(part, self._variable):
-            if sync(self._store.exists(key)):  # of an earlier time, or of someone who kept no record
-                sync(self._store.delete(key))
-            return
+            return None
         if part.shape != self._shape:  # the array's end cuts this chunk: the rest of it is fill value
             whole = np.full(self._shape, self._variable.np_fill, part.dtype)
             whole[tuple(slice(n) for n in part.shape)] = part
@@ -75,8 +76,31 @@ class WindowWriter:
         encoded = self._transform.encode_chunk(
             self._prototype.nd_buffer.from_numpy_array(np.ascontiguousarray(part)), self._chunk_spec
         )
-        assert encoded is not None, "only a shard of fill value encodes to nothing, and that was deleted above"
-        sync(self._store.set(key, encoded))
+        assert encoded is not None, "only a shard of fill value encodes to nothing, and that was found above"
+        return encoded
+
+
+class WindowWriter(WindowEncoder):
+    """Writes into one variable's array through a session (a fork, on a worker)."""
+
+    def write(self, index: tuple[slice, ...], pixels: Array) -> None:
+        """Write ``pixels`` at ``index``, as :meth:`encode` takes them. Raises what the store raises."""
+        self.encode(index, pixels, self._put)
+
+    def _put(self, key: str, encoded: Any) -> None:
+        from zarr.core.sync import sync
+
+        if encoded is not None:
+            sync(self._store.set(key, encoded))
+        elif sync(self._store.exists(key)):  # of an earlier time, or of someone who kept no record
+            sync(self._store.delete(key))
+
+
+@contextmanager
+def open_encoder(session: icechunk.Session, variable: Variable, layout: str = "") -> Iterator[WindowEncoder]:
+    """A :class:`WindowEncoder` with threads of its own; nothing is written. ``layout`` is the store's ``layout_key``."""
+    with ThreadPoolExecutor(ENCODERS, thread_name_prefix="cubeingest-encode") as threads:
+        yield WindowEncoder(session, variable, threads, layout)
 
 
 @contextmanager

@@ -85,30 +85,27 @@ def plan(
     limit: LimitOption = None,
     part: PartOption = None,
     redo: RedoOption = False,
+    headers: Annotated[
+        bool, typer.Option("--headers/--no-headers", help="Open every tile, or none: quick, but misfits are not found.")
+    ] = True,
+    workers: WorkersOption = None,
     branch: BranchOption = "main",
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Show what an ingest would do, and what would go wrong. Writes nothing. Example: cubeingest plan --year 2000"""
     with guard(debug):
+        from cubeingest.cli.tables import print_plan
+        from cubeingest.engine import Options
         from cubeingest.preflight import preflight
 
         cube = open_to_plan(store, branch)
-        report = preflight(cube.store, read_selection(ctx, cube, bbox, region, variable, limit, part, polygon), redo)
+        selection = read_selection(ctx, cube, bbox, region, variable, limit, part, polygon)
+        report = preflight(cube.store, selection, redo, headers, Options(workers))
         if json:
             print_json(report.to_json())
             return
-        out = out_console()
-        out.print(
-            f"{report.tasks} tasks fill {report.slots} slots, {format_bytes(report.bytes)} of pixels; {report.skipped} slots are done"
-        )
-        out.print(f"about {format_bytes(report.memory_per_worker)} of memory a worker")
-        for problem in report.problems:
-            out.print(
-                f"{problem.kind}: {problem.message}",
-                style="red" if problem.kind == "misfit" else "yellow",
-                markup=False,
-            )
+        print_plan(report)
 
 
 @app.command(context_settings=SELECTING)

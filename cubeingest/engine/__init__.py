@@ -6,7 +6,7 @@ coordinator keeps the pickles until the commit that holds them has succeeded.
 
 from cubeingest.engine.interrupts import Interrupts, interrupts
 from cubeingest.engine.merge import KEPT_BYTES, Merger, timestamp
-from cubeingest.engine.pools import ClusterPool, Pool, SerialPool, open_pool
+from cubeingest.engine.pools import ClusterPool, Pool, SerialPool, default_workers, open_pool
 from cubeingest.engine.probe import PROBE, PROBE_LENGTH
 from cubeingest.engine.work import (
     EachSlot,
@@ -35,6 +35,7 @@ __all__ = [
     "SlotResult",
     "Unit",
     "UnitFunction",
+    "default_workers",
     "explain",
     "failed",
     "interrupts",

@@ -191,8 +191,7 @@ def open_pool(
     Raises :class:`WorkerError` if the cluster cannot be reached.
     """
     if scheduler is None:
-        count = workers or (1 if n_bytes < MIN_BYTES_FOR_CLUSTER else max(1, _cores() // CORES_PER_WORKER))
-        count = min(count, max(1, n_units))
+        count = min(workers or default_workers(n_units, n_bytes), max(1, n_units))
         if count == 1:
             yield SerialPool(1 + overlap)
             return
@@ -226,6 +225,11 @@ def _check_address(address: str) -> None:
         socket.create_connection(parse_host_port(rest), timeout=10).close()
     except (OSError, ValueError) as e:
         raise WorkerError(f"no Dask scheduler answers at {address!r}: {reason_of(e)}") from e
+
+
+def default_workers(n_units: int, n_bytes: int) -> int:
+    """Local processes that are started if nobody says how many."""
+    return min(1 if n_bytes < MIN_BYTES_FOR_CLUSTER else max(1, _cores() // CORES_PER_WORKER), max(1, n_units))
 
 
 def _cores() -> int:

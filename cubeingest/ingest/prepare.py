@@ -22,13 +22,14 @@ from cubeingest.tile import SourceId, source_id, storage_of
 
 @dataclass(frozen=True)
 class Prepared:
-    """A plan and what it rests on."""
+    """A plan and what it rests on. ``n_absent`` counts the slots chosen that have no tile."""
 
     chosen: Chosen
     catalog: Catalog
     plan: Plan
     records: Mapping[Slot, Record]
     expected: Mapping[str, Mapping[tuple[int, ...], Any]]
+    n_absent: int = 0
 
 
 def prepare(store: Store, selection: Selection, redo: bool = False) -> Prepared:
@@ -49,7 +50,9 @@ def prepare(store: Store, selection: Selection, redo: bool = False) -> Prepared:
         )
     )
     plan = make_plan(spec, tiles, records, current, selection, redo, held)
-    return Prepared(chosen, catalog, plan, records, expected_slots(spec, chosen, catalog))
+    fed = tuple(v for v in chosen.variables if v.source is not None)
+    n_absent = sum(1 for _ in slots_of(spec, replace(chosen, variables=fed))) - len(tiles)
+    return Prepared(chosen, catalog, plan, records, expected_slots(spec, chosen, catalog), n_absent)
 
 
 def prepare_function(store: Store, selection: Selection, source: FunctionSource, redo: bool = False) -> Prepared:

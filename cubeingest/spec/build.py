@@ -19,8 +19,8 @@ from cubeingest.spec.source import build_source, build_storage, resolve
 from cubeingest.storage import Storage, split_uri
 
 _RESERVED = """
-after at bbox branch chunks commit-every crs debug deep discard dry-run expire geobox help html json keep kind limit message mode
-name older-than on-error on-progress out output overwrite part polygon redo region resampling sample scheduler snapshot source
+after at bbox branch chunks commit-every crs debug deep discard dry-run expire geobox headers help html json keep kind limit message mode
+name no-headers older-than on-error on-progress out output overwrite part polygon redo region resampling sample scheduler snapshot source
 spatial-ref store to update variable version workers
 """
 RESERVED_AXIS_NAMES = frozenset(_RESERVED.split())

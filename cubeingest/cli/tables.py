@@ -1,0 +1,73 @@
+"""Reports as tables for a person."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from cubeingest.cli.output import format_bytes, out_console
+
+if TYPE_CHECKING:
+    from cubeingest.preflight import PlanReport
+
+EXAMPLES = 3
+"""Findings of one kind that are shown."""
+
+MEANINGS = {
+    "misfit": "tiles that would fail",
+    "mixed": "tiles that differ from one another",
+    "duplicate": "tiles in whose place another comes first",
+    "overlap": "tiles that share pixels",
+    "gap": "regions that tiles do not cover whole",
+}
+"""Kinds of problems, worst first."""
+
+
+def format_seconds(seconds: float) -> str:
+    """``45 s``, ``12 min``, ``3 h 20 min``."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def print_plan(report: PlanReport) -> None:
+    """What an ingest would do as a table, and its problems by kind, each with the first few examples."""
+    from rich.table import Table
+
+    out = out_console()
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    table.add_column(style="bold")
+    table.add_row(
+        "tasks", f"{report.tasks}, which fill {report.slots} slots from {report.tiles} tiles; no two share a chunk"
+    )
+    more = [f"{report.skipped} slots are done"] * bool(report.skipped) + [f"{report.absent} have no tile"] * bool(
+        report.absent
+    )
+    if more:
+        table.add_row("besides", ", ".join(more))
+    read = "" if report.bytes_to_read is None else f"{format_bytes(report.bytes_to_read)} of files become "
+    table.add_row("bytes", f"{read}{format_bytes(report.bytes)} of pixels, before compression")
+    table.add_row("memory", f"about {format_bytes(report.memory_per_worker)} a worker")
+    if report.seconds is not None:
+        workers = f"{report.workers} worker{'s' * (report.workers > 1)}"
+        table.add_row(
+            "time",
+            f"about {format_seconds(report.seconds)} with {workers} here, by a sample, besides what the store takes",
+        )
+    out.print(table)
+    order = list(MEANINGS)
+    problems = sorted(report.problems, key=lambda p: order.index(p.kind))
+    for kind, group in groupby(problems, key=lambda p: p.kind):
+        found = list(group)
+        out.print(f"\n{len(found)} {kind}: {MEANINGS[kind]}", style="red" if kind == "misfit" else "yellow")
+        for problem in found[:EXAMPLES]:
+            where = f"{problem.region}: " if problem.region else ""
+            subject = f"{problem.href!r} " if kind in ("duplicate", "overlap") else ""
+            out.print(f"  {where}{subject}{problem.message}", markup=False)
+        if len(found) > EXAMPLES:
+            out.print(f"  ... and {len(found) - EXAMPLES} more (--json has them all)", markup=False)
+    if not problems and report.headers_read and report.tasks:
+        out.print("\nevery tile fits", style="green")
+    if not report.headers_read:
+        out.print("\nno tile was opened: leave --no-headers out to find what does not fit", markup=False)

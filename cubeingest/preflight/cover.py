@@ -1,0 +1,114 @@
+"""How the tiles of one slot cover it: misfits, duplicates, overlaps and gaps, in pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from cubeingest.catalog import TileRow
+from cubeingest.errors import CubeIngestError
+from cubeingest.pieces import overlap
+from cubeingest.plan import SlotPlan
+from cubeingest.preflight.headers import Headers, Problem
+from cubeingest.spec import CubeSpec
+from cubeingest.storage import public_href
+from cubeingest.tile import Header, Placement, Window, place
+
+
+def find_problems(spec: CubeSpec, plan: SlotPlan, headers: Headers) -> list[Problem]:
+    """What is wrong with the tiles of one slot. Tiles that are warped are taken to cover no pixel in particular."""
+    region = spec.grid.region_id(plan.slot.iy, plan.slot.ix)
+    y, x = spec.grid.slices(plan.slot.iy, plan.slot.ix)
+    out: list[Problem] = []
+    placed: dict[tuple[int, ...], list[tuple[TileRow, Placement]]] = {}
+    for tile in plan.tiles:
+        try:
+            header = headers[plan.slot.variable, tile.href]
+            placement = _place(spec, plan, tile, header)
+        except CubeIngestError as e:
+            out.append(Problem("misfit", region, public_href(tile.href), str(e)))
+            continue
+        placed.setdefault(tile.position, []).append((tile, placement))
+    is_partial = bool(out)
+    for tiles in placed.values():
+        if any(placement.is_warped for _, placement in tiles):
+            continue
+        windows = [_used(tile, placement.window, (y, x)) for tile, placement in tiles]
+        out += _shared(region, [tile for tile, _ in tiles], windows)
+        gap = (y.stop - y.start) * (x.stop - x.start) - _joint_area(windows)
+        if gap > 0 and not is_partial:
+            message = f"{gap} pixels of the region have no tile: they stay fill value"
+            out.append(Problem("gap", region, public_href(tiles[0][0].href), message))
+    return out
+
+
+def _place(spec: CubeSpec, plan: SlotPlan, tile: TileRow, header: Header | str) -> Placement:
+    if isinstance(header, str):
+        raise CubeIngestError(header)
+    return place(header, spec.grid, spec.variable(plan.slot.variable), tile.band, tile.expected)
+
+
+def _used(tile: TileRow, window: Window, region: Window) -> Window | None:
+    """What is used of a tile in a region."""
+    own = window if tile.cell is None else overlap(window, tile.cell)
+    return None if own is None else overlap(own, region)
+
+
+def _shared(region: str, tiles: Sequence[TileRow], windows: Sequence[Window | None]) -> Iterator[Problem]:
+    """Tiles that share pixels with one that comes first."""
+    for first, later in _pairs(windows):
+        a, b = windows[first], windows[later]
+        assert a is not None
+        assert b is not None
+        shared = overlap(a, b)
+        assert shared is not None
+        name, href = public_href(tiles[first].href), public_href(tiles[later].href)
+        if shared == b and tiles[first].href == tiles[later].href:
+            yield Problem("duplicate", region, href, "is in the catalog twice: once is enough")
+        elif a == b:
+            yield Problem("duplicate", region, href, f"covers just what {name!r} covers, which comes first and wins")
+        else:
+            message = f"shares {_area(shared)} pixels with {name!r}, which comes first and wins"
+            yield Problem("overlap", region, href, message)
+
+
+def _pairs(windows: Sequence[Window | None]) -> list[tuple[int, int]]:
+    """Indices (first, later) of windows that share pixels."""
+    import shapely
+
+    index = [i for i, w in enumerate(windows) if w is not None]
+    boxes = _boxes(windows)
+    left, right = shapely.STRtree(boxes).query(boxes, predicate="intersects")
+    return sorted(
+        (index[i], index[j])
+        for i, j in zip(left.tolist(), right.tolist(), strict=True)
+        if i < j and overlap(*_two(windows, index[i], index[j])) is not None
+    )
+
+
+def _two(windows: Sequence[Window | None], i: int, j: int) -> tuple[Window, Window]:
+    a, b = windows[i], windows[j]
+    assert a is not None
+    assert b is not None
+    return a, b
+
+
+def _boxes(windows: Sequence[Window | None]) -> Any:
+    import shapely
+
+    edges = np.array([(w[1].start, w[0].start, w[1].stop, w[0].stop) for w in windows if w is not None], float)
+    return shapely.box(*edges.reshape(-1, 4).T)
+
+
+def _joint_area(windows: Sequence[Window | None]) -> int:
+    """Pixels that at least one window covers."""
+    import shapely
+
+    area: float = shapely.union_all(_boxes(windows)).area
+    return round(area)
+
+
+def _area(window: Window) -> int:
+    return int((window[0].stop - window[0].start) * (window[1].stop - window[1].start))

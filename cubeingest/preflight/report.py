@@ -1,0 +1,130 @@
+"""The preflight as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from cubeingest.catalog import REQUESTS_AT_ONCE
+from cubeingest.engine import Options, default_workers
+from cubeingest.errors import CubeIngestError
+from cubeingest.ingest import prepare
+from cubeingest.mosaic import size_of, slot_shape
+from cubeingest.plan import Plan, Selection, SlotPlan
+from cubeingest.preflight.cover import find_problems
+from cubeingest.preflight.headers import Problem, find_mixed, read_headers
+from cubeingest.preflight.sample import measure_rate
+from cubeingest.remote import FETCH_BYTES
+from cubeingest.spec import CubeSpec, storage_of
+from cubeingest.storage import Storage, is_remote, public_href
+from cubeingest.store import Store
+from cubeingest.tile import source_id
+
+WORKER_BYTES = 150 * 2**20
+"""Memory of a worker that has only imported what it needs (measured)."""
+
+WARP_BYTES = 64 * 2**20
+"""What GDAL's warper takes for itself, by its own default."""
+
+
+@dataclass(frozen=True)
+class PlanReport:
+    """What an ingest would do, and what is wrong.
+
+    ``bytes`` are those of the pixels that it would fill, ``bytes_to_read`` those of the tiles' files as they lie (None if not
+    asked), ``absent`` the slots chosen that have no tile. ``seconds`` is the time that ``workers`` processes of this machine would take by
+    a measured sample of reading and encoding (None if not measured), without the store's own time.
+    """
+
+    tasks: int
+    slots: int
+    skipped: int
+    absent: int
+    tiles: int
+    bytes: int
+    bytes_to_read: int | None
+    memory_per_worker: int
+    workers: int
+    seconds: float | None
+    headers_read: bool
+    problems: tuple[Problem, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "tasks": self.tasks, "slots": self.slots, "skipped": self.skipped, "absent": self.absent, "tiles": self.tiles,
+            "bytes": self.bytes, "bytes_to_read": self.bytes_to_read, "memory_per_worker": self.memory_per_worker,
+            "workers": self.workers, "seconds": None if self.seconds is None else round(self.seconds, 1),
+            "headers_read": self.headers_read, "problems": [p.to_json() for p in self.problems],
+        }  # fmt: skip
+
+
+def preflight(
+    store: Store, selection: Selection, redo: bool = False, headers: bool = True, options: Options | None = None
+) -> PlanReport:
+    """Plan an ingest, prove that its tasks share no chunk, read the header of every tile in it, and measure a sample.
+
+    Without ``headers`` no tile is opened: a plan of 100,000 tiles takes seconds then. Writes nothing.
+
+    Raises :class:`CubeIngestError` for what would stop the ingest at once.
+    """
+    spec = store.spec
+    prepared = prepare(store, selection, redo)
+    plan = prepared.plan
+    plans = [p for task in plan.tasks for p in task.slots]
+    problems = [Problem("misfit", None, public_href(m.href), m.message) for m in prepared.catalog.misplaced]
+    rate = None
+    if headers:
+        found = read_headers(spec, plan)
+        problems += find_mixed(spec, found)
+        for slot in plans:
+            problems += find_problems(spec, slot, found)
+        rate = measure_rate(store, plans)
+    work = size_of(spec, plan)
+    count = (options.workers if options else None) or default_workers(len(plan.tasks), sum(n for _, n in work))
+    hrefs = _hrefs(spec, plans)
+    return PlanReport(
+        tasks=len(plan.tasks), slots=len(plans), skipped=len(plan.skipped), absent=prepared.n_absent, tiles=len(hrefs),
+        bytes=sum(n for _, n in work), bytes_to_read=_bytes_of(hrefs) if headers or not any(map(is_remote, hrefs)) else None,
+        memory_per_worker=_memory(spec, plan), workers=count,
+        seconds=sum(pixels for pixels, _ in work) / rate / min(count, max(1, len(plan.tasks))) if rate else None,
+        headers_read=headers, problems=tuple(problems),
+    )  # fmt: skip
+
+
+def _hrefs(spec: CubeSpec, plans: Iterable[SlotPlan]) -> dict[str, Storage]:
+    return {t.href: storage_of(spec.variable(p.slot.variable)) for p in plans for t in p.tiles}
+
+
+def _bytes_of(hrefs: dict[str, Storage]) -> int:
+    """Bytes of the files, as far as they are there."""
+
+    def ask(item: tuple[str, Storage]) -> int:
+        try:
+            return source_id(*item).size or 0
+        except (OSError, CubeIngestError):
+            return 0
+
+    with ThreadPoolExecutor(REQUESTS_AT_ONCE) as pool:
+        return sum(pool.map(ask, hrefs.items()))
+
+
+def _memory(spec: CubeSpec, plan: Plan) -> int:
+    """Two windows of the largest slot, what is kept of a row of blocks, and the worker itself.
+
+    Of remote tiles two slots are at work at once, and ranges are in flight.
+    """
+    largest = 0
+    remote = warps = False
+    for task in plan.tasks:
+        for slot in task.slots:
+            variable = spec.variable(slot.slot.variable)
+            remote = remote or any(is_remote(tile.href) for tile in slot.tiles)
+            warps = warps or (variable.source is not None and variable.source.resampling is not None)
+            shape = slot_shape(spec, variable, slot)
+            rows = shape.y.stop - shape.y.start
+            row_bytes = shape.n_pixels // rows * variable.np_dtype.itemsize
+            largest = max(largest, min(rows, shape.window_rows) * row_bytes)
+    one = 3 * largest + WARP_BYTES * warps
+    return WORKER_BYTES + (2 * (one + FETCH_BYTES) if remote else one)
