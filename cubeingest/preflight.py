@@ -57,6 +57,7 @@ def preflight(store: Store, selection: Selection, redo: bool = False) -> PlanRep
 
     Raises :class:`CubeIngestError` for what would stop the ingest at once.
     """
+    store = store.on(store.branch, store.tip)  # spec and ledger of one snapshot
     spec = store.spec
     prepared = prepare(store, selection, redo)
     plans = [p for task in prepared.plan.tasks for p in task.slots]

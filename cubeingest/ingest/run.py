@@ -66,6 +66,7 @@ def ingest(
         merger = Merger(store, run, before, prepared.expected, new)
         if plan.tasks:
             with made_known(store, run):
+                merger.check_layout(store.readonly())  # from now on nobody extends the cube
                 _go(store, plan, options, merger, report, on_progress)
         else:
             with interrupts() as stop:
