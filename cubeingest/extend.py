@@ -201,10 +201,7 @@ def _commit(store: Store, new: CubeSpec, growth: tuple[Growth, ...], changes: li
     expected, warning = list_expected(new, _to_list(old, new, growth, changes))
 
     def build(session: icechunk.Session) -> bool:
-        text = read_internal(session, store.uri)["spec"]
-        if text == new.to_json():
-            return False  # it was made, though the store's answer was lost; or somebody else did the same
-        if text != old.to_json():
+        if read_internal(session, store.uri)["spec"] != old.to_json():
             raise _SpecMovedError(f"the spec of {store.uri!r} was changed meanwhile")
         _refuse_done(session, store, new)
         _grow_arrays(session, fresh, new)
@@ -255,6 +252,7 @@ def _grow_arrays(session: icechunk.Session, fresh: zarr.storage.MemoryStore, new
     import zarr
 
     root, wanted = zarr.open_group(session.store, mode="r+"), zarr.open_group(fresh, mode="r")
+    _refuse_others(root, wanted)
     for path, array in sorted(dict(wanted.members(max_depth=None)).items()):
         if not isinstance(array, zarr.Array):
             continue
@@ -276,6 +274,22 @@ def _grow_arrays(session: icechunk.Session, fresh: zarr.storage.MemoryStore, new
     for v in new.variables:
         # A writer that nobody knows of gets a conflict also where a slot grows that only the ledger speaks of.
         root[f"{LEDGER}/{v.name}/record"].attrs["speaks_of"] = list(new.shape_of(v))
+
+
+def _refuse_others(root: zarr.Group, wanted: zarr.Group) -> None:
+    """Arrays beside the cube's own would keep their length, and nobody could open the group any more."""
+    sizes = {k: n for _, a in wanted.arrays() for k, n in zip(_dims(a), a.shape, strict=True)}
+    for name, array in root.arrays():
+        if name not in wanted and any(n != sizes.get(d, n) for d, n in zip(_dims(array), array.shape, strict=True)):
+            raise StoreError(
+                f"the cube holds an array {name!r} that its spec does not name, along a dimension that is to grow: "
+                "nothing was extended; take it out first"
+            )
+
+
+def _dims(array: zarr.Array[Any]) -> tuple[str | None, ...]:
+    metadata: Any = array.metadata
+    return tuple(metadata.dimension_names or (None,) * array.ndim)
 
 
 def _replace(session: icechunk.Session, fresh: zarr.storage.MemoryStore, path: str, own: zarr.Array[Any]) -> None:

@@ -27,7 +27,7 @@ def extend(
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Let a cube grow at the end of its axes, or below and to the right. Example: cubeingest extend --year 2025
+    """Let a cube grow after the last value of its axes, or its last row and column. Example: cubeingest extend --year 2025
 
     Values: one, several (2025,2030), or a range in the axis' own step (2021..2025). GRID.yaml: the spec with longer axes
     or a larger grid.shape. What is there is neither moved nor written again.

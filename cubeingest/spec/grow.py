@@ -1,4 +1,4 @@
-"""A spec that grows: axes go on after their last value, the grid below and to the right in index order."""
+"""A spec that grows: axes go on after their last value, the grid after its last row and column."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from cubeingest.spec.model import CubeSpec, differences
 MAX_VALUES_OF_RANGE = 100_000
 """Values that a range may stand for: more are a slip of the finger, which no later command takes back."""
 
-ONLY_THE_END = "an axis grows at its end only, and the grid below and to the right"
+ONLY_THE_END = "an axis grows after its last value only, and the grid after its last row and column"
 
 
 @dataclass(frozen=True)
