@@ -164,7 +164,7 @@ def _again(store: Store, spec: CubeSpec, update: bool) -> Created:
     if layout:
         raise StoreError(
             f"the cube at {store.uri!r} was made from another spec, whose layout differs (cube -> spec): {'; '.join(layout)}. "
-            "A layout cannot change, but it can grow at its ends (`cubeingest extend GRID.yaml`): else use another --store"
+            "A layout cannot change: use another --store; or, where it only grows at its ends, `cubeingest extend GRID.yaml`"
         )
     changes = changed_keys(store.spec, spec)
     if not changes and update and not is_split(store):

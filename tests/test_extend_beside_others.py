@@ -221,7 +221,7 @@ def test_branch_that_is_ahead_of_main_is_published_first(world: World, cube: ci.
 
 def test_longer_file_is_named_by_init(world: World, cube: ci.Cube, invoke: Invoke) -> None:
     world.write_spec(("2000, 2005]", "2000, 2005, 2010]"))
-    refused(invoke("init", "grid.yaml", "--update"), "can grow at its ends .`cubeingest extend GRID.yaml`")
+    refused(invoke("init", "grid.yaml", "--update"), "where it only grows at its ends, `cubeingest extend GRID.yaml`")
 
 
 # ---- object store ---------------------------------------------------------------------------------------------
