@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from cubeingest.errors import StoreError
+from cubeingest.errors import SpecError, StoreError
 from cubeingest.ledger import LEDGER, NOTHING, Slot, read_records, read_states
 from cubeingest.plan import slot_labels
-from cubeingest.spec import CubeSpec
+from cubeingest.spec import CubeSpec, find_growth
 from cubeingest.store import Store
 
 Change = Literal["added", "removed", "changed", "reread"]
@@ -39,18 +39,19 @@ def read_changes(store: Store, older: str, newer: str) -> list[SlotChange]:
     """Slots whose state or record differs between two snapshots of the same cube, in the order of the grid.
 
     Records are read only where both have one that Icechunk's own record of changes does not rule out.
-    Raises :class:`StoreError` if either holds no cube, or the grids differ.
+    One may be the other grown since: then the smaller has nothing in the slots that it lacks.
+    Raises :class:`StoreError` if either holds no cube, or the layouts differ otherwise.
     """
     before, after = store.on(at=older), store.on(at=newer)
-    spec = after.spec
-    if before.spec.layout != spec.layout:
+    if not (_is_grown(before.spec, after.spec) or _is_grown(after.spec, before.spec)):
         raise StoreError(f"the cubes at {older} and {newer} have different layouts: slots cannot be compared")
     old, new = before.readonly(), after.readonly()
-    states = read_states(old, spec), read_states(new, spec)
+    states = read_states(old, before.spec), read_states(new, after.spec)
     out: list[SlotChange] = []
     both: list[Slot] = []
-    for v in spec.variables:
-        had, has = (s[v.name] != NOTHING for s in states)
+    for v in after.spec.variables:
+        shape = tuple(np.maximum(*(s[v.name].shape for s in states)))
+        had, has = (_padded(s[v.name] != NOTHING, shape) for s in states)
         out += [SlotChange(slot, "added") for slot in _slots(v.name, has & ~had)]
         out += [SlotChange(slot, "removed") for slot in _slots(v.name, had & ~has)]
         both += _slots(v.name, had & has & _touched(store, older, newer, v.name, had.shape))
@@ -62,6 +63,21 @@ def read_changes(store: Store, older: str, newer: str) -> list[SlotChange]:
         same = a is not None and b is not None and (a.checksum, a.state) == (b.checksum, b.state)
         out.append(SlotChange(slot, "reread" if same else "changed"))
     return sorted(out, key=lambda c: c.slot)
+
+
+def _is_grown(old: CubeSpec, new: CubeSpec) -> bool:
+    """Whether two layouts are the same, or the second is the first grown."""
+    try:
+        find_growth(old, new)
+    except SpecError:
+        return False
+    return True
+
+
+def _padded(where: np.ndarray[Any, Any], shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
+    out = np.zeros(shape, bool)
+    out[tuple(slice(n) for n in where.shape)] = where
+    return out
 
 
 def count_changes(changes: Iterable[SlotChange]) -> dict[str, int]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cubeingest.create import write_template
+from cubeingest.create import layout_of, write_template
 from cubeingest.engine import EachSlot, Options, Progress, interrupts, open_pool
 from cubeingest.ledger import DONE, EMPTY, NOTHING, Slot, read_records, read_states
 from cubeingest.mosaic import size_of
@@ -161,7 +161,7 @@ def _arrays(session: icechunk.Session, spec: CubeSpec) -> Iterator[Finding]:
     fresh = zarr.storage.MemoryStore()
     write_template(fresh, spec, "")
     wanted, there = zarr.open_group(fresh, mode="r"), zarr.open_group(session.store, mode="r")
-    coordinates = {*spec.grid.dims_yx, *(a.name for a in spec.grid.axes)}
+    coordinates = spec.grid.dims
     for path, array in sorted(dict(wanted.members(max_depth=None)).items()):
         if not isinstance(array, zarr.Array):
             continue
@@ -171,9 +171,9 @@ def _arrays(session: icechunk.Session, spec: CubeSpec) -> Iterator[Finding]:
                 kind, f"the array {path!r} is missing", "the cube is damaged: go back to a snapshot that has it"
             )
             continue
-        differing = sorted(k for k, v in _layout(array).items() if _layout(own).get(k) != v)
+        differing = sorted(k for k, v in layout_of(array).items() if layout_of(own).get(k) != v)
         if differing:
-            what = ", ".join(f"{k} {_layout(own).get(k)!r} (by the spec {_layout(array)[k]!r})" for k in differing)
+            what = ", ".join(f"{k} {layout_of(own).get(k)!r} (by the spec {layout_of(array)[k]!r})" for k in differing)
             yield Finding(
                 kind, f"the array {path!r} has {what}", "something else changed it: go back to a snapshot before that"
             )
@@ -181,13 +181,6 @@ def _arrays(session: icechunk.Session, spec: CubeSpec) -> Iterator[Finding]:
             yield Finding(
                 kind, f"the coordinate {path!r} is not what the grid says", "go back to a snapshot where it is"
             )
-
-
-def _layout(array: Any) -> dict[str, Any]:
-    kept: dict[str, Any] = array.metadata.to_dict()
-    return {
-        k: repr(kept.get(k)) for k in ("shape", "data_type", "chunk_grid", "fill_value", "codecs", "dimension_names")
-    }
 
 
 def _repository(store: Store) -> Iterator[Finding]:
@@ -199,9 +192,8 @@ def _repository(store: Store) -> Iterator[Finding]:
         )
     for run in read_runs(store):
         if not run.is_alive:
-            what = "an ingest" if run.kind == "run" else "a garbage collection"
             yield Finding(
-                "dead-run", f"{what} by {run} was killed and left what it wrote", "remove that with `cubeingest gc`"
+                "dead-run", f"{run.what} by {run} was killed and left what it wrote", "remove that with `cubeingest gc`"
             )
     main = store.repo.lookup_branch(MAIN)
     for name in sorted(store.repo.list_branches()):

@@ -16,7 +16,7 @@ from cubeingest.engine import PROBE, PROBE_LENGTH
 from cubeingest.errors import CatalogError, SpecError, StoreError
 from cubeingest.ingest import expected_slots
 from cubeingest.ledger import create_ledger, write_expected
-from cubeingest.plan import Selection, choose
+from cubeingest.plan import Chosen, Selection, choose
 from cubeingest.spec import INTERNAL_GROUP, CubeSpec, differences
 from cubeingest.storage import public_href
 from cubeingest.store import (
@@ -73,7 +73,7 @@ def init_cube(spec: CubeSpec, uri: str | None = None, update: bool = False) -> C
         return _again(open_store(where), spec, update)
     if store is None:
         _check_free(where)
-    expected, warning = _read_expected(spec)
+    expected, warning = list_expected(spec)
     store = store or create_store(where, spec)
 
     cube_id = uuid.uuid4().hex
@@ -89,7 +89,7 @@ def init_cube(spec: CubeSpec, uri: str | None = None, update: bool = False) -> C
         write_expected(session, spec, expected)
         return True
 
-    store.commit(build, lambda: f"init {spec.name}", lambda: _metadata("init"))
+    store.commit(build, lambda: f"init {spec.name}", lambda: commit_details("init"))
     return Created(open_store(where), "created", warning=warning)
 
 
@@ -98,19 +98,24 @@ def _check_free(uri: str) -> None:
         raise StoreError(f"folder {uri!r} is not empty and not a cube: name another place for the store")
 
 
-def _read_expected(spec: CubeSpec) -> tuple[Mapping[str, Mapping[tuple[int, ...], Any]], str]:
-    """What the catalog has; a cube may be made where its tiles cannot be listed yet, which is then said."""
-    everything = choose(spec, Selection())
+def list_expected(
+    spec: CubeSpec, chosen: Chosen | None = None
+) -> tuple[Mapping[str, Mapping[tuple[int, ...], Any]], str]:
+    """What the catalog has, everywhere or where it is chosen, as :func:`write_expected` takes it; and a warning, or "".
+
+    A cube may be made where its tiles cannot be listed yet, which is then said.
+    """
+    chosen = chosen or choose(spec, Selection())
     try:
-        catalog = read_catalog(spec)
-        return expected_slots(spec, everything, catalog), _none_yet(spec, catalog)
+        catalog = read_catalog(spec, chosen.positions, [v.name for v in chosen.variables])
+        return expected_slots(spec, chosen, catalog), _none_yet(chosen, catalog)
     except CatalogError as e:
-        return expected_slots(spec, everything, None), f"the catalog could not be read, ingest will try again: {e}"
+        return expected_slots(spec, chosen, None), f"the catalog could not be read, ingest will try again: {e}"
 
 
-def _none_yet(spec: CubeSpec, catalog: Catalog) -> str:
+def _none_yet(chosen: Chosen, catalog: Catalog) -> str:
     """What to say of variables whose lists or globs name no tile at all: right for a start, but often a wrong path."""
-    none = [v for v in spec.variables if v.source is not None and v.source.tiles and not catalog.rows.get(v.name)]
+    none = [v for v in chosen.variables if v.source is not None and v.source.tiles and not catalog.rows.get(v.name)]
     where = ", ".join(
         f"{v.source.tiles[0]} {public_href(v.source.tiles[1])!r}" for v in none if v.source and v.source.tiles
     )
@@ -147,13 +152,22 @@ def write_valid(root: zarr.Group, spec: CubeSpec) -> None:
         root.create_array(VALID, data=lattice, chunks=lattice.shape, dimension_names=("region_y", "region_x"))
 
 
+def layout_of(array: zarr.Array[Any]) -> dict[str, str]:
+    """What the layout of an array is, without its attributes: equal for two that can hold the same chunks."""
+    kept: dict[str, Any] = array.metadata.to_dict()
+    return {
+        k: repr(kept.get(k)) for k in ("shape", "data_type", "chunk_grid", "fill_value", "codecs", "dimension_names")
+    }
+
+
 def _internal_attrs(spec: CubeSpec, cube_id: str) -> dict[str, Any]:
     from cubeingest import __version__
 
     return {"format": FORMAT, "version": __version__, "id": cube_id, "spec": spec.to_json()}
 
 
-def _metadata(action: str) -> dict[str, Any]:
+def commit_details(action: str) -> dict[str, Any]:
+    """The metadata of a commit that no run made."""
     from cubeingest import __version__
 
     return {"cubeingest": __version__, "action": action}
@@ -167,9 +181,9 @@ def _again(store: Store, spec: CubeSpec, update: bool) -> Created:
     if layout:
         raise StoreError(
             f"the cube at {store.uri!r} was made from another spec, whose layout differs (cube -> spec): {'; '.join(layout)}. "
-            "A layout cannot change: use another --store"
+            "A layout cannot change: use another --store; or, where it only grows at its ends, `cubeingest extend GRID.yaml`"
         )
-    changes = differences(_changeable(store.spec), _changeable(spec))
+    changes = changed_keys(store.spec, spec)
     if not changes and update and not is_split(store):
         save_splitting(store)
         return Created(store, "updated", ("how the chunk index is split",))
@@ -180,7 +194,7 @@ def _again(store: Store, spec: CubeSpec, update: bool) -> Created:
             f"the cube at {store.uri!r} was made from another spec (cube -> spec): {'; '.join(changes)}. "
             "Nothing was changed; `init --update` takes this over"
         )
-    expected, warning = _read_expected(spec)
+    expected, warning = list_expected(spec)
 
     def build(session: icechunk.Session) -> bool:
         import zarr
@@ -189,19 +203,30 @@ def _again(store: Store, spec: CubeSpec, update: bool) -> Created:
             raise StoreError(
                 f"somebody else has just changed the spec of {store.uri!r}: nothing was changed; try again"
             )
-        root = zarr.open_group(session.store, mode="r+")
-        root[INTERNAL_GROUP].attrs.put(_internal_attrs(spec, store.cube_id))
-        old, new = dict(store.spec.attrs), {"title": spec.name, **spec.attrs}
-        root.attrs.put({**{k: v for k, v in root.attrs.asdict().items() if k not in old}, **new})
-        for v in spec.variables:
-            attrs = root[v.name].attrs
-            attrs.put({**{k: w for k, w in attrs.asdict().items() if k in KEPT_ATTRS}, **v.attrs})
-        write_valid(root, spec)
+        take_over(zarr.open_group(session.store, mode="r+"), store.spec, spec, store.cube_id)
         write_expected(session, spec, expected)
         return True
 
-    store.commit(build, lambda: f"update {spec.name}", lambda: _metadata("update"))
+    store.commit(build, lambda: f"update {spec.name}", lambda: commit_details("update"))
     return Created(open_store(store.uri), "updated", tuple(changes), warning)
+
+
+def take_over(root: zarr.Group, old: CubeSpec, new: CubeSpec, cube_id: str) -> None:
+    """Put what may change of a spec into a cube's root group: the spec itself, attributes of the group and its variables, and
+    which regions are valid.
+    """
+    root[INTERNAL_GROUP].attrs.put(_internal_attrs(new, cube_id))
+    kept = {k: v for k, v in root.attrs.asdict().items() if k not in old.attrs}
+    root.attrs.put({**kept, "title": new.name, **new.attrs})
+    for v in new.variables:
+        attrs = root[v.name].attrs
+        attrs.put({**{k: w for k, w in attrs.asdict().items() if k in KEPT_ATTRS}, **v.attrs})
+    write_valid(root, new)
+
+
+def changed_keys(old: CubeSpec, new: CubeSpec) -> list[str]:
+    """``key.path: old -> new`` for all in which two specs of one layout differ."""
+    return differences(_changeable(old), _changeable(new))
 
 
 def _changeable(spec: CubeSpec) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -17,6 +17,7 @@ from cubeingest.check import CheckReport, check
 from cubeingest.create import Created, init_cube
 from cubeingest.engine import Options, Progress
 from cubeingest.errors import GridError, nearest
+from cubeingest.extend import Extended, extend
 from cubeingest.garbage import GcReport, collect_garbage
 from cubeingest.grid import TilingGrid
 from cubeingest.ingest import IngestReport, SourceFunction, ingest
@@ -109,6 +110,27 @@ class Cube:
         options = Options(workers, scheduler, commit_every, on_error, redo, mode)
         store = self.store if branch is None else start_branch(self.store, branch)
         return ingest(store, self.select(**selection), options, on_progress, source)
+
+    def extend(
+        self,
+        spec: str | os.PathLike[str] | CubeSpec | None = None,
+        /,
+        *,
+        dry_run: bool = False,
+        **axes: AxisValue | Iterable[AxisValue],
+    ) -> Extended:
+        """Let the cube grow: by values of axes (``year=2025``, ``year=[2025, 2030]``, ``year="2021..2025"``), or to a spec whose
+        axes go on further or whose grid is larger. What is there is neither moved nor written again.
+
+        This object is the longer cube afterwards; one that somebody else has opened before goes on as it was.
+        Raises a :class:`CubeIngestError` if existing pixels would move or change, and while others write.
+        """
+        if (spec is None) == (not axes):
+            raise GridError("say by what the cube is to grow: a longer spec, or values of axes, such as year=2025")
+        longer = self._texts(axes) if spec is None else spec if isinstance(spec, CubeSpec) else read_spec(spec)
+        done = extend(self.store, longer, dry_run)
+        object.__setattr__(self, "store", done.store)
+        return done
 
     def status(self, **selection: Any) -> Status:
         """Slots done, empty, pending and absent; read from the cube alone."""
@@ -205,20 +227,22 @@ class Cube:
         **axes: AxisValue | Iterable[AxisValue],
     ) -> Selection:
         """The :class:`Selection` of these keywords. Raises :class:`GridError` for an axis that the cube does not have."""
+        texts = self._texts(axes, "bbox", "polygon", "region", "variable", "limit", "part")
+        shape = None if polygon is None else read_shape(polygon)
+        return Selection(texts, bbox, _several("region", region), _several("variable", variable), limit, part, shape)
+
+    def _texts(self, axes: Mapping[str, Any], *keywords: str) -> dict[str, tuple[str, ...]]:
+        """Values by axis, as texts. Raises :class:`GridError` for an axis that the cube does not have."""
         own = {a.name.replace("-", "_"): a.name for a in self.grid.axes}
         for name in axes:
             if name not in own:
-                known = [*own, "bbox", "polygon", "region", "variable", "limit", "part"]
-                raise GridError(
-                    f"unknown selection {name!r}{nearest(name, known)} (axes of this cube: {', '.join(own) or 'none'})"
-                )
-        texts = {
+                hint = nearest(name, [*own, *keywords])
+                raise GridError(f"unknown selection {name!r}{hint} (axes of this cube: {', '.join(own) or 'none'})")
+        return {
             own[name]: tuple(t for v in _several(name, value) for t in axis_label(v).split(","))
             for name, value in axes.items()
             if value is not None
         }
-        shape = None if polygon is None else read_shape(polygon)
-        return Selection(texts, bbox, _several("region", region), _several("variable", variable), limit, part, shape)
 
 
 def read_shape(polygon: Any) -> BaseGeometry:

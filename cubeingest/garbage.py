@@ -83,8 +83,9 @@ def collect_garbage(
         older_than = max(older_than, CLOCKS_DIFFER)
     alive = [run for run in read_runs(store) if run.is_alive]
     if alive:
-        what = "an ingest is running" if alive[0].kind == "run" else "garbage is being collected"
-        raise StoreError(f"{what} in {store.uri!r} by {alive[0]}: nothing was removed; try again when it has ended")
+        raise StoreError(
+            f"{alive[0].doing} in {store.uri!r} by {alive[0]}: nothing was removed; try again when it has ended"
+        )
     now = datetime.now(UTC)
     try:
         with made_known(store, uuid.uuid4().hex[:12], "gc"):

@@ -86,6 +86,11 @@ class TilingGrid:
         )
 
     @property
+    def dims(self) -> tuple[str, ...]:
+        """All dimensions: the axes, then y and x."""
+        return (*(axis.name for axis in self.axes), *self.dims_yx)
+
+    @property
     def n_regions(self) -> int:
         ny, nx = self.lattice_shape_yx
         return ny * nx

@@ -32,6 +32,7 @@ def draw_map(
     import zarr
     from matplotlib.figure import Figure
 
+    store = store.on(store.branch, store.tip)  # spec and pixels of one snapshot
     spec, grid = store.spec, store.spec.grid
     index: tuple[int, ...] = tuple(
         _position(spec, variable, name, (positions or {}).get(name, 0)) for name in variable.axes

@@ -43,6 +43,7 @@ def read_status(store: Store, selection: Selection) -> Status:
 
     Raises :class:`GridError` for a selection that the cube does not have.
     """
+    store = store.on(store.branch, store.tip)  # spec and pixels of one snapshot
     spec = store.spec
     chosen = choose(spec, selection)
     session = store.readonly()

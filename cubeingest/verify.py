@@ -162,6 +162,7 @@ def verify(
     """
     if not 0 < sample <= 1:
         raise GridError(f"sample is {sample}: it must be above 0 and at most 1")
+    store = store.on(store.branch, store.tip)  # spec and pixels of one snapshot
     spec = store.spec
     chosen = choose(spec, selection)
     session = store.readonly()

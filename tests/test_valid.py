@@ -153,3 +153,19 @@ def test_valid_that_cannot_be_is_refused_before_anything_is_made(
         ci.init(world.spec_file)
     assert message in str(caught.value)
     assert not world.store.exists()
+
+
+def test_valid_regions_are_found_anew_where_the_grid_grows(world: World) -> None:
+    (world.folder / "land.json").write_text(json.dumps({"type": "Polygon", "coordinates": [[[1, -9], [9, -9], [9, 9], [1, -9]]]}))  # fmt: skip
+    add_valid(world, "{geojson: land.json}")
+    cube = ci.init(world.spec_file)
+    cube.ingest()
+    text = world.spec_file.read_text().replace("shape: {y: 200, x: 250}", "shape: {y: 300, x: 250}")
+    world.spec_file.write_text(text)
+    assert cube.extend(world.spec_file).new_slots == 6
+    assert [r["id"] for r in cube.regions()] == ["10N_000E", "00N_000E"]
+    cube.extend(year=2010)
+    assert [r["id"] for r in cube.regions()] == ["10N_000E", "00N_000E"]
+    assert cube.status().total == 6
+    assert cube.status().done == 1
+    assert cube.check().findings == []

@@ -7,10 +7,10 @@ import contextlib
 import os
 import sys
 
-from cubeingest.cli import cubes, upkeep
+from cubeingest.cli import cubes, extend, upkeep
 from cubeingest.cli.app import app
 
-__all__ = ["app", "cubes", "main", "upkeep"]
+__all__ = ["app", "cubes", "extend", "main", "upkeep"]
 
 
 def main() -> None:

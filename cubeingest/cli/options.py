@@ -90,25 +90,30 @@ def read_selection(
     from cubeingest.cube import read_shape
     from cubeingest.plan import Selection
 
+    axes = read_axes(ctx, cube, ctx.args)
+    shape = None if polygon is None else read_shape(polygon)
+    return Selection(axes, bbox, tuple(region or ()), tuple(variable or ()), limit, _part(ctx, part), shape)
+
+
+def read_axes(ctx: typer.Context, cube: Cube, words: list[str]) -> dict[str, tuple[str, ...]]:
+    """Values by axis, of ``--<axis>`` options among words that typer left over."""
     axes: dict[str, list[str]] = {}
-    extra = list(ctx.args)
+    extra = list(words)
     while extra:
         word = extra.pop(0)
         if not word.startswith("--"):
-            _usage(ctx, f"unexpected argument {word!r}")
+            refuse_usage(ctx, f"unexpected argument {word!r}")
         name, equals, value = word[2:].partition("=")
         _check_axis(ctx, cube, name)
         if not equals:
             if not extra:
-                _usage(ctx, f"--{name} needs a value, such as --{name} {cube.grid.axis(name).labels[0]}")
+                refuse_usage(ctx, f"--{name} needs a value, such as --{name} {cube.grid.axis(name).labels[0]}")
             value = extra.pop(0)
         values = [v for v in value.split(",") if v]
         if not values:
-            _usage(ctx, f"--{name} needs a value, such as --{name} {cube.grid.axis(name).labels[0]}")
+            refuse_usage(ctx, f"--{name} needs a value, such as --{name} {cube.grid.axis(name).labels[0]}")
         axes.setdefault(name, []).extend(values)
-    selected = {name: tuple(values) for name, values in axes.items()}
-    shape = None if polygon is None else read_shape(polygon)
-    return Selection(selected, bbox, tuple(region or ()), tuple(variable or ()), limit, _part(ctx, part), shape)
+    return {name: tuple(values) for name, values in axes.items()}
 
 
 def _check_axis(ctx: typer.Context, cube: Cube, name: str) -> None:
@@ -117,7 +122,9 @@ def _check_axis(ctx: typer.Context, cube: Cube, name: str) -> None:
         return
     options = [o.removeprefix("--") for p in ctx.command.params for o in p.opts if o.startswith("--")]
     hint = nearest(name, [*axes, *options]).replace("'", "--", 1).replace("'?", "?")
-    _usage(ctx, f"no such option: --{name}{hint} (axes of this cube: {', '.join('--' + a for a in axes) or 'none'})")
+    refuse_usage(
+        ctx, f"no such option: --{name}{hint} (axes of this cube: {', '.join('--' + a for a in axes) or 'none'})"
+    )
 
 
 def _part(ctx: typer.Context, text: str | None) -> tuple[int, int] | None:
@@ -125,11 +132,12 @@ def _part(ctx: typer.Context, text: str | None) -> tuple[int, int] | None:
         return None
     k, slash, n = text.partition("/")
     if not slash or not k.isdecimal() or not n.isdecimal() or not 1 <= int(k) <= int(n):
-        _usage(ctx, f"--part {text}: write K/N with K from 1 to N, such as 3/16")
+        refuse_usage(ctx, f"--part {text}: write K/N with K from 1 to N, such as 3/16")
     return int(k), int(n)
 
 
-def _usage(ctx: typer.Context, message: str) -> NoReturn:
+def refuse_usage(ctx: typer.Context, message: str) -> NoReturn:
+    """Say what is wrong with a command's arguments, and end with exit code 2."""
     say(f"error: {message}", "red")
     say(f"Try `{ctx.command_path} --help`.")
     raise typer.Exit(2)

@@ -78,7 +78,8 @@ class Merger:
 
         def build(session: icechunk.Session) -> bool:
             nonlocal kept, landed, dropped
-            self._check(session)
+            self.check_layout(session)
+            self._refuse_collected()
             now = read_records(session, [r.slot for r in self.kept], self.store.layout_key)
             kept, landed, dropped = [], [], []
             for result in self.kept:
@@ -111,13 +112,13 @@ class Merger:
     def _is_own(self, record: Record | None) -> bool:
         return record is not None and record.run == self.run
 
-    def _check(self, session: icechunk.Session) -> None:
+    def check_layout(self, session: icechunk.Session) -> None:
+        """Raise :class:`StoreError` if the cube of a session has another layout than the plan was made for."""
         text = read_internal(session, self.store.uri)["spec"]
         if text != self._spec_text and spec_from_json(str(text)).layout != self.store.spec.layout:
             raise StoreError(
                 f"the layout of the cube at {self.store.uri!r} was changed during this run: run the command again"
             )
-        self._refuse_collected()
 
     def _refuse_collected(self) -> None:
         if self.kept and was_collected_since(self.store, self._mark):

@@ -53,6 +53,7 @@ def _fill_and_commit(job: CommitJob, unit: Unit, plans: list[SlotPlan]) -> list[
     before = {p.slot: p.before for p in plans if p.before is not None}
     new = {p.slot for p in plans if p.is_new}
     merger = Merger(store, job.run, before, new=new, base=session if as_planned else None)
+    merger.check_layout(session)
     results = fill_unit(IngestJob(spec, session, job.run, store.layout_key, job.source), unit)
     merger.keep(results)
     bad = [r for r in results if r.error is not None]

@@ -72,6 +72,9 @@ def ingest(
         merger = Merger(store, run, before, prepared.expected, new)
         if plan.tasks:
             with made_known(store, run):
+                # From now on nobody collects garbage or extends the cube; what they did before is seen here.
+                merger.start()
+                merger.check_layout(store.readonly())
                 _go(store, plan, source, options, merger, report, on_progress)
         else:
             with interrupts() as stop:

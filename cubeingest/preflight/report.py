@@ -69,6 +69,7 @@ def preflight(
 
     Raises :class:`CubeIngestError` for what would stop the ingest at once.
     """
+    store = store.on(store.branch, store.tip)  # spec and ledger of one snapshot
     spec = store.spec
     prepared = prepare(store, selection, redo)
     plan = prepared.plan

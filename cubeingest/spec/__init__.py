@@ -4,6 +4,7 @@ The only home of YAML and pydantic; what leaves this package are plain frozen va
 """
 
 from cubeingest.spec.build import RESERVED_AXIS_NAMES, build_codec, spec_from_document
+from cubeingest.spec.grow import Growth, find_growth, grow_axes, leaves_step
 from cubeingest.spec.model import INTERNAL_GROUP, CubeSpec, Source, Variable, differences, storage_of
 from cubeingest.spec.read import builtin_specs, read_spec, spec_from_json
 from cubeingest.spec.source import resolve
@@ -12,11 +13,15 @@ __all__ = [
     "INTERNAL_GROUP",
     "RESERVED_AXIS_NAMES",
     "CubeSpec",
+    "Growth",
     "Source",
     "Variable",
     "build_codec",
     "builtin_specs",
     "differences",
+    "find_growth",
+    "grow_axes",
+    "leaves_step",
     "read_spec",
     "resolve",
     "spec_from_document",

@@ -20,7 +20,16 @@ from cubeingest.store.repository import (
     save_splitting,
     store_exists,
 )
-from cubeingest.store.runs import Run, check_clock, last_change, made_known, read_runs, remove_dead, was_collected_since
+from cubeingest.store.runs import (
+    Run,
+    check_clock,
+    last_change,
+    made_known,
+    read_runs,
+    refuse_beside,
+    remove_dead,
+    was_collected_since,
+)
 from cubeingest.store.splitting import MAX_MANIFESTS, manifest_split, splitting
 
 __all__ = [
@@ -50,6 +59,7 @@ __all__ = [
     "read_runs",
     "read_spec_of",
     "reason_of",
+    "refuse_beside",
     "remove_dead",
     "reopen_unused",
     "resolve_ref",

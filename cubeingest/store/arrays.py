@@ -1,4 +1,4 @@
-"""Arrays of a cube, whose layout never changes: what describes them is read once a process."""
+"""Arrays of a cube: what describes them is read once a process for each layout that the cube has."""
 
 from __future__ import annotations
 

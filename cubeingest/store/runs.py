@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 from cubeingest.errors import StoreError
 from cubeingest.spec import INTERNAL_GROUP
@@ -37,6 +37,12 @@ SILENCE = timedelta(hours=2)
 TRIES = 5
 """How often a change is tried that others, or a store that is busy, are in the way of."""
 
+Kind = Literal["run", "gc", "extend"]
+"""An ingest, a garbage collection, an extension of the cube. Those of one kind do not disturb each other, others do."""
+
+_NOUNS = {"run": "an ingest", "gc": "a garbage collection", "extend": "an extension"}
+_VERBS = {"run": "an ingest is running", "gc": "garbage is being collected", "extend": "the cube is being extended"}
+
 _TIME = "%Y%m%dT%H%M%SZ"
 _here: set[str] = set()
 """Ids of the runs of this process."""
@@ -44,9 +50,9 @@ _here: set[str] = set()
 
 @dataclass(frozen=True)
 class Run:
-    """An ingest, or a garbage collection, that is or was under way. Times are UTC."""
+    """An ingest, or what else must not go on beside one, that is or was under way. Times are UTC."""
 
-    kind: Literal["run", "gc"]
+    kind: Kind
     id: str
     started: datetime
     beat: datetime
@@ -63,13 +69,16 @@ class Run:
     def from_branch(cls, name: str) -> Run | None:
         """The run that a branch stands for, or None if it is an ordinary one."""
         match = re.fullmatch(
-            OWN_BRANCHES + r"(run|gc)\.(\w+)\.(\d{8}T\d{6}Z)\.(\d{8}T\d{6}Z)\.([\w-]+)\.(\d+)\.(\d+)", name
+            OWN_BRANCHES
+            + rf"({'|'.join(_NOUNS)})"
+            + r"\.(\w+)\.(\d{8}T\d{6}Z)\.(\d{8}T\d{6}Z)\.([\w-]+)\.(\d+)\.(\d+)",
+            name,
         )
         if match is None:
             return None
         kind, run, started, beat, host, pid, birth = match.groups()
         first, last = (datetime.strptime(t, _TIME).replace(tzinfo=UTC) for t in (started, beat))
-        return cls("gc" if kind == "gc" else "run", run, first, last, host, int(pid), birth)
+        return cls(cast("Kind", kind), run, first, last, host, int(pid), birth)
 
     @property
     def is_alive(self) -> bool:
@@ -78,6 +87,16 @@ class Run:
         if self.pid == os.getpid():
             return self.id in _here
         return self.birth == birth_of(self.pid)
+
+    @property
+    def what(self) -> str:
+        """``an ingest``."""
+        return _NOUNS[self.kind]
+
+    @property
+    def doing(self) -> str:
+        """``an ingest is running``."""
+        return _VERBS[self.kind]
 
     def __str__(self) -> str:
         text = f"process {self.pid} on {self.host} (since {self.started:%Y-%m-%d %H:%M:%S} UTC"
@@ -137,10 +156,10 @@ def read_runs(store: Store) -> list[Run]:
 
 
 @contextmanager
-def made_known(store: Store, run_id: str, kind: Literal["run", "gc"] = "run") -> Iterator[None]:
+def made_known(store: Store, run_id: str, kind: Kind = "run") -> Iterator[None]:
     """Make a run known for as long as the block runs.
 
-    Raises :class:`StoreError` if the store takes no writing, or if a run of the other kind is alive.
+    Raises :class:`StoreError` if the store takes no writing, or if a run of another kind is alive.
     """
     now = datetime.now(UTC)
     check_clock(store)
@@ -151,10 +170,7 @@ def made_known(store: Store, run_id: str, kind: Literal["run", "gc"] = "run") ->
     try:
         _change(store, add=run)
         # Each kind writes before it looks, so that of two that start at once at least one sees the other.
-        for other in read_runs(store):
-            if other.kind != kind and other.is_alive:
-                what = "garbage is being collected" if kind == "run" else "an ingest is running"
-                raise StoreError(f"{what} in {store.uri!r} by {other}: nothing was done; try again when it has ended")
+        refuse_beside(store, kind)
         beats.start()
         yield
     finally:
@@ -164,6 +180,15 @@ def made_known(store: Store, run_id: str, kind: Literal["run", "gc"] = "run") ->
         _here.discard(run_id)
         with suppress(StoreError):
             _remove(store, run)
+
+
+def refuse_beside(store: Store, kind: Kind) -> None:
+    """Raise :class:`StoreError` if a run of another kind is alive."""
+    for other in read_runs(store):
+        if other.kind != kind and other.is_alive:
+            raise StoreError(
+                f"{other.doing} in {store.uri!r} by {other}: nothing was done; try again when it has ended"
+            )
 
 
 def remove_dead(store: Store) -> list[Run]:
