@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from cubeingest.tile import Window
+from cubeingest.tile import Header, Window
 
 Placed = tuple[str, dict[str, int], tuple[int, int] | Window | None]
 """A tile's href, its position by axis name, and its cell in the tile lattice, its window, or None: its header tells."""
@@ -40,8 +40,12 @@ class Misplaced:
 
 @dataclass(frozen=True)
 class Catalog:
-    """The tiles of each variable, for the axis positions that were asked for (``positions``, by axis)."""
+    """The tiles of each variable, for the axis positions that were asked for (``positions``, by axis).
+
+    ``headers`` are those that had to be read to place tiles, by variable and href; a message where one cannot be read.
+    """
 
     rows: Mapping[str, tuple[TileRow, ...]]
     positions: Mapping[str, tuple[int, ...]]
     misplaced: tuple[Misplaced, ...] = field(default=())
+    headers: Mapping[tuple[str, str], Header | str] = field(default_factory=dict)

@@ -12,7 +12,7 @@ from cubeingest.errors import CatalogError, GridError, TileError
 from cubeingest.grid import TilingGrid
 from cubeingest.spec import CubeSpec, Source, Variable
 from cubeingest.storage import public_href
-from cubeingest.tile import Window, header_for, place
+from cubeingest.tile import Header, Window, header_for, place
 
 Region = tuple[int, int]
 """Lattice row and column."""
@@ -27,12 +27,13 @@ class _Told:
 
 
 class Placer:
-    """Places the tiles of one variable. Those that fit nowhere are added to ``misplaced``, with the reason."""
+    """Places the tiles of one variable. Those that fit nowhere are added to ``misplaced``, with the reason; ``headers`` has what was read."""
 
     def __init__(self, spec: CubeSpec, variable: Variable, source: Source, misplaced: list[Misplaced]) -> None:
         self.variable, self.source, self.misplaced = variable, source, misplaced
         self.grid, self.tile_grid = spec.grid, spec.tile_grid(variable)
         self.axes = spec.axes_of(variable)
+        self.headers: dict[tuple[str, str], Header | str] = {}
 
     def place(self, placed: Sequence[Placed], chosen: Mapping[str, tuple[int, ...]]) -> list[TileRow]:
         """A row for each region and axis position that a tile feeds, for the positions that were asked for.
@@ -138,8 +139,13 @@ class Placer:
         return dict(zip(hrefs, in_threads(self._read_header, hrefs), strict=True))
 
     def _read_header(self, href: str) -> _Told | str:
+        key = self.variable.name, href
         try:
-            header = header_for(self.variable, href)
+            header = self.headers[key] = header_for(self.variable, href)
+        except TileError as e:
+            self.headers[key] = str(e)
+            return str(e)
+        try:
             band = self.source.band or (1 if self.source.bands_axis else None)
             placement = place(header, self.grid, self.variable, band)
             if placement.is_warped:

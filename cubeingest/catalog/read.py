@@ -15,6 +15,7 @@ from cubeingest.errors import CatalogError, GridError
 from cubeingest.hrefs import HrefPattern
 from cubeingest.spec import CubeSpec, Source, Variable, resolve
 from cubeingest.storage import public_href
+from cubeingest.tile import Header
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,20 +31,24 @@ def read_catalog(
     chosen = {a.name: tuple((positions or {}).get(a.name, range(a.size))) for a in spec.grid.axes}
     rows: dict[str, tuple[TileRow, ...]] = {}
     misplaced: list[Misplaced] = []
+    headers: dict[tuple[str, str], Header | str] = {}
     names = None if variables is None else set(variables)
     for variable in spec.variables:
         if variable.source is None or (names is not None and variable.name not in names):
             continue
-        found = _Reader(spec, variable, variable.source, misplaced).read(chosen)
+        reader = _Reader(spec, variable, variable.source, misplaced)
+        found = reader.read(chosen)
+        headers |= reader.placer.headers
         rows[variable.name] = tuple(sorted(found, key=lambda r: (r.position, r.iy, r.ix)))
-    return Catalog(rows, chosen, tuple(misplaced))
+    return Catalog(rows, chosen, tuple(misplaced), headers)
 
 
 class _Reader:
     """Reads the catalog of one variable."""
 
     def __init__(self, spec: CubeSpec, variable: Variable, source: Source, misplaced: list[Misplaced]) -> None:
-        self.spec, self.variable, self.source, self.misplaced = spec, variable, source, misplaced
+        self.spec, self.variable, self.source = spec, variable, source
+        self.placer = Placer(spec, variable, source, misplaced)
         self.grid = spec.grid
         self.tile_grid = spec.tile_grid(variable)
         self.axes = spec.axes_of(variable)
@@ -67,7 +72,7 @@ class _Reader:
             there = [(pattern, p) for p in positions if (pattern := self._pattern(p)) is not None]
             placed = [(pattern.fill(p), p, None) for pattern, p in there]
             placed = [row for row in placed if self.source.missing == "fail" or exists(row[0], self.storage)]
-        return Placer(self.spec, self.variable, self.source, self.misplaced).place(placed, chosen)
+        return self.placer.place(placed, chosen)
 
     def _own_axes(self) -> list[Axis]:
         """Axes along which hrefs differ; the others lie within the files, as bands or dimensions."""

@@ -40,9 +40,10 @@ class Problem:
         return {"kind": self.kind, "region": self.region, "href": self.href, "message": self.message}
 
 
-def read_headers(spec: CubeSpec, plan: Plan) -> Headers:
-    """The header of every tile of a plan."""
-    wanted = list(dict.fromkeys((p.slot.variable, t.href) for task in plan.tasks for p in task.slots for t in p.tiles))
+def read_headers(spec: CubeSpec, plan: Plan, known: Headers) -> Headers:
+    """The header of every tile of a plan, and those that are ``known`` already."""
+    planned = ((p.slot.variable, t.href) for task in plan.tasks for p in task.slots for t in p.tiles)
+    wanted = [key for key in dict.fromkeys(planned) if key not in known]
 
     def read(key: tuple[str, str]) -> Header | str:
         try:
@@ -51,7 +52,7 @@ def read_headers(spec: CubeSpec, plan: Plan) -> Headers:
             return str(e)
 
     with ThreadPoolExecutor(REQUESTS_AT_ONCE) as pool:
-        return dict(zip(wanted, pool.map(read, wanted), strict=True))
+        return {**known, **dict(zip(wanted, pool.map(read, wanted), strict=True))}
 
 
 def find_mixed(spec: CubeSpec, headers: Headers) -> list[Problem]:

@@ -77,7 +77,7 @@ def preflight(
     problems = [Problem("misfit", None, public_href(m.href), m.message) for m in prepared.catalog.misplaced]
     rate = None
     if headers:
-        found = read_headers(spec, plan)
+        found = read_headers(spec, plan, prepared.catalog.headers)
         problems += find_mixed(spec, found)
         for slot in plans:
             problems += find_problems(spec, slot, found)
