@@ -20,7 +20,7 @@ LAYERS: list[set[str]] = [
     {"demo"},
     {"cube"},
     {"branches", "check"},
-    {"create", "preflight", "verify", "status", "look", "changes", "garbage"},
+    {"create", "preflight", "verify", "status", "look", "changes", "garbage", "inference"},
     {"ingest"},
     {"engine"},
     {"mosaic"},

@@ -7,10 +7,10 @@ import contextlib
 import os
 import sys
 
-from cubeingest.cli import cubes, upkeep
+from cubeingest.cli import cubes, infer, upkeep
 from cubeingest.cli.app import app
 
-__all__ = ["app", "cubes", "main", "upkeep"]
+__all__ = ["app", "cubes", "infer", "main", "upkeep"]
 
 
 def main() -> None:

@@ -5,7 +5,8 @@ The only home of YAML and pydantic; what leaves this package are plain frozen va
 
 from cubeingest.spec.build import RESERVED_AXIS_NAMES, build_codec, resolve, spec_from_document
 from cubeingest.spec.model import INTERNAL_GROUP, CubeSpec, Source, Variable, differences
-from cubeingest.spec.read import builtin_specs, read_spec, spec_from_json
+from cubeingest.spec.read import builtin_specs, read_spec, spec_from_json, spec_from_yaml
+from cubeingest.spec.write import flow_text
 
 __all__ = [
     "INTERNAL_GROUP",
@@ -16,8 +17,10 @@ __all__ = [
     "build_codec",
     "builtin_specs",
     "differences",
+    "flow_text",
     "read_spec",
     "resolve",
     "spec_from_document",
     "spec_from_json",
+    "spec_from_yaml",
 ]

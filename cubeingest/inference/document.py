@@ -1,0 +1,261 @@
+"""Drafts as a spec: the lines of a ``grid.yaml`` with comments for the person who reads it. Pure."""
+
+from __future__ import annotations
+
+import glob
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+
+import numpy as np
+
+from cubeingest.axes import AxisValue, axis_label
+from cubeingest.inference.idnames import IdFound
+from cubeingest.inference.lattice import Lattice
+from cubeingest.inference.layers import Field, Layer, Part, Star
+from cubeingest.inference.layout import Layout, choose_chunks, choose_shards
+from cubeingest.inference.snap import number
+from cubeingest.inference.variables import Draft, Drafts
+from cubeingest.inference.words import ID
+from cubeingest.spec import flow_text
+
+COMMENT_COLUMN = 60
+"""Comments start at one column, here at the latest unless their line is longer."""
+
+REGULAR_FROM = 3
+"""Values of an axis from which on a step is seen."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One key; a mapping follows where ``value`` is :data:`BELOW`."""
+
+    depth: int
+    key: Any
+    value: Any
+    comment: str = ""
+
+
+class Below:
+    """Keys of a mapping follow on lines of their own."""
+
+
+BELOW = Below()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that a spec says."""
+
+    lattice: Lattice
+    found: IdFound | None
+    layout: Layout
+    drafts: Drafts
+
+
+def render(plan: Plan, notes: Sequence[str], given: int) -> str:
+    """The spec as YAML text. ``given`` counts the tiles that were named."""
+    n = len(plan.lattice.tiles)
+    head = [
+        f"Drafted by `cubeingest infer` from {_count(n, 'tile')}{f' of {given}' if given != n else ''}. Read the comments, then: cubeingest init, cubeingest plan."
+    ]
+    if plan.lattice.n_places > 1 or plan.found is not None:
+        head.append("The grid holds these tiles: for more of their kind move origin and widen shape, by whole regions.")
+    lines = list(_lines(plan))
+    texts = [
+        f"{'  ' * x.depth}{flow_text(x.key)}:" + ("" if x.value is BELOW else f" {flow_text(x.value)}") for x in lines
+    ]
+    widths = [len(t) for t, x in zip(texts, lines, strict=True) if x.comment and len(t) < COMMENT_COLUMN]
+    column = max(widths, default=0) + 2
+    out = [*(f"# {h}" for h in (*head, *notes))]
+    out += [f"{t:<{column - 2}}  # {x.comment}" if x.comment else t for t, x in zip(texts, lines, strict=True)]
+    return "\n".join(out) + "\n"
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}" + ("" if n == 1 else "s")
+
+
+def _lines(plan: Plan) -> Iterator[Line]:
+    yield Line(0, "name", plan.drafts.title)
+    yield Line(0, "crs", plan.lattice.crs)
+    yield Line(0, "grid", BELOW)
+    yield from _grid_lines(plan)
+    if plan.drafts.axes:
+        yield Line(0, "axes", BELOW)
+        for axis, values in plan.drafts.axes.items():
+            yield Line(1, axis, axis_document(values), _axis_comment(plan, axis))
+    yield Line(0, "variables", BELOW)
+    for draft in plan.drafts.variables:
+        yield from _variable_lines(plan, draft)
+    yield Line(0, "store", f"./{plan.drafts.title}.icechunk")
+
+
+def _grid_lines(plan: Plan) -> Iterator[Line]:
+    lattice, layout, found = plan.lattice, plan.layout, plan.found
+    origin_x = lattice.origin_x - layout.shift_yx[1] * lattice.resolution_x
+    origin_y = lattice.origin_y - layout.shift_yx[0] * lattice.resolution_y
+    corner = "outer corner of pixel [0, 0]"
+    if found is not None and any(found.shift_yx):
+        corner += f"; the names count from there, {found.shift_yx[0]} rows and {found.shift_yx[1]} columns before the first tile here"
+    yield Line(1, "origin", {"x": number(origin_x), "y": number(origin_y)}, corner)
+    yield Line(
+        1,
+        "resolution",
+        {"x": number(lattice.resolution_x), "y": number(lattice.resolution_y)},
+        _resolution_comment(lattice),
+    )
+    (ny, nx), (ry, rx) = layout.n_regions, layout.region_yx
+    yield Line(1, "shape", dict(zip("yx", layout.shape_yx, strict=True)), f"{ny} x {nx} regions")
+    yield Line(1, "region", {"y": ry, "x": rx}, layout.why)
+    if found is not None and layout.tile_yx is None:
+        example = next(iter(found.ids.values()))
+        yield Line(1, "id", found.template, f"{example}{f'; {found.guess}' if found.guess else ''}")
+    else:
+        yield Line(
+            1,
+            "id",
+            "y{iy}_x{ix}",
+            "row and column of the region" if found is not None else "row and column: no id was found in the names",
+        )
+    yield Line(1, "dims", {"y": "y", "x": "x"}, "or latitude and longitude, or what you like")
+
+
+def _resolution_comment(lattice: Lattice) -> str:
+    out = []
+    if [float(lattice.resolution_x), abs(float(lattice.resolution_y))] != list(lattice.sizes):
+        x, y = lattice.sizes
+        out.append(f"exact; the files say {x!r}" + ("" if x == y else f" and {y!r}"))
+    if lattice.resolution_y > 0:
+        out.append("y above 0: rows run south to north")
+    return "; ".join(out)
+
+
+def axis_document(values: Sequence[AxisValue]) -> dict[str, Any]:
+    """An axis as a spec declares it: by start, stop and step or freq where its values are regular."""
+    if len(values) >= REGULAR_FROM:
+        if all(isinstance(v, int) for v in values):
+            step = values[1] - values[0]  # type: ignore[operator]
+            if all(b - a == step for a, b in itertools.pairwise(values)):  # type: ignore[operator]
+                return {"start": values[0], "stop": values[-1], "step": step}
+        if all(isinstance(v, datetime) for v in values) and (freq := _freq(values)):
+            return {"start": _date(values[0]), "stop": _date(values[-1]), "freq": freq}
+    return {"values": [_date(v) for v in values]}
+
+
+def _freq(values: Sequence[AxisValue]) -> str | None:
+    import pandas as pd
+
+    freq = pd.infer_freq(pd.DatetimeIndex(list(values)))
+    return freq if freq and list(pd.date_range(values[0], values[-1], freq=freq)) == list(values) else None  # type: ignore[arg-type]
+
+
+def _date(value: AxisValue) -> Any:
+    if not isinstance(value, datetime):
+        return value
+    return date(value.year, value.month, value.day) if value.time() == datetime.min.time() else axis_label(value)
+
+
+def _axis_comment(plan: Plan, axis: str) -> str:
+    if any(d.bands_axis == axis for d in plan.drafts.variables):
+        return "the bands of each file, in order"
+    values = plan.drafts.axes[axis]
+    found = f"{_count(len(values), 'value')}, from the names"
+    if axis not in ("year", "time", "month") and isinstance(values[0], str):
+        return found + "; different quantities had better be variables"
+    return found
+
+
+def _variable_lines(plan: Plan, draft: Draft) -> Iterator[Line]:
+    layout, itemsize = plan.layout, np.dtype(draft.dtype).itemsize
+    chunks = choose_chunks(layout, itemsize)
+    shards = choose_shards(layout, chunks, itemsize)
+    axes = [a for a in plan.drafts.axes if a in draft.axes]
+    ones = dict.fromkeys(axes, 1)
+    yield Line(1, draft.name, BELOW)
+    yield Line(2, "dtype", draft.dtype)
+    yield Line(2, "fill_value", draft.fill.value, draft.fill.why)
+    yield Line(
+        2, "chunks", {**ones, "y": chunks[0], "x": chunks[1]}, f"{_size(math.prod(chunks) * itemsize)} of pixels"
+    )
+    if shards:
+        yield Line(
+            2, "shards", {**ones, "y": shards[0], "x": shards[1]}, f"{shards[1] // chunks[1]} chunks in one object"
+        )
+    if axes != list(plan.drafts.axes):
+        yield Line(2, "axes", axes)
+    yield Line(2, "source", BELOW)
+    yield from _source_lines(plan, draft, axes)
+
+
+def _size(n: int) -> str:
+    return f"{n / 1e6:.1f} MB" if n >= 1e5 else f"{n / 1e3:.1f} kB"
+
+
+def _source_lines(plan: Plan, draft: Draft, axes: Sequence[str]) -> Iterator[Line]:
+    layer, found = draft.layer, plan.found
+    if found is None and plan.lattice.n_places > 1:
+        why = "placed by their headers"
+        if layer.values:
+            why += "; these must match no other tile"
+        yield Line(3, "tiles", {"glob": glob_text(layer)}, why)
+    elif found is None and not layer.values:
+        yield Line(3, "file", href_text(layer.parts[None]))
+    else:
+        if layer.split_by is None:
+            yield Line(3, "href", href_text(layer.parts[None]))
+        else:
+            yield Line(3, "href", BELOW)
+            for value, parts in layer.parts.items():
+                yield Line(4, value if isinstance(value, int) else axis_label(value or ""), href_text(parts))
+        if _expected(plan, draft) == len(layer.tiles):
+            yield Line(3, "missing", "fail", "each place has its tile here; absent: places may lack theirs")
+        else:
+            yield Line(3, "missing", "absent", "a place without a tile stays empty; fail: that is an error")
+        if found is not None and plan.layout.tile_yx is not None:
+            yield Line(3, "tile", dict(zip("yx", plan.layout.tile_yx, strict=True)), "several tiles share a region")
+            yield Line(
+                3, "id", found.template, f"{next(iter(found.ids.values()))}{f'; {found.guess}' if found.guess else ''}"
+            )
+    if draft.bands_axis:
+        yield Line(3, "bands", {"axis": draft.bands_axis})
+    elif plan.lattice.tiles:
+        yield Line(3, "band", 1)
+
+
+def _expected(plan: Plan, draft: Draft) -> int:
+    """Tiles of a variable if every place had one for every axis value."""
+    places = 1
+    if plan.found is not None:
+        tile = plan.layout.tile_yx or plan.layout.region_yx
+        places = math.prod(-(-n // t) for n, t in zip(plan.layout.shape_yx, tile, strict=True))
+    if draft.layer.split_by is not None and len(draft.layer.parts) < len(plan.drafts.axes[draft.layer.split_by]):
+        return 0
+    return places * math.prod(len(plan.drafts.axes[a]) for a in draft.layer.values)
+
+
+def href_text(parts: Sequence[Part]) -> str:
+    """A pattern for ``source.href``."""
+    return "".join(_part_text(p, _braces) for p in parts)
+
+
+def glob_text(layer: Layer) -> str:
+    """A pattern for ``source.tiles.glob``: what no axis gives, and what differs by axis value, may be anything."""
+    patterns = list(layer.parts.values())
+    same = [p if all(other[i] == p for other in patterns) else Star() for i, p in enumerate(patterns[0])]
+    return "".join(_part_text(p, lambda t: _braces(glob.escape(t))) for p in same)
+
+
+def _part_text(part: Part, escape: Any) -> str:
+    if isinstance(part, Star):
+        return "*"
+    if isinstance(part, Field):
+        return "{" + part.axis + (f":{part.form}" if part.form else "") + "}"
+    return str(escape(part).replace(ID, "{id}"))
+
+
+def _braces(text: str) -> str:
+    return text.replace("{", "{{").replace("}", "}}")
