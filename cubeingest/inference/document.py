@@ -17,7 +17,7 @@ from cubeingest.inference.idnames import IdFound
 from cubeingest.inference.lattice import Lattice
 from cubeingest.inference.layers import Field, Layer, Part, Star
 from cubeingest.inference.layout import Layout, choose_chunks, choose_shards
-from cubeingest.inference.snap import number
+from cubeingest.inference.snap import number, settle
 from cubeingest.inference.variables import Draft, Drafts
 from cubeingest.inference.words import ID
 from cubeingest.spec import flow_text
@@ -60,22 +60,32 @@ def render(plan: Plan, notes: Sequence[str], given: int) -> str:
     """The spec as YAML text. ``given`` counts the tiles that were named."""
     n = len(plan.lattice.tiles)
     head = [
-        f"Drafted by `cubeingest infer` from {_count(n, 'tile')}{f' of {given}' if given != n else ''}. Read the comments, then: cubeingest init, cubeingest plan."
+        f"Drafted by `cubeingest infer` from {count_of(n, 'tile')}{f' of {given}' if given != n else ''}. Read the comments, then: cubeingest init, cubeingest plan."
     ]
     if plan.lattice.n_places > 1 or plan.found is not None:
         head.append("The grid holds these tiles: for more of their kind move origin and widen shape, by whole regions.")
+    if n < given:
+        head.append(
+            "Tiles that did not fit were left out of account; where a pattern below names one, plan will say so."
+        )
     lines = list(_lines(plan))
     texts = [
         f"{'  ' * x.depth}{flow_text(x.key)}:" + ("" if x.value is BELOW else f" {flow_text(x.value)}") for x in lines
     ]
     widths = [len(t) for t, x in zip(texts, lines, strict=True) if x.comment and len(t) < COMMENT_COLUMN]
     column = max(widths, default=0) + 2
-    out = [*(f"# {h}" for h in (*head, *notes))]
-    out += [f"{t:<{column - 2}}  # {x.comment}" if x.comment else t for t, x in zip(texts, lines, strict=True)]
+    out = [_comment(text) for text in (*head, *notes)]
+    out += [f"{t:<{column - 2}}  {_comment(x.comment)}" if x.comment else t for t, x in zip(texts, lines, strict=True)]
     return "\n".join(out) + "\n"
 
 
-def _count(n: int, what: str) -> str:
+def _comment(text: str) -> str:
+    """One line that YAML takes as a comment, whatever stands in a file's name."""
+    return "# " + "".join(c if c.isprintable() else "?" for c in text)
+
+
+def count_of(n: int, what: str) -> str:
+    """``1 tile``, ``2 tiles``."""
     return f"{n} {what}" + ("" if n == 1 else "s")
 
 
@@ -96,8 +106,8 @@ def _lines(plan: Plan) -> Iterator[Line]:
 
 def _grid_lines(plan: Plan) -> Iterator[Line]:
     lattice, layout, found = plan.lattice, plan.layout, plan.found
-    origin_x = lattice.origin_x - layout.shift_yx[1] * lattice.resolution_x
-    origin_y = lattice.origin_y - layout.shift_yx[0] * lattice.resolution_y
+    origin_x = settle(lattice.origin_x - layout.shift_yx[1] * lattice.resolution_x)
+    origin_y = settle(lattice.origin_y - layout.shift_yx[0] * lattice.resolution_y)
     corner = "outer corner of pixel [0, 0]"
     if found is not None and any(found.shift_yx):
         corner += f"; the names count from there, {found.shift_yx[0]} rows and {found.shift_yx[1]} columns before the first tile here"
@@ -121,7 +131,7 @@ def _grid_lines(plan: Plan) -> Iterator[Line]:
             "y{iy}_x{ix}",
             "row and column of the region" if found is not None else "row and column: no id was found in the names",
         )
-    yield Line(1, "dims", {"y": "y", "x": "x"}, "or latitude and longitude, or what you like")
+    yield Line(1, "dims", {"y": "y", "x": "x"}, "or latitude and longitude")
 
 
 def _resolution_comment(lattice: Lattice) -> str:
@@ -163,7 +173,7 @@ def _axis_comment(plan: Plan, axis: str) -> str:
     if any(d.bands_axis == axis for d in plan.drafts.variables):
         return "the bands of each file, in order"
     values = plan.drafts.axes[axis]
-    found = f"{_count(len(values), 'value')}, from the names"
+    found = f"{count_of(len(values), 'value')}, from the names"
     if axis not in ("year", "time", "month") and isinstance(values[0], str):
         return found + "; different quantities had better be variables"
     return found

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import fnmatch
+import itertools
+import math
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,9 +17,9 @@ import numpy as np
 
 from cubeingest.errors import CatalogError, TileError
 from cubeingest.hrefs import HrefPattern
-from cubeingest.inference.document import Plan, render
+from cubeingest.inference.document import Plan, count_of, render
 from cubeingest.inference.fill import is_possible
-from cubeingest.inference.idnames import IdFound, find_id
+from cubeingest.inference.idnames import IdFound, find_id, why_not
 from cubeingest.inference.lattice import Lattice, find_lattice
 from cubeingest.inference.layers import Reading, read_layers
 from cubeingest.inference.layout import choose_layout
@@ -23,8 +27,11 @@ from cubeingest.inference.tiles import Misfit, Seen, expand, notes_of, read_tile
 from cubeingest.inference.variables import draft_variables
 from cubeingest.inference.words import shared_start
 from cubeingest.spec import CubeSpec, resolve, spec_from_yaml
-from cubeingest.storage import is_remote
+from cubeingest.storage import is_remote, public_href
 from cubeingest.tile import place
+
+MOST_MATCHES = 200_000
+"""Names that are tried against globs; of more only some are."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +64,7 @@ def infer_spec(
     plan = _plan(_possible(seen, misfits), misfits, notes, _common_folder(hrefs))
     spec = spec_from_yaml(render(plan, [], 0), "the drafted spec", folder)
     _prove(spec, plan, misfits)
+    notes += _greedy_globs(spec, plan, seen)
     all_notes = [*notes_of(misfits, len(hrefs)), *notes, *_notes(plan)]
     return Inferred(render(plan, all_notes, len(hrefs)), spec.document, (*all_notes, *_guesses(plan)))
 
@@ -108,7 +116,9 @@ def _read_names(lattice: Lattice, notes: list[str]) -> tuple[IdFound | None, Rea
         reading = read_layers([t for t in lattice.tiles if t.href in ids], ids, lambda t: ids[t.href])
         if all(layer.is_whole for layer in reading.layers):
             kind = f"are not named or sized as most are ({found.template})"
-            reading.misfits += [Misfit(kind, t.name) for t in lattice.tiles if t.href not in ids]
+            reading.misfits += [
+                Misfit(kind, t.name, why_not(lattice, found, t)) for t in lattice.tiles if t.href not in ids
+            ]
             return found, reading
         notes += reading.notes
     return None, read_layers(lattice.tiles, None, lambda t: str(lattice.windows[t.href]))
@@ -135,6 +145,39 @@ def _prove(spec: CubeSpec, plan: Plan, misfits: list[Misfit]) -> None:
                 misfits.append(Misfit("would be refused", tile.name, str(e)))
 
 
+def _greedy_globs(spec: CubeSpec, plan: Plan, seen: Sequence[Seen]) -> list[str]:
+    """Globs that match tiles of another axis value or variable, or some that were left out."""
+    out = []
+    for draft in plan.drafts.variables:
+        variable = spec.variable(draft.name)
+        if variable.source is None or variable.source.tiles is None:
+            continue
+        own = {t.href: dict(draft.layer.position(i)) for i, t in enumerate(draft.layer.tiles)}
+        pattern = HrefPattern(variable.source.tiles[1], spec.grid)
+        axes = [spec.grid.axis(a) for a in draft.layer.values]
+        tried = seen[:: max(1, len(seen) * math.prod(a.size for a in axes) // MOST_MATCHES)]
+        wrong: dict[str, str] = {}
+        for position in itertools.product(*(range(a.size) for a in axes)):
+            text = pattern.fill({a.name: n for a, n in zip(axes, position, strict=True)})
+            values = {a.name: a.values[n] for a, n in zip(axes, position, strict=True)}
+            parts = [re.compile(fnmatch.translate(part)) for part in text.split("/")]
+            for tile in tried:
+                if own.get(tile.href) != values and _matches(resolve(tile.name, spec.base), parts):
+                    wrong[tile.name] = text
+        if wrong:
+            name, text = next(iter(wrong.items()))
+            out.append(
+                f"{draft.name}: a glob matches {count_of(len(wrong), 'tile')} that it should not, such as {name!r} by {public_href(text)!r}: "
+                "make it narrower, or move them"
+            )
+    return out
+
+
+def _matches(href: str, parts: Sequence[re.Pattern[str]]) -> bool:
+    segments = href.split("/")
+    return len(segments) == len(parts) and all(p.match(s) for p, s in zip(parts, segments, strict=True))
+
+
 def _notes(plan: Plan) -> list[str]:
     """What a person should know of a draft in which everything has found its place."""
     lattice, out = plan.lattice, []
@@ -142,7 +185,7 @@ def _notes(plan: Plan) -> list[str]:
     if y or x:
         (h, w), (sy, sx) = lattice.tile_yx, lattice.step_yx or lattice.tile_yx
         out.append(
-            f"tiles of {h} x {w} pixels lie {sy} x {sx} apart: neighbours share {y} rows and {x} columns, so their headers place them; "
+            f"tiles of {h} x {w} pixels lie {sy} x {sx} apart: neighbours share {count_of(y, 'row')} and {count_of(x, 'column')}, so their headers place them; "
             "where both have data, the first by name wins"
         )
     if lattice.step_yx is None and lattice.n_places > 1:

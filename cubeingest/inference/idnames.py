@@ -27,6 +27,9 @@ MOST_PLACES = 1000
 USUAL_WIDTH = {"y": 2, "x": 3}
 """Digits of padded latitudes and longitudes."""
 
+TRIED_FIRST = 20
+"""Tiles that a template is tried on before all are."""
+
 COORDINATE_DIGITS = 4
 """Digits of a number that is not some other number by chance."""
 
@@ -51,7 +54,7 @@ class _Part:
     letter: str
     digits: str
     shift: int = 0
-    marked: bool = False
+    mark: str = ""
 
     @property
     def dim(self) -> str:
@@ -65,11 +68,11 @@ class _Part:
         """(whether padded, field); both ways where the digits do not tell."""
         width = len(self.digits)
         if not (width > 1 and self.digits.startswith("0")):
-            yield False, "{" + self.name + {"after": ":H", "before": ":H1", "": ""}[self.letter] + "}"
+            yield False, self.mark + "{" + self.name + {"after": ":H", "before": ":H1", "": ""}[self.letter] + "}"
             if self.letter and width < USUAL_WIDTH[self.dim]:
                 return
         padded = {"after": f"{width:02d}H", "before": f"H{width:02d}", "": f"{width:02d}d"}[self.letter]
-        yield True, "{" + self.name + ":" + padded + "}"
+        yield True, self.mark + "{" + self.name + ":" + padded + "}"
 
 
 @dataclass(frozen=True)
@@ -89,11 +92,12 @@ def find_id(lattice: Lattice) -> tuple[IdFound | None, str]:
     tiles = [t for t in lattice.tiles if _is_cell(lattice, t)]
     if len(tiles) * 2 <= len(lattice.tiles):
         return None, ""
+    some = tiles[:: max(1, len(tiles) // TRIED_FIRST)]
     proven: list[tuple[_Candidate, dict[str, str]]] = []
     for candidate in dict.fromkeys(c for i in (0, len(tiles) // 2, -1) for c in _candidates(lattice, tiles[i])):
-        if _has_evidence(lattice, tiles, candidate):
+        if len(_prove(lattice, some, candidate)) * 2 > len(some):
             ids = _prove(lattice, tiles, candidate)
-            if len(ids) * 2 > len(lattice.tiles):
+            if len(ids) * 2 > len(lattice.tiles) and _has_evidence(lattice, ids, candidate):
                 proven.append((candidate, ids))
     if not proven:
         return None, ""
@@ -139,18 +143,18 @@ def _parts(lattice: Lattice, tile: Seen) -> Iterator[_Part]:
                     yield _Part(match.start(), match.end(), edge, letter, match["n"])
     row, column = lattice.cell(tile)
     for match in re.finditer(r"(?<!\d)\d+", name):
-        mark = re.search(r"[A-Za-z]*$", name[: match.start()])
-        word = mark[0].lower() if mark else ""
+        word = str(re.findall(r"[A-Za-z]*$", name[: match.start()])[0])
         for edge, value in edges.items():
             if value == int(match[0]):
                 yield _Part(match.start(), match.end(), edge, "", match[0])
             elif value == -int(match[0]) and name[: match.start()].endswith("-"):
                 yield _Part(match.start() - 1, match.end(), edge, "", "-" + match[0])
         for dim, index in (("y", row), ("x", column)):
-            if int(match[0]) >= index and word not in MARKS["x" if dim == "y" else "y"] and len(match[0]) < 10:
-                yield _Part(
-                    match.start(), match.end(), "i" + dim, "", match[0], int(match[0]) - index, word in MARKS[dim]
-                )
+            other = MARKS["x" if dim == "y" else "y"]
+            if int(match[0]) >= index and word.lower() not in other and len(match[0]) < 10:
+                mark = word if word.lower() in MARKS[dim] else ""
+                shift = int(match[0]) - index
+                yield _Part(match.start() - len(mark), match.end(), "i" + dim, "", match[0], shift, mark)
 
 
 def _candidates(lattice: Lattice, tile: Seen) -> Iterator[_Candidate]:
@@ -171,18 +175,18 @@ def _candidates(lattice: Lattice, tile: Seen) -> Iterator[_Candidate]:
             )
 
 
-def _has_evidence(lattice: Lattice, tiles: Sequence[Seen], candidate: _Candidate) -> bool:
-    """Whether numbers without a hemisphere are more than chance."""
+def _has_evidence(lattice: Lattice, ids: Mapping[str, str], candidate: _Candidate) -> bool:
+    """Whether numbers without a hemisphere, which ``ids`` were proven of, are more than chance."""
     if candidate.rank == 0:
         return True
-    cells = [lattice.cell(t) for t in tiles]
+    cells = [lattice.cell(t) for t in lattice.tiles if t.href in ids]
     varied = [len({c[dim] for c in cells}) > 1 for dim in (0, 1)]
     if candidate.rank == 1:
         long = all(len(p.digits.lstrip("-0")) >= COORDINATE_DIGITS for p in candidate.parts)
         return long or all(varied)
     counts = [max(c[dim] for c in cells) + 1 + candidate.shift_yx[dim] for dim in (0, 1)]
-    told = all(v or p.marked for v, p in zip(varied, candidate.parts, strict=True))
-    return told and counts[0] * counts[1] <= max(MOST_PLACES, 20 * len(tiles))
+    told = all(v or p.mark for v, p in zip(varied, candidate.parts, strict=True))
+    return told and counts[0] * counts[1] <= max(MOST_PLACES, 20 * len(cells))
 
 
 def id_template(lattice: Lattice, template: str, shift_yx: tuple[int, int]) -> IdTemplate:
@@ -204,9 +208,17 @@ def _prove(lattice: Lattice, tiles: Sequence[Seen], candidate: _Candidate) -> di
     for tile in tiles:
         row, column = lattice.cell(tile)
         text = template.write(row + candidate.shift_yx[0], column + candidate.shift_yx[1])
-        if re.search(id_regex(text), tile.name):
+        if text in tile.name and re.search(id_regex(text), tile.name):
             out[tile.href] = text
     return out
+
+
+def why_not(lattice: Lattice, found: IdFound, tile: Seen) -> str:
+    """What a tile has whose name is not what the template says."""
+    if not _is_cell(lattice, tile):
+        return f"{tile.header.shape_yx[0]} x {tile.header.shape_yx[1]} pixels"
+    cell = (n + shift for n, shift in zip(lattice.cell(tile), found.shift_yx, strict=True))
+    return f"lies where {id_template(lattice, found.template, found.shift_yx).write(*cell)} does"
 
 
 def id_regex(text: str) -> str:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import cached_property
 from typing import Any
 
 from cubeingest.errors import TileError
@@ -39,7 +40,7 @@ class Lattice:
     tile_yx: tuple[int, int]
     step_yx: tuple[int, int] | None
 
-    @property
+    @cached_property
     def extent_yx(self) -> tuple[int, int]:
         y, x = (max(w[dim].stop for w in self.windows.values()) for dim in (0, 1))
         return y, x
@@ -72,7 +73,7 @@ class Lattice:
             cells[1],
         )
 
-    @property
+    @cached_property
     def n_places(self) -> int:
         return len({(w[0].start, w[0].stop, w[1].start, w[1].stop) for w in self.windows.values()})
 
@@ -102,14 +103,14 @@ def find_lattice(tiles: Sequence[Seen]) -> tuple[Lattice, list[Misfit]]:
         upright,
         misfits,
         lambda t: texts[t.href] == crs,
-        f"are in another CRS than most ({_short(crs)})",
+        f"are in another CRS than {_short(crs)}",
         lambda t: _short(texts[t.href]),
     )
     alike = _most_alike(same)
     size = (alike[0].header.transform[0], abs(alike[0].header.transform[4]))
     known = {t.href for t in alike}
     same = _keep(
-        same, misfits, lambda t: t.href in known, f"have another resolution than most ({_pair(size)})",
+        same, misfits, lambda t: t.href in known, f"have another resolution than {_pair(size)}",
         lambda t: _pair((t.header.transform[0], abs(t.header.transform[4]))),
     )  # fmt: skip
     return _place(crs, same, misfits), misfits
@@ -206,19 +207,11 @@ def _place(crs: str, tiles: Sequence[Seen], misfits: list[Misfit]) -> Lattice:
     for tile, y, x in zip(kept, *starts_yx, strict=True):
         height, width = tile.header.shape_yx
         windows[tile.href] = (slice(y - first_y, y - first_y + height), slice(x - first_x, x - first_x + width))
-    sign = -1 if down else 1
+    origin_x, origin_y = xs.edge(first_x), ys.edge(first_y)
     return Lattice(
-        crs,
-        xs.resolution,
-        sign * ys.resolution,
-        xs.edge(first_x),
-        sign * ys.edge(first_y),
-        sizes,
-        tuple(kept),
-        windows,
-        tile_yx,
-        step_yx,
-    )
+        crs, xs.resolution, -ys.resolution if down else ys.resolution, origin_x, -origin_y if down else origin_y, sizes, tuple(kept), windows,
+        tile_yx, step_yx,
+    )  # fmt: skip
 
 
 def _corner(tile: Seen, down: bool) -> tuple[Fraction, Fraction]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -208,7 +208,7 @@ class _Class:
         places = [c.place for t in times for c, _ in t.formats]
         keys = [tuple(n[p] for p in places) for n in self.names]
         kept = Counter(keys).most_common(1)[0][0]
-        examples = " and ".join(f"{t.example!r}" for t in times[:3])
+        examples = " and ".join(dict.fromkeys(repr(t.example) for t in times))
         what = "year" if all(t.is_years for t in times) else "date"
         self.reading.notes.append(
             f"several numbers in the names may be the {what} ({examples} in {self.tiles[0].name}), so none was chosen: write "
@@ -277,7 +277,7 @@ class _Class:
     ) -> None:
         varying = {c.place: c for c in self.columns if c.varies}
 
-        def parts(name: Sequence[str]) -> Iterable[Part]:
+        def raw(name: Sequence[str]) -> Iterator[Part]:
             for i, token in enumerate(name):
                 if i in fields:
                     column, part = fields[i]
@@ -287,11 +287,14 @@ class _Class:
                 else:
                     yield token
 
+        def parts(name: Sequence[str]) -> tuple[Part, ...]:
+            return tuple(_tidy(raw(name)))
+
         if split_by is None:
-            patterns: dict[Any, tuple[Part, ...]] = {None: tuple(parts(self.names[0]))}
+            patterns: dict[Any, tuple[Part, ...]] = {None: parts(self.names[0])}
         else:
             firsts = {v: i for i, v in reversed(list(enumerate(values[split_by])))}
-            patterns = {v: tuple(parts(self.names[firsts[v]])) for v in sorted(firsts)}
+            patterns = {v: parts(self.names[firsts[v]]) for v in sorted(firsts)}
         self.reading.layers.append(Layer(tuple(self.tiles), values, patterns, split_by, self.label))
 
 
@@ -299,6 +302,21 @@ def _finest(times: Sequence[Times]) -> Times | None:
     """The date of which all others are ways of writing; the finest, and a date rather than a year."""
     fitting = [t for t in times if all(write_as(c, t.values) is not None for other in times for c, _ in other.formats)]
     return max(fitting, key=lambda t: (len(set(t.values)), not t.is_years), default=None)
+
+
+def _tidy(parts: Iterable[Part]) -> Iterator[Part]:
+    """Without empty texts, and the parts of one date in one field: ``{time:%Y-%m-%d}``."""
+    kept = [p for p in parts if p]
+    i = 0
+    while i < len(kept):
+        part = kept[i]
+        while isinstance(part, Field) and i + 2 < len(kept) and kept[i + 1] in ("-", "_", "."):
+            after = kept[i + 2]
+            if not (isinstance(after, Field) and after.axis == part.axis and part.form and after.form):
+                break
+            part, i = Field(part.axis, f"{part.form}{kept[i + 1]}{after.form}"), i + 2
+        yield part
+        i += 1
 
 
 def _axis_of(column: Column, taken: Mapping[str, object]) -> tuple[str, tuple[AxisValue, ...], str | None]:

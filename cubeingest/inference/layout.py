@@ -59,7 +59,8 @@ def choose_layout(lattice: Lattice, found: IdFound | None, itemsize: int, block_
     if step is None or one:
         shape = lattice.extent_yx
         region = _free_region(shape, itemsize, block_yx)
-        return Layout(shape, region, None, (0, 0), "cut from one raster" if one else "the tiles lie anyhow")
+        why = "all of it" if region == shape else "cut from one raster" if one else "cut freely"
+        return Layout(shape, region, None, (0, 0), why)
     shift = (0, 0) if found is None else (found.shift_yx[0] * step[0], found.shift_yx[1] * step[1])
     shape = _shape(lattice, step, shift)
     cells = tuple(-(-n // s) for n, s in zip(shape, step, strict=True))

@@ -16,6 +16,9 @@ CHANCE = Fraction(1, 1000)
 """How likely it may be that a rational so simple lies so near by chance. Of rationals p/q, about N noise lie within ``noise`` of
 any number with p q below N."""
 
+EXACT = 10**12
+"""Numerator times denominator of a rational that somebody may have meant, and none that arithmetic with decimals has left."""
+
 WHOLE_PX = Fraction(1, 10**6)
 """How far from a whole number, in pixels, an edge is that number."""
 
@@ -55,6 +58,11 @@ def simplest_between(low: Fraction, high: Fraction) -> Fraction:
         return Fraction(whole)
     floor = whole - 1
     return floor + 1 / simplest_between(1 / (high - floor), 1 / (low - floor))
+
+
+def settle(edge: Fraction) -> Fraction:
+    """An edge that is many whole pixels from a known one: itself, or the nearest float where that is all the exactness there is."""
+    return edge if abs(edge.numerator * edge.denominator) <= EXACT else to_fraction(float(edge))
 
 
 def number(value: Fraction) -> int | float | str:

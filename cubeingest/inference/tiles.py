@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from cubeingest.tile import Survey
 
 SUFFIXES = (
-    ".tif", ".tiff", ".vrt", ".jp2", ".img", ".asc", ".hgt", ".bil", ".nc", ".h5", ".hdf", ".grib", ".grb", ".grib2", ".png", ".jpg", ".zarr",
+    ".tif", ".tiff", ".vrt", ".jp2", ".img", ".asc", ".hgt", ".bil", ".nc", ".h5", ".hdf", ".grib", ".grb", ".grib2", ".zarr",
 )  # fmt: skip
 """Ends of names that are taken for rasters in a folder."""
 
@@ -143,13 +143,23 @@ def read_tiles(hrefs: Sequence[str], base: str) -> tuple[list[Seen], list[Misfit
     seen, misfits = [], []
     for href, survey in zip(hrefs, surveys, strict=True):
         name = name_of(href, base)
-        if isinstance(survey, str):
+        if not _is_text(name):
+            misfits.append(Misfit("have a name that is no UTF-8", ascii(name)))
+        elif isinstance(survey, str):
             misfits.append(Misfit("cannot be read", name, survey.removeprefix(f"tile {public_href(href)!r} ")))
         else:
             seen.append(Seen(href, name, survey.header, survey.band_names))
     if not seen:
-        raise TileError(f"none of the {len(hrefs)} tiles can be read: {surveys[0]}")
+        worst = misfits[0]
+        raise TileError(f"none of the {len(hrefs)} tiles can be read: {worst.name!r}: {worst.detail or worst.kind}")
     return seen, misfits
+
+
+def _is_text(name: str) -> bool:
+    try:
+        return bool(name.encode())
+    except UnicodeEncodeError:
+        return False
 
 
 def _survey(href: str, side_px: int = 0) -> Survey | str:
@@ -184,5 +194,5 @@ def notes_of(misfits: Sequence[Misfit], total: int) -> list[str]:
     for kind, count in counts.items():
         some = [m for m in misfits if m.kind == kind][:EXAMPLES]
         examples = ", ".join(m.name + (f" ({m.detail})" if m.detail else "") for m in some)
-        out.append(f"{count} of {total} tiles {kind}, left out: {examples}" + (", ..." if count > EXAMPLES else ""))
+        out.append(f"{count} of {total} tiles {kind}: {examples}" + (", ..." if count > EXAMPLES else ""))
     return out

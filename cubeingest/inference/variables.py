@@ -11,7 +11,7 @@ from cubeingest.axes import AxisValue
 from cubeingest.inference.fill import Fill, choose_fill, common_kind
 from cubeingest.inference.layers import BAND, Field, Layer, Part
 from cubeingest.inference.tiles import Misfit
-from cubeingest.inference.words import split_name
+from cubeingest.inference.words import ID, split_name
 from cubeingest.spec import INTERNAL_GROUP
 
 TAKEN = {"x", "y", "id", "spatial_ref", INTERNAL_GROUP}
@@ -75,7 +75,7 @@ def draft_variables(layers: Sequence[Layer], folder: str) -> tuple[Drafts, list[
     for layer in layers:
         dtype, n = common_kind(layer.tiles)
         fits = [(t.header.dtypes[0], len(t.header.dtypes)) == (dtype, n) for t in layer.tiles]
-        kind = f"have another dtype or number of bands than most ({dtype}, {n})"
+        kind = f"have another dtype or number of bands than {dtype}, {n}"
         misfits += [
             Misfit(kind, t.name, f"{t.header.dtypes[0]}, {len(t.header.dtypes)}")
             for t, f in zip(layer.tiles, fits, strict=True)
@@ -98,7 +98,8 @@ def _some(layer: Layer, keep: Sequence[bool]) -> Layer:
         return layer
     chosen = [i for i, k in enumerate(keep) if k]
     values = {a: tuple(v[i] for i in chosen) for a, v in layer.values.items()}
-    return replace(layer, tiles=tuple(layer.tiles[i] for i in chosen), values=values)
+    parts = {v: p for v, p in layer.parts.items() if layer.split_by is None or v in values[layer.split_by]}
+    return replace(layer, tiles=tuple(layer.tiles[i] for i in chosen), values=values, parts=parts)
 
 
 def _join(layer: Layer, axes: dict[str, tuple[AxisValue, ...]]) -> Layer:
@@ -165,18 +166,31 @@ def _variable_name(text: str, taken: Iterable[str]) -> str:
 
 def _title(layers: Sequence[Layer], folder: str) -> str:
     """A name from the words that all patterns share, in the files' names or else the folders'."""
-    patterns = ["".join(p for p in parts if isinstance(p, str)) for layer in layers for parts in layer.parts.values()]
-    paths = [p.partition("://")[2] or p for p in patterns]
-    levels = [[_words(s) for s in reversed(path.split("/"))] for path in paths]
-    for names in zip(*levels, strict=False):
-        common = [w for w in names[0] if all(w in other for other in names)]
-        if sum(map(len, common)) >= 3 and not set(common) <= GENERIC:
+    patterns = [
+        "".join(p if isinstance(p, str) else GAP for p in parts) for layer in layers for parts in layer.parts.values()
+    ]
+    levels = [[_words(s) for s in reversed((p.partition("://")[2] or p).split("/"))] for p in patterns]
+    shared = [[w for w in names[0] if all(w in other for other in names)] for names in zip(*levels, strict=False)]
+    for least, common in (
+        *zip((2, *[3] * len(shared)), shared, strict=False),
+        *((3, _words(s)) for s in reversed(folder.split("/"))),
+    ):
+        if sum(map(len, common)) >= least and not set(common) <= GENERIC:
             return "-".join(common[:MOST_WORDS])
-    own = _words(folder.rpartition("/")[2])
-    return "-".join(own[:MOST_WORDS]) if own else "cube"
+    return "cube"
+
+
+GAP = "\1"
+"""Stands for a part of a name that is not always the same."""
 
 
 def _words(segment: str) -> list[str]:
+    """Words of a part of a path that may make a name, in small letters."""
     stem = re.sub(r"\.[A-Za-z0-9]{1,5}$", "", segment)
-    words = [t.lower() for t in split_name(stem) if len(t) > 1 and re.search("[A-Za-z]", t) and t.isascii()]
-    return list(dict.fromkeys(words))
+    tokens = split_name(stem)
+    out = []
+    for i, token in enumerate(tokens):
+        torn = {ID, GAP} & {*tokens[max(0, i - 1) : i + 2]} and not (token.isalpha() and len(token) > 2)
+        if token.isascii() and token[0].isalpha() and len(token) > 1 and not torn:
+            out.append(token.lower())
+    return list(dict.fromkeys(out))
