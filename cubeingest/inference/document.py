@@ -7,7 +7,7 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -151,16 +151,27 @@ def axis_document(values: Sequence[AxisValue]) -> dict[str, Any]:
             step = values[1] - values[0]  # type: ignore[operator]
             if all(b - a == step for a, b in itertools.pairwise(values)):  # type: ignore[operator]
                 return {"start": values[0], "stop": values[-1], "step": step}
-        if all(isinstance(v, datetime) for v in values) and (freq := _freq(values)):
-            return {"start": _date(values[0]), "stop": _date(values[-1]), "freq": freq}
+        dates = [v for v in values if isinstance(v, datetime)]
+        if len(dates) == len(values) and (freq := _freq(dates)):
+            return {"start": _date(dates[0]), "stop": _date(dates[-1]), "freq": freq}
     return {"values": [_date(v) for v in values]}
 
 
-def _freq(values: Sequence[AxisValue]) -> str | None:
+def _freq(values: Sequence[datetime]) -> str | None:
+    """The frequency by which pandas counts these dates: so many days or hours, or months by their first or last day."""
     import pandas as pd
 
-    freq = pd.infer_freq(pd.DatetimeIndex(list(values)))
-    return freq if freq and list(pd.date_range(values[0], values[-1], freq=freq)) == list(values) else None  # type: ignore[arg-type]
+    apart = {b - a for a, b in itertools.pairwise(values)}
+    months = {(b.year - a.year) * 12 + b.month - a.month for a, b in itertools.pairwise(values)}
+    tried = [(n, unit) for n in months for unit in ("MS", "ME") if len(months) == 1]
+    if len(apart) == 1:
+        step = apart.pop()
+        tried += [(step // timedelta(days=1), "D"), (step // timedelta(hours=1), "h")]
+    for n, unit in tried:
+        freq = unit if n == 1 else f"{n}{unit}"
+        if n and list(pd.date_range(values[0], values[-1], freq=freq)) == list(values):
+            return freq
+    return None
 
 
 def _date(value: AxisValue) -> Any:
@@ -220,7 +231,8 @@ def _source_lines(plan: Plan, draft: Draft, axes: Sequence[str]) -> Iterator[Lin
         else:
             yield Line(3, "href", BELOW)
             for value, parts in layer.parts.items():
-                yield Line(4, value if isinstance(value, int) else axis_label(value or ""), href_text(parts))
+                own = [format(value, p.form) if isinstance(p, Field) and p.axis == layer.split_by else p for p in parts]
+                yield Line(4, value if isinstance(value, int) else axis_label(value or ""), href_text(own))
         if _expected(plan, draft) == len(layer.tiles):
             yield Line(3, "missing", "fail", "each place has its tile here; absent: places may lack theirs")
         else:

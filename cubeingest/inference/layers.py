@@ -130,9 +130,13 @@ def _loose(names: Sequence[str]) -> list[Part]:
     for same in zip(*split, strict=True):
         if out:
             out.append("/")
-        prefix = str(shared_start(same))
-        rest = [s[len(prefix) :] for s in same]
-        out += [prefix] if not any(rest) else [prefix, STAR, shared_end(rest)]
+        if len(set(same)) == 1:
+            out.append(same[0])
+            continue
+        # Up to a separator: that some towns end in n does not say that all do.
+        start = str(shared_start(same))
+        end = shared_end([s[len(start) :] for s in same])
+        out += [*re.findall(r"^.*[\W_]", start), STAR, *re.findall(r"[\W_].*$", end)]
     return out
 
 
@@ -283,7 +287,7 @@ class _Class:
                     column, part = fields[i]
                     yield from (column.prefix, part, column.suffix)
                 elif i in varying and i not in derived:
-                    yield from (varying[i].prefix, STAR, varying[i].suffix)
+                    yield from (_counted(varying[i]), STAR)
                 else:
                     yield token
 
@@ -302,6 +306,12 @@ def _finest(times: Sequence[Times]) -> Times | None:
     """The date of which all others are ways of writing; the finest, and a date rather than a year."""
     fitting = [t for t in times if all(write_as(c, t.values) is not None for other in times for c, _ in other.formats)]
     return max(fitting, key=lambda t: (len(set(t.values)), not t.is_years), default=None)
+
+
+def _counted(column: Column) -> str:
+    """The word before a number, if that is all that varies: ``tile12``."""
+    prefix = column.prefix
+    return prefix if len(prefix) > 1 and prefix.isalpha() and all(c[:1].isdigit() for c in column.cores) else ""
 
 
 def _tidy(parts: Iterable[Part]) -> Iterator[Part]:

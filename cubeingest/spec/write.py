@@ -6,13 +6,26 @@ from io import StringIO
 from typing import Any
 
 
-def flow_text(value: Any) -> str:
-    """``value`` (plain data) as YAML on one line, which reads back as the same after ``key: ``, such as ``{y: 10, x: 10}``."""
-    if isinstance(value, dict | list):
-        return _dump(value, flow=True)
-    text = _dump({"k": value}, flow=False).removeprefix("k:").strip()
-    # A text of several lines, or none, is quoted where it stands in a list.
-    return text if text and "\n" not in text else _dump([value], flow=True)[1:-1]
+def flow_text(value: Any, inside: bool = False) -> str:
+    """``value`` (plain data) as YAML on one line, which reads back as the same after ``key: ``, such as ``{y: 10, x: 10}``.
+
+    ``inside`` a list or mapping, commas and braces are quoted.
+    """
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{flow_text(k, True)}: {flow_text(v, True)}" for k, v in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(flow_text(v, True) for v in value) + "]"
+    if isinstance(value, str) and not value.isprintable():
+        return f'"{"".join(_escaped(c) for c in value)}"'
+    if inside or value == "":
+        return _dump([value], flow=True)[1:-1]
+    return _dump({"k": value}, flow=False).removeprefix("k:").strip()
+
+
+def _escaped(character: str) -> str:
+    if character.isprintable():
+        return "\\" + character if character in '"\\' else character
+    return f"\\U{ord(character):08X}"
 
 
 def _dump(value: Any, flow: bool) -> str:
