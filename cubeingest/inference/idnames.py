@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 from cubeingest.errors import GridError
@@ -15,14 +16,14 @@ from cubeingest.inference.tiles import Seen
 
 HEMISPHERES = {"N": ("y", 1), "S": ("y", -1), "E": ("x", 1), "W": ("x", -1)}
 
-MARKS = {"y": {"y", "r", "row", "iy", "v"}, "x": {"x", "c", "col", "column", "ix", "h"}}
-"""Letters before a number that say it counts rows, or columns."""
+MARKS = {("y", "x"), ("iy", "ix"), ("r", "c"), ("row", "col"), ("row", "column"), ("v", "h")}
+"""Words before two numbers that say the one counts rows and the other columns."""
 
 MOST_BETWEEN = 12
 """Characters between the row and the column of an id."""
 
-MOST_PLACES = 1000
-"""Places that may come with names that count from far away, or 20 for each tile if that is more: the others are asked for too."""
+MOST_PLACES = 20_000
+"""Places of a grid whose names count from far away: each of them is asked for."""
 
 USUAL_WIDTH = {"y": 2, "x": 3}
 """Digits of padded latitudes and longitudes."""
@@ -54,7 +55,10 @@ class _Part:
     letter: str
     digits: str
     shift: int = 0
+    word: str = ""
+    """The letters before it."""
     mark: str = ""
+    """The same where they belong to the id."""
 
     @property
     def dim(self) -> str:
@@ -102,18 +106,26 @@ def find_id(lattice: Lattice) -> tuple[IdFound | None, str]:
     if not proven:
         return None, ""
     most = max(len(ids) for _, ids in proven)
-    proven = [p for p in proven if len(p[1]) == most]
-    rank = min(c.rank for c, _ in proven)
-    structures = dict.fromkeys(c.structure for c, _ in proven if c.rank == rank)
-    if len(structures) > 1 and rank > 0:
-        ways = " or ".join(next(c.template for c, _ in proven if c.structure == s) for s in list(structures)[:2])
-        return (
-            None,
-            f"the numbers in the names may be row and column either way ({ways}): say which with grid.id, and put {{id}} into source.href",
+    rank = min(c.rank for c, ids in proven if len(ids) == most)
+    likely = [(c, ids) for c, ids in proven if len(ids) == most and c.rank == rank]
+    marked = [(c, ids) for c, ids in likely if all(part.mark for part in c.parts)]
+    likely = marked or likely
+    structures = {c.structure: c.template for c, _ in likely}
+    if len(structures) > 1 and rank > 0 and not marked:
+        ways = " or ".join(list(structures.values())[:2])
+        return None, (
+            f"the numbers in the names may be row and column either way ({ways}): say which with grid.id, and put {{id}} into source.href"
         )
     structure = min(structures, key=lambda s: len(s[1]))
-    alike = {c.padded: (c, ids) for c, ids in proven if c.rank == rank and c.structure == structure}
-    return _choose(alike), ""
+    alike = {c.padded: (c, ids) for c, ids in likely if c.structure == structure}
+    found = _choose(alike)
+    places = _places(lattice, found.shift_yx)
+    if places > max(MOST_PLACES, 2 * len(tiles)) and rank == 2:
+        return None, (
+            f"the names may count rows and columns ({found.template}), but from so far away that the grid would have {places} places: "
+            "if so, write grid.id, origin and shape by hand"
+        )
+    return found, ""
 
 
 def _is_cell(lattice: Lattice, tile: Seen) -> bool:
@@ -150,20 +162,18 @@ def _parts(lattice: Lattice, tile: Seen) -> Iterator[_Part]:
             elif value == -int(match[0]) and name[: match.start()].endswith("-"):
                 yield _Part(match.start() - 1, match.end(), edge, "", "-" + match[0])
         for dim, index in (("y", row), ("x", column)):
-            other = MARKS["x" if dim == "y" else "y"]
-            if int(match[0]) >= index and word.lower() not in other and len(match[0]) < 10:
-                mark = word if word.lower() in MARKS[dim] else ""
-                shift = int(match[0]) - index
-                yield _Part(match.start() - len(mark), match.end(), "i" + dim, "", match[0], shift, mark)
+            if int(match[0]) >= index and len(match[0]) < 10:
+                yield _Part(match.start(), match.end(), "i" + dim, "", match[0], int(match[0]) - index, word)
 
 
 def _candidates(lattice: Lattice, tile: Seen) -> Iterator[_Candidate]:
     """Templates that give a piece of this tile's name."""
-    for first, second in itertools.permutations(list(_parts(lattice, tile)), 2):
+    for one, other in itertools.permutations(list(_parts(lattice, tile)), 2):
+        first, second = _marked(one, other)
         between = tile.name[first.stop : second.start]
         if first.stop > second.start or first.dim == second.dim or "/" in between or len(between) > MOST_BETWEEN:
             continue
-        if first.rank != second.rank or first.letter != second.letter:
+        if first.rank != second.rank or first.letter != second.letter or _contradicts(first, second):
             continue
         row, column = (first, second) if first.dim == "y" else (second, first)
         literal = between.replace("{", "{{").replace("}", "}}")
@@ -175,6 +185,26 @@ def _candidates(lattice: Lattice, tile: Seen) -> Iterator[_Candidate]:
             )
 
 
+def _words(one: _Part, other: _Part) -> tuple[str, str]:
+    """The words before a row and a column."""
+    row, column = (one, other) if one.dim == "y" else (other, one)
+    return row.word.lower(), column.word.lower()
+
+
+def _marked(one: _Part, other: _Part) -> tuple[_Part, _Part]:
+    """Two parts with the words before them, if those say what they count."""
+    if one.dim == other.dim or _words(one, other) not in MARKS:
+        return one, other
+    return replace(one, start=one.start - len(one.word), mark=one.word), replace(
+        other, start=other.start - len(other.word), mark=other.word
+    )
+
+
+def _contradicts(one: _Part, other: _Part) -> bool:
+    """Whether the words before them say that the row is the column."""
+    return _words(one, other)[::-1] in MARKS
+
+
 def _has_evidence(lattice: Lattice, ids: Mapping[str, str], candidate: _Candidate) -> bool:
     """Whether numbers without a hemisphere, which ``ids`` were proven of, are more than chance."""
     if candidate.rank == 0:
@@ -184,9 +214,14 @@ def _has_evidence(lattice: Lattice, ids: Mapping[str, str], candidate: _Candidat
     if candidate.rank == 1:
         long = all(len(p.digits.lstrip("-0")) >= COORDINATE_DIGITS for p in candidate.parts)
         return long or all(varied)
-    counts = [max(c[dim] for c in cells) + 1 + candidate.shift_yx[dim] for dim in (0, 1)]
-    told = all(v or p.mark for v, p in zip(varied, candidate.parts, strict=True))
-    return told and counts[0] * counts[1] <= max(MOST_PLACES, 20 * len(cells))
+    return all(v or p.mark for v, p in zip(varied, candidate.parts, strict=True))
+
+
+def _places(lattice: Lattice, shift_yx: tuple[int, int]) -> int:
+    """Places of a grid that starts where the names start to count."""
+    assert lattice.step_yx is not None
+    sizes = zip(lattice.extent_yx, lattice.step_yx, shift_yx, strict=True)
+    return math.prod(-(-n // step) + shift for n, step, shift in sizes)
 
 
 def id_template(lattice: Lattice, template: str, shift_yx: tuple[int, int]) -> IdTemplate:

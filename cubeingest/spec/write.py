@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from io import StringIO
 from typing import Any
+
+_PLAIN = re.compile(r"[\w./-]*", re.ASCII)
+"""Texts that hold no syntax of lists and mappings."""
 
 
 def flow_text(value: Any, inside: bool = False) -> str:
@@ -15,7 +19,7 @@ def flow_text(value: Any, inside: bool = False) -> str:
         return "{" + ", ".join(f"{flow_text(k, True)}: {flow_text(v, True)}" for k, v in value.items()) + "}"
     if isinstance(value, list):
         return "[" + ", ".join(flow_text(v, True) for v in value) + "]"
-    if isinstance(value, str) and not value.isprintable():
+    if isinstance(value, str) and not (_PLAIN.fullmatch(value) if inside else value.isprintable()):
         return f'"{"".join(_escaped(c) for c in value)}"'
     if inside or value == "":
         return _dump([value], flow=True)[1:-1]
