@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from rasterio.io import DatasetReader
 
 __all__ = [
-    "Header", "Placement", "SourceId", "TileReader", "Window", "open_tile", "place", "public_href", "read_header", "source_id",
-    "storage_of",
+    "Header", "Placement", "SourceId", "Survey", "TileReader", "Window", "open_tile", "place", "public_href", "read_header",
+    "read_survey", "source_id", "storage_of",
 ]  # fmt: skip
 
 REMOTE_DRIVERS = ("GTiff", "JP2OpenJPEG", "PNG", "JPEG", "HFA", "netCDF", "HDF5", "GRIB", "GTX", "AAIGrid")

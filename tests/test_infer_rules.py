@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -181,7 +182,7 @@ def test_two_numbers_that_may_be_the_year_make_no_axis_and_a_note_says_which_key
 
 def test_rows_and_columns_that_could_be_swapped_make_no_id(tmp_path: Path) -> None:
     found = draft(tmp_path, "0,6: a_0_2", "1,5: a_1_3", "2,4: a_2_4")
-    assert any("row and column either way ({iy}_{ix} or {ix}_{iy}): say which with grid.id" in n for n in found.notes)
+    assert any("row and column either way ({ix}_{iy} or {iy}_{ix}): say which with grid.id" in n for n in found.notes)
     assert source_of(found)["tiles"] == {"glob": "a_*_*.tif"}
 
 
@@ -302,6 +303,19 @@ def test_tiles_in_no_even_steps_are_placed_by_their_headers(tmp_path: Path) -> N
     assert set(placed(read_spec(tmp_path / "grid.yaml"))) == {str(p) for p in tmp_path.rglob("*.tif")}
 
 
+def test_tiles_of_which_no_two_share_a_lattice_leave_the_first(tmp_path: Path) -> None:
+    found = draft(tmp_path, "0,46: a", "1.00011,46.00005: b", "2.0002,46.00015: c", "3.0001,46.0001: d")
+    assert found.notes[0].startswith("3 of 4 tiles do not lie on the pixel lattice of the others: ")
+    assert source_of(found)["file"] == "a.tif"
+
+
+def test_names_without_an_end_are_names(tmp_path: Path) -> None:
+    for lon, name in ((6, "2000"), (7, "2001")):
+        sparse(tmp_path / "set" / f"{name}.tif", lon, 46, nodata=255).rename(tmp_path / "set" / name)
+    found = infer_spec(tmp_path / "set" / "*", tmp_path)
+    assert source_of(found)["tiles"] == {"glob": "set/*"}
+
+
 def test_rows_run_as_those_of_most_tiles_do(tmp_path: Path) -> None:
     for lon, step in ((6, 1), (7, 1), (8, -1)):
         transform = (1 / 3600, 0, lon, 0, step / 3600, 45 if step > 0 else 46)
@@ -325,22 +339,37 @@ def test_fill_value_is_guessed_from_pixels_where_no_nodata_is_declared(
     pixels = np.resize(np.array(list(values), dtype), (64, 64))
     write_tile(tmp_path / "a.tif", pixels, 0, 0)
     found = infer_spec(tmp_path, tmp_path)
-    assert (
-        found.document["variables"][
-            "a" if "a" in found.document["variables"] else next(iter(found.document["variables"]))
-        ]["fill_value"]
-        == fill
-    )
+    assert [v["fill_value"] for v in found.document["variables"].values()] == [fill]
     assert any(f"fill_value {fill} is a guess" in note for note in found.notes)
     assert ("holds every value" in found.text) == (len(list(values)) == 256)
 
 
-def test_nodata_that_the_dtype_cannot_hold_is_none(tmp_path: Path) -> None:
-    sparse(tmp_path / "a.vrt.tif", 0, 0, dtype="float32", nodata=-9999)
-    found = infer_spec(tmp_path, tmp_path)
-    (variable,) = found.document["variables"].values()
-    assert variable["fill_value"] == "NaN"
+def test_nodata_of_floats_becomes_nan(tmp_path: Path) -> None:
+    found = draft(tmp_path, "0,10: a", dtype="float32", nodata=-9999)
+    assert [v["fill_value"] for v in found.document["variables"].values()] == ["NaN"]
+    assert "fill_value: .nan" in found.text
     assert "the files' nodata, -9999.0, becomes NaN" in found.text
+
+
+def test_nodata_that_the_dtype_cannot_hold_is_none(tmp_path: Path) -> None:
+    """GDAL lets a text say so, though its own writer refuses it."""
+    sparse(tmp_path / "whole.tif", 0, 10, dtype="uint8")
+    (tmp_path / "a.vrt").write_text(
+        '<VRTDataset rasterXSize="3600" rasterYSize="3600"><SRS>EPSG:4326</SRS><GeoTransform>0, 0.1, 0, 10, 0, -0.1</GeoTransform>'
+        '<VRTRasterBand dataType="Byte" band="1"><NoDataValue>-9999</NoDataValue><SimpleSource>'
+        '<SourceFilename relativeToVRT="1">whole.tif</SourceFilename></SimpleSource></VRTRasterBand></VRTDataset>'
+    )
+    found = infer_spec(tmp_path / "a.vrt", tmp_path)
+    assert [v["fill_value"] for v in found.document["variables"].values()] == [255]
+    assert "no nodata is declared" in found.text or "is no uint8" in found.text
+
+
+def test_tile_that_an_ingest_would_refuse_is_told(tmp_path: Path) -> None:
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
+        path = write_tile(tmp_path / "a.tif", np.ones((50, 50), np.uint8), 0, 10)
+        with rasterio.open(path, "r+") as tile:
+            tile.write_mask(np.ones((50, 50), bool))
+    assert infer_spec(tmp_path, tmp_path).notes[0].startswith("1 of 1 tiles would be refused: a.tif (has a mask band")
 
 
 @pytest.mark.parametrize(("shape", "dtype", "chunk_mb"), [((40000, 40000), "uint8", (1, 4.5)), ((10980, 10980), "uint16", (1, 4.5)),

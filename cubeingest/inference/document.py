@@ -47,7 +47,7 @@ BELOW = Below()
 
 
 @dataclass(frozen=True)
-class Plan:
+class Sketch:
     """All that a spec says."""
 
     lattice: Lattice
@@ -56,19 +56,19 @@ class Plan:
     drafts: Drafts
 
 
-def render(plan: Plan, notes: Sequence[str], given: int) -> str:
+def render(sketch: Sketch, notes: Sequence[str], given: int) -> str:
     """The spec as YAML text. ``given`` counts the tiles that were named."""
-    n = len(plan.lattice.tiles)
+    n = len(sketch.lattice.tiles)
     head = [
         f"Drafted by `cubeingest infer` from {count_of(n, 'tile')}{f' of {given}' if given != n else ''}. Read the comments, then: cubeingest init, cubeingest plan."
     ]
-    if plan.lattice.n_places > 1 or plan.found is not None:
+    if sketch.lattice.n_places > 1 or sketch.found is not None:
         head.append("The grid holds these tiles: for more of their kind move origin and widen shape, by whole regions.")
     if n < given:
         head.append(
             "Tiles that did not fit were left out of account; where a pattern below names one, plan will say so."
         )
-    lines = list(_lines(plan))
+    lines = list(_lines(sketch))
     texts = [
         f"{'  ' * x.depth}{flow_text(x.key)}:" + ("" if x.value is BELOW else f" {flow_text(x.value)}") for x in lines
     ]
@@ -89,23 +89,23 @@ def count_of(n: int, what: str) -> str:
     return f"{n} {what}" + ("" if n == 1 else "s")
 
 
-def _lines(plan: Plan) -> Iterator[Line]:
-    yield Line(0, "name", plan.drafts.title)
-    yield Line(0, "crs", plan.lattice.crs)
+def _lines(sketch: Sketch) -> Iterator[Line]:
+    yield Line(0, "name", sketch.drafts.title)
+    yield Line(0, "crs", sketch.lattice.crs)
     yield Line(0, "grid", BELOW)
-    yield from _grid_lines(plan)
-    if plan.drafts.axes:
+    yield from _grid_lines(sketch)
+    if sketch.drafts.axes:
         yield Line(0, "axes", BELOW)
-        for axis, values in plan.drafts.axes.items():
-            yield Line(1, axis, axis_document(values), _axis_comment(plan, axis))
+        for axis, values in sketch.drafts.axes.items():
+            yield Line(1, axis, axis_document(values), _axis_comment(sketch, axis))
     yield Line(0, "variables", BELOW)
-    for draft in plan.drafts.variables:
-        yield from _variable_lines(plan, draft)
-    yield Line(0, "store", f"./{plan.drafts.title}.icechunk")
+    for draft in sketch.drafts.variables:
+        yield from _variable_lines(sketch, draft)
+    yield Line(0, "store", f"./{sketch.drafts.title}.icechunk")
 
 
-def _grid_lines(plan: Plan) -> Iterator[Line]:
-    lattice, layout, found = plan.lattice, plan.layout, plan.found
+def _grid_lines(sketch: Sketch) -> Iterator[Line]:
+    lattice, layout, found = sketch.lattice, sketch.layout, sketch.found
     origin_x = settle(lattice.origin_x - layout.shift_yx[1] * lattice.resolution_x)
     origin_y = settle(lattice.origin_y - layout.shift_yx[0] * lattice.resolution_y)
     corner = "outer corner of pixel [0, 0]"
@@ -180,21 +180,21 @@ def _date(value: AxisValue) -> Any:
     return date(value.year, value.month, value.day) if value.time() == datetime.min.time() else axis_label(value)
 
 
-def _axis_comment(plan: Plan, axis: str) -> str:
-    if any(d.bands_axis == axis for d in plan.drafts.variables):
+def _axis_comment(sketch: Sketch, axis: str) -> str:
+    if any(d.bands_axis == axis for d in sketch.drafts.variables):
         return "the bands of each file, in order"
-    values = plan.drafts.axes[axis]
+    values = sketch.drafts.axes[axis]
     found = f"{count_of(len(values), 'value')}, from the names"
     if axis not in ("year", "time", "month") and isinstance(values[0], str):
         return found + "; different quantities had better be variables"
     return found
 
 
-def _variable_lines(plan: Plan, draft: Draft) -> Iterator[Line]:
-    layout, itemsize = plan.layout, np.dtype(draft.dtype).itemsize
+def _variable_lines(sketch: Sketch, draft: Draft) -> Iterator[Line]:
+    layout, itemsize = sketch.layout, np.dtype(draft.dtype).itemsize
     chunks = choose_chunks(layout, itemsize)
     shards = choose_shards(layout, chunks, itemsize)
-    axes = [a for a in plan.drafts.axes if a in draft.axes]
+    axes = [a for a in sketch.drafts.axes if a in draft.axes]
     ones = dict.fromkeys(axes, 1)
     yield Line(1, draft.name, BELOW)
     yield Line(2, "dtype", draft.dtype)
@@ -206,19 +206,19 @@ def _variable_lines(plan: Plan, draft: Draft) -> Iterator[Line]:
         yield Line(
             2, "shards", {**ones, "y": shards[0], "x": shards[1]}, f"{shards[1] // chunks[1]} chunks in one object"
         )
-    if axes != list(plan.drafts.axes):
+    if axes != list(sketch.drafts.axes):
         yield Line(2, "axes", axes)
     yield Line(2, "source", BELOW)
-    yield from _source_lines(plan, draft, axes)
+    yield from _source_lines(sketch, draft)
 
 
 def _size(n: int) -> str:
     return f"{n / 1e6:.1f} MB" if n >= 1e5 else f"{n / 1e3:.1f} kB"
 
 
-def _source_lines(plan: Plan, draft: Draft, axes: Sequence[str]) -> Iterator[Line]:
-    layer, found = draft.layer, plan.found
-    if found is None and plan.lattice.n_places > 1:
+def _source_lines(sketch: Sketch, draft: Draft) -> Iterator[Line]:
+    layer, found = draft.layer, sketch.found
+    if found is None and sketch.lattice.n_places > 1:
         why = "placed by their headers"
         if layer.values:
             why += "; these must match no other tile"
@@ -233,30 +233,30 @@ def _source_lines(plan: Plan, draft: Draft, axes: Sequence[str]) -> Iterator[Lin
             for value, parts in layer.parts.items():
                 own = [format(value, p.form) if isinstance(p, Field) and p.axis == layer.split_by else p for p in parts]
                 yield Line(4, value if isinstance(value, int) else axis_label(value or ""), href_text(own))
-        if _expected(plan, draft) == len(layer.tiles):
+        if _expected(sketch, draft) == len(layer.tiles):
             yield Line(3, "missing", "fail", "each place has its tile here; absent: places may lack theirs")
         else:
             yield Line(3, "missing", "absent", "a place without a tile stays empty; fail: that is an error")
-        if found is not None and plan.layout.tile_yx is not None:
-            yield Line(3, "tile", dict(zip("yx", plan.layout.tile_yx, strict=True)), "several tiles share a region")
+        if found is not None and sketch.layout.tile_yx is not None:
+            yield Line(3, "tile", dict(zip("yx", sketch.layout.tile_yx, strict=True)), "several tiles share a region")
             yield Line(
                 3, "id", found.template, f"{next(iter(found.ids.values()))}{f'; {found.guess}' if found.guess else ''}"
             )
     if draft.bands_axis:
         yield Line(3, "bands", {"axis": draft.bands_axis})
-    elif plan.lattice.tiles:
+    else:
         yield Line(3, "band", 1)
 
 
-def _expected(plan: Plan, draft: Draft) -> int:
+def _expected(sketch: Sketch, draft: Draft) -> int:
     """Tiles of a variable if every place had one for every axis value."""
     places = 1
-    if plan.found is not None:
-        tile = plan.layout.tile_yx or plan.layout.region_yx
-        places = math.prod(-(-n // t) for n, t in zip(plan.layout.shape_yx, tile, strict=True))
-    if draft.layer.split_by is not None and len(draft.layer.parts) < len(plan.drafts.axes[draft.layer.split_by]):
+    if sketch.found is not None:
+        tile = sketch.layout.tile_yx or sketch.layout.region_yx
+        places = math.prod(-(-n // t) for n, t in zip(sketch.layout.shape_yx, tile, strict=True))
+    if draft.layer.split_by is not None and len(draft.layer.parts) < len(sketch.drafts.axes[draft.layer.split_by]):
         return 0
-    return places * math.prod(len(plan.drafts.axes[a]) for a in draft.layer.values)
+    return places * math.prod(len(sketch.drafts.axes[a]) for a in draft.layer.values)
 
 
 def href_text(parts: Sequence[Part]) -> str:

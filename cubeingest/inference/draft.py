@@ -17,13 +17,13 @@ import numpy as np
 
 from cubeingest.errors import CatalogError, TileError
 from cubeingest.hrefs import HrefPattern
-from cubeingest.inference.document import Plan, count_of, render
+from cubeingest.inference.document import Sketch, count_of, render
 from cubeingest.inference.fill import is_possible
 from cubeingest.inference.idnames import IdFound, find_id, why_not
 from cubeingest.inference.lattice import Lattice, find_lattice
 from cubeingest.inference.layers import Reading, read_layers
 from cubeingest.inference.layout import choose_layout
-from cubeingest.inference.tiles import Misfit, Seen, expand, notes_of, read_tiles
+from cubeingest.inference.tiles import Misfit, Seen, expand, notes_of, read_tiles, reason_of
 from cubeingest.inference.variables import draft_variables
 from cubeingest.inference.words import shared_start
 from cubeingest.spec import CubeSpec, resolve, spec_from_yaml
@@ -61,12 +61,12 @@ def infer_spec(
     hrefs = expand([tiles] if isinstance(tiles, str | os.PathLike) else tiles)
     seen, misfits = read_tiles(hrefs, folder)
     notes: list[str] = []
-    plan = _plan(_possible(seen, misfits), misfits, notes, _common_folder(hrefs))
-    spec = spec_from_yaml(render(plan, [], 0), "the drafted spec", folder)
-    _prove(spec, plan, misfits)
-    notes += _greedy_globs(spec, plan, seen)
-    all_notes = [*notes_of(misfits, len(hrefs)), *notes, *_notes(plan)]
-    return Inferred(render(plan, all_notes, len(hrefs)), spec.document, (*all_notes, *_guesses(plan)))
+    sketch = _sketch(_possible(seen, misfits), misfits, notes, _common_folder(hrefs))
+    spec = spec_from_yaml(render(sketch, [], 0), "the drafted spec", folder)
+    _prove(spec, sketch, misfits)
+    notes += _greedy_globs(spec, sketch, seen)
+    all_notes = [*notes_of(misfits, len(hrefs)), *notes, *_notes(sketch)]
+    return Inferred(render(sketch, all_notes, len(hrefs)), spec.document, (*all_notes, *_guesses(sketch)))
 
 
 def _possible(seen: Sequence[Seen], misfits: list[Misfit]) -> list[Seen]:
@@ -86,7 +86,7 @@ def _common_folder(hrefs: Sequence[str]) -> str:
     return "/".join(shared_start(folders))
 
 
-def _plan(seen: Sequence[Seen], misfits: list[Misfit], notes: list[str], folder: str) -> Plan:
+def _sketch(seen: Sequence[Seen], misfits: list[Misfit], notes: list[str], folder: str) -> Sketch:
     lattice, off = find_lattice(seen)
     misfits += off
     found, reading = _read_names(lattice, notes)
@@ -98,12 +98,12 @@ def _plan(seen: Sequence[Seen], misfits: list[Misfit], notes: list[str], folder:
     lattice, moved = lattice.only([t for t in lattice.tiles if t.href in kept])
     if found is not None:
         shift = found.shift_yx
-        moved = moved if any(shift) or "{i" in found.template else (0, 0)
+        moved = moved if "{i" in found.template else (0, 0)
         ids = {h: i for h, i in found.ids.items() if h in kept}
         found = replace(found, shift_yx=(shift[0] + moved[0], shift[1] + moved[1]), ids=ids)
     itemsize = max(np.dtype(d.dtype).itemsize for d in drafts.variables)
     layout = choose_layout(lattice, found, itemsize, lattice.tiles[0].header.block_shape_yx)
-    return Plan(lattice, found, layout, drafts)
+    return Sketch(lattice, found, layout, drafts)
 
 
 def _read_names(lattice: Lattice, notes: list[str]) -> tuple[IdFound | None, Reading]:
@@ -124,15 +124,15 @@ def _read_names(lattice: Lattice, notes: list[str]) -> tuple[IdFound | None, Rea
     return None, read_layers(lattice.tiles, None, lambda t: str(lattice.windows[t.href]))
 
 
-def _prove(spec: CubeSpec, plan: Plan, misfits: list[Misfit]) -> None:
+def _prove(spec: CubeSpec, sketch: Sketch, misfits: list[Misfit]) -> None:
     """Every tile, by the very checks of an ingest: its name comes from the pattern, and its header fits its place."""
-    for draft in plan.drafts.variables:
+    for draft in sketch.drafts.variables:
         variable = spec.variable(draft.name)
         grid, source = spec.tile_grid(variable), variable.source
         assert source is not None
         for i, tile in enumerate(draft.layer.tiles):
             position = {a: spec.grid.axis(a).values.index(v) for a, v in draft.layer.position(i)}
-            region = None if plan.found is None else plan.found.ids[tile.href]
+            region = None if sketch.found is None else sketch.found.ids[tile.href]
             pattern = source.pattern({a: spec.grid.axis(a).labels[n] for a, n in position.items()})
             if pattern is not None:
                 written = HrefPattern(pattern, grid).fill(position, region)
@@ -142,13 +142,13 @@ def _prove(spec: CubeSpec, plan: Plan, misfits: list[Misfit]) -> None:
                 expected = None if region is None else grid.slices(*grid.region_index(region))
                 place(tile.header, spec.grid, variable, 1 if source.bands_axis else source.band, expected)
             except (TileError, CatalogError) as e:
-                misfits.append(Misfit("would be refused", tile.name, str(e)))
+                misfits.append(Misfit("would be refused", tile.name, reason_of(e, tile.href)))
 
 
-def _greedy_globs(spec: CubeSpec, plan: Plan, seen: Sequence[Seen]) -> list[str]:
+def _greedy_globs(spec: CubeSpec, sketch: Sketch, seen: Sequence[Seen]) -> list[str]:
     """Globs that match tiles of another axis value or variable, or some that were left out."""
     out = []
-    for draft in plan.drafts.variables:
+    for draft in sketch.drafts.variables:
         variable = spec.variable(draft.name)
         if variable.source is None or variable.source.tiles is None:
             continue
@@ -178,9 +178,9 @@ def _matches(href: str, parts: Sequence[re.Pattern[str]]) -> bool:
     return len(segments) == len(parts) and all(p.match(s) for p, s in zip(parts, segments, strict=True))
 
 
-def _notes(plan: Plan) -> list[str]:
+def _notes(sketch: Sketch) -> list[str]:
     """What a person should know of a draft in which everything has found its place."""
-    lattice, out = plan.lattice, []
+    lattice, out = sketch.lattice, []
     y, x = lattice.overlap_yx
     if y or x:
         (h, w), (sy, sx) = lattice.tile_yx, lattice.step_yx or lattice.tile_yx
@@ -192,7 +192,7 @@ def _notes(plan: Plan) -> list[str]:
         out.append(
             "the tiles lie on one pixel lattice, but in no even steps: their headers place them, and regions are cut freely"
         )
-    for draft in plan.drafts.variables:
+    for draft in sketch.drafts.variables:
         if draft.fill.note:
             out.append(f"{draft.name}: {draft.fill.note}")
         taken = Counter(
@@ -208,12 +208,12 @@ def _notes(plan: Plan) -> list[str]:
     return out
 
 
-def _guesses(plan: Plan) -> list[str]:
+def _guesses(sketch: Sketch) -> list[str]:
     """What the text says where it stands."""
-    guessed = [d for d in plan.drafts.variables if d.fill.why.startswith("a guess")]
+    guessed = [d for d in sketch.drafts.variables if d.fill.why.startswith("a guess")]
     out = [f"{d.name}: fill_value {d.fill.value} is {d.fill.why}" for d in guessed]
-    if plan.found is not None and plan.found.guess:
-        out.append(f"id {plan.found.template!r} is {plan.found.guess}")
+    if sketch.found is not None and sketch.found.guess:
+        out.append(f"id {sketch.found.template!r} is {sketch.found.guess}")
     return out
 
 

@@ -73,7 +73,7 @@ class _Part:
         width = len(self.digits)
         if not (width > 1 and self.digits.startswith("0")):
             yield False, self.mark + "{" + self.name + {"after": ":H", "before": ":H1", "": ""}[self.letter] + "}"
-            if self.letter and width < USUAL_WIDTH[self.dim]:
+            if width < (USUAL_WIDTH[self.dim] if self.letter else 2):
                 return
         padded = {"after": f"{width:02d}H", "before": f"H{width:02d}", "": f"{width:02d}d"}[self.letter]
         yield True, self.mark + "{" + self.name + ":" + padded + "}"
@@ -110,9 +110,9 @@ def find_id(lattice: Lattice) -> tuple[IdFound | None, str]:
     likely = [(c, ids) for c, ids in proven if len(ids) == most and c.rank == rank]
     marked = [(c, ids) for c, ids in likely if all(part.mark for part in c.parts)]
     likely = marked or likely
-    structures = {c.structure: c.template for c, _ in likely}
+    structures = {c.structure: c.template for c, _ in reversed(likely)}
     if len(structures) > 1 and rank > 0 and not marked:
-        ways = " or ".join(list(structures.values())[:2])
+        ways = " or ".join(sorted(structures.values())[:2])
         return None, (
             f"the numbers in the names may be row and column either way ({ways}): say which with grid.id, and put {{id}} into source.href"
         )

@@ -193,8 +193,7 @@ def _place(crs: str, tiles: Sequence[Seen], misfits: list[Misfit]) -> Lattice:
     down = _most(t.header.transform[4] < 0 for t in tiles)
     longest = max(n for t in tiles for n in t.header.shape_yx)
     corners = [_corner(t, down) for t in tiles]
-    ys = _along([y for y, _ in corners], sizes[1], longest)
-    xs = _along([x for _, x in corners], sizes[0], longest)
+    ys, xs = _along_both([y for y, _ in corners], [x for _, x in corners], sizes, longest)
     on = [i for i in range(len(tiles)) if ys.on[i] and xs.on[i]]
     for i in sorted(set(range(len(tiles))) - set(on)):
         detail = f"{abs(ys.off[i]):.3g} px off along y, {abs(xs.off[i]):.3g} along x"
@@ -234,17 +233,30 @@ class _Along:
         return self.anchor + place * self.resolution
 
 
-def _along(edges: Sequence[Fraction], size: float, longest: int) -> _Along:
-    snapped, plain = (_fit(edges, resolution) for resolution in (snap_resolution(size, longest), to_fraction(size)))
+def _along_both(
+    y: Sequence[Fraction], x: Sequence[Fraction], sizes: tuple[float, float], longest: int
+) -> tuple[_Along, _Along]:
+    """Tiles along y and x: on the lattice that most of them share in both."""
+    ys = _along(y, sizes[1], longest, range(len(y)))
+    xs = _along(x, sizes[0], longest, [i for i, on in enumerate(ys.on) if on])
+    other_xs = _along(x, sizes[0], longest, range(len(x)))
+    other_ys = _along(y, sizes[1], longest, [i for i, on in enumerate(other_xs.on) if on])
+    ways = [(ys, xs), (other_ys, other_xs)]
+    return max(ways, key=lambda way: sum(a and b for a, b in zip(way[0].on, way[1].on, strict=True)))
+
+
+def _along(edges: Sequence[Fraction], size: float, longest: int, among: Sequence[int]) -> _Along:
+    """Tiles along one dimension, on the lattice that most of ``among`` (their positions) share."""
+    sizes = (snap_resolution(size, longest), to_fraction(size))
+    snapped, plain = (_fit(edges, resolution, among) for resolution in sizes)
     return snapped if sum(snapped.on) >= sum(plain.on) else plain  # a rational that tiles contradict is none
 
 
-def _fit(edges: Sequence[Fraction], resolution: Fraction) -> _Along:
-    offsets = [(edge - edges[0]) / resolution for edge in edges]
+def _fit(edges: Sequence[Fraction], resolution: Fraction, among: Sequence[int]) -> _Along:
+    offsets = [(edge - edges[among[0]]) / resolution for edge in edges]
     phases = [float(o - math.floor(o)) for o in offsets]
-    phase = _densest(phases, float(TOLERANCE_PX))
-    nearest = min(range(len(edges)), key=lambda i: _apart(phases[i], phase))
-    anchor = snap_edge(edges[nearest], resolution)
+    phase = _densest([phases[i] for i in among], float(TOLERANCE_PX))
+    anchor = snap_edge(edges[min(among, key=lambda i: _apart(phases[i], phase))], resolution)
     places = [(edge - anchor) / resolution for edge in edges]
     off = [float(p - round(p)) for p in places]
     return _Along(resolution, anchor, [round(p) for p in places], off, [abs(o) <= TOLERANCE_PX for o in off])

@@ -202,10 +202,8 @@ class _Class:
         (first, form), name = times.formats[0], self.names[0]
         if len(times.formats) > 1 or form not in ("%Y", "%Y%m", "%Y%j"):
             return True
-        return first.prefix + first.suffix == "" and {
-            *name[max(0, first.place - 1) : first.place],
-            name[first.place + 1],
-        } == {"/"}
+        around = {*name[max(0, first.place - 1) : first.place], *name[first.place + 1 : first.place + 2]}
+        return first.prefix + first.suffix == "" and around == {"/"} and "/" in name[first.place + 1 :]
 
     def _drop_ambiguous(self, times: Sequence[Times]) -> None:
         """Several dates, none of which tells the others: the names of most are kept as they are, without an axis."""

@@ -89,7 +89,8 @@ def _expand(text: str, base: str = "") -> Iterator[str]:
         yield from _read_list(os.path.join(base, os.path.expanduser(text[1:])))
         return
     if is_remote(text):
-        yield from _expand_remote(text) if {"*", "["} & set(public_href(text)) else [text]
+        path = public_href(text).partition("://")[2].partition("/")[2]
+        yield from _expand_remote(text) if {"*", "["} & set(path) else [text]
         return
     path = os.path.abspath(os.path.join(base, os.path.expanduser(text.removeprefix("file://"))))
     if os.path.isdir(path) and not path.endswith(".zarr"):
@@ -146,13 +147,18 @@ def read_tiles(hrefs: Sequence[str], base: str) -> tuple[list[Seen], list[Misfit
         if not _is_text(name):
             misfits.append(Misfit("have a name that is no UTF-8", ascii(name)))
         elif isinstance(survey, str):
-            misfits.append(Misfit("cannot be read", name, survey.removeprefix(f"tile {public_href(href)!r} ")))
+            misfits.append(Misfit("cannot be read", name, reason_of(survey, href)))
         else:
             seen.append(Seen(href, name, survey.header, survey.band_names))
     if not seen:
         worst = misfits[0]
         raise TileError(f"none of the {len(hrefs)} tiles can be read: {worst.name!r}: {worst.detail or worst.kind}")
     return seen, misfits
+
+
+def reason_of(error: object, href: str) -> str:
+    """A message without the tile that it is about."""
+    return str(error).removeprefix(f"tile {public_href(href)!r} ")
 
 
 def _is_text(name: str) -> bool:
