@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from cubeingest.errors import TileError as TileError
     from cubeingest.errors import WorkerError as WorkerError
     from cubeingest.grid import TilingGrid as TilingGrid
+    from cubeingest.inference import infer as infer
     from cubeingest.spec import CubeSpec as CubeSpec
     from cubeingest.spec import read_spec as read_spec
 
@@ -44,6 +45,7 @@ _HOMES = {
     ),
     "axes": ("Axis",),
     "grid": ("TilingGrid",),
+    "inference": ("infer",),
     "spec": ("CubeSpec", "read_spec"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}

@@ -20,7 +20,7 @@ LAYERS: list[set[str]] = [
     {"demo"},
     {"cube"},
     {"branches", "check"},
-    {"create", "extend", "preflight", "verify", "status", "look", "changes", "garbage"},
+    {"create", "extend", "preflight", "verify", "status", "look", "changes", "garbage", "inference"},
     {"ingest"},
     {"engine"},
     {"mosaic"},

@@ -6,8 +6,9 @@ The only home of YAML and pydantic; what leaves this package are plain frozen va
 from cubeingest.spec.build import RESERVED_AXIS_NAMES, build_codec, spec_from_document
 from cubeingest.spec.grow import Growth, find_growth, grow_axes, leaves_step
 from cubeingest.spec.model import INTERNAL_GROUP, CubeSpec, Source, Variable, differences, storage_of
-from cubeingest.spec.read import builtin_specs, read_spec, spec_from_json
+from cubeingest.spec.read import builtin_specs, read_spec, spec_from_json, spec_from_yaml
 from cubeingest.spec.source import resolve
+from cubeingest.spec.write import flow_text
 
 __all__ = [
     "INTERNAL_GROUP",
@@ -20,11 +21,13 @@ __all__ = [
     "builtin_specs",
     "differences",
     "find_growth",
+    "flow_text",
     "grow_axes",
     "leaves_step",
     "read_spec",
     "resolve",
     "spec_from_document",
     "spec_from_json",
+    "spec_from_yaml",
     "storage_of",
 ]

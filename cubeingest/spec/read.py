@@ -30,13 +30,13 @@ def read_spec(path: str | os.PathLike[str]) -> CubeSpec:
                 text = f.read()
         except (OSError, ValueError, ImportError) as e:
             raise SpecError(f"cannot read spec {where!r}: {e}") from e
-        return _parse(text, where, where.rsplit("/", 1)[0])
+        return spec_from_yaml(text, where, where.rsplit("/", 1)[0])
     file = Path(where)
     if file.is_file():
-        return _parse(_read_text(file), where, str(file.resolve().parent))
+        return spec_from_yaml(_read_text(file), where, str(file.resolve().parent))
     builtin = builtin_specs()
     if where in builtin:
-        return _parse(builtin[where].read_text(encoding="utf-8"), where, str(Path.cwd()))
+        return spec_from_yaml(builtin[where].read_text(encoding="utf-8"), where, str(Path.cwd()))
     if file.is_dir():
         raise SpecError(f"{where!r} is a folder: name the YAML file in it")
     raise SpecError(
@@ -74,7 +74,11 @@ def spec_from_json(text: str) -> CubeSpec:
     return spec_from_document(document, base, "the spec in the cube")
 
 
-def _parse(text: str, where: str, base: str) -> CubeSpec:
+def spec_from_yaml(text: str, where: str, base: str) -> CubeSpec:
+    """The spec that YAML text declares. ``where`` is what messages call it, ``base`` what relative paths start from.
+
+    Raises :class:`SpecError` naming the place, the key and what to do.
+    """
     from ruamel.yaml import YAML
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
 

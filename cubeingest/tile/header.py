@@ -118,8 +118,13 @@ def read_header(href: str, storage: Storage = NOWHERE, copy: str | None = None) 
 
 
 def header_of(href: str, src: DatasetReader) -> Header:
+    """The header of an open raster. Raises :class:`TileError` for one that has no bands of its own."""
     from rasterio.enums import MaskFlags
 
+    if not src.count:
+        found = ", ".join(src.subdatasets[:3])
+        hint = f": it holds {found}; read one with source.array" if found else ""
+        raise TileError(f"tile {public_href(href)!r} has no bands of its own{hint}")
     t = src.transform
     return Header(
         href=href, crs=src.crs, transform=(t.a, t.b, t.c, t.d, t.e, t.f), shape_yx=(src.height, src.width),
