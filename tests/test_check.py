@@ -179,19 +179,22 @@ def test_run_cannot_start_while_garbage_is_collected(cube: ci.Cube, world: World
 
 
 @pytest.mark.parametrize(
-    ("host", "pid", "ago", "birth", "alive"),
+    ("host", "process", "ago", "birth", "alive"),
     [
-        (this_host(), os.getppid(), timedelta(0), birth_of(os.getppid()), True),
-        (this_host(), os.getppid(), timedelta(hours=9), birth_of(os.getppid()), True),  # the clock was set
-        (this_host(), os.getpid(), timedelta(0), birth_of(os.getpid()), False),  # this process has no such run
-        (this_host(), 2**22 + 1, timedelta(0), "5", False),
-        (this_host(), os.getppid(), timedelta(0), "5", False),  # the process has another's number
-        ("elsewhere-1", 5, timedelta(minutes=30), "5", True),
-        ("elsewhere-1", 5, SILENCE + timedelta(minutes=1), "5", False),
-        ("elsewhere-1", 5, -timedelta(hours=1), "5", True),  # its clock is ahead
+        ("here", "parent", timedelta(0), "own", True),
+        ("here", "parent", timedelta(hours=9), "own", True),  # the clock was set
+        ("here", "this", timedelta(0), "own", False),  # this process has no such run
+        ("here", "none", timedelta(0), "5", False),
+        ("here", "parent", timedelta(0), "5", False),  # the process has another's number
+        ("elsewhere-1", "none", timedelta(minutes=30), "5", True),
+        ("elsewhere-1", "none", SILENCE + timedelta(minutes=1), "5", False),
+        ("elsewhere-1", "none", -timedelta(hours=1), "5", True),  # its clock is ahead
     ],
 )
-def test_dead_run_is_told_from_one_that_lives(host: str, pid: int, ago: timedelta, birth: str, alive: bool) -> None:
+def test_dead_run_is_told_from_one_that_lives(host: str, process: str, ago: timedelta, birth: str, alive: bool) -> None:
+    pid = {"parent": os.getppid(), "this": os.getpid(), "none": 2**22 + 1}[process]
+    host = this_host() if host == "here" else host
+    birth = birth_of(pid) if birth == "own" else birth
     then = (datetime.now(UTC) - ago).replace(microsecond=0)
     assert Run("run", "abc", then, then, host, pid, birth).is_alive is alive
 

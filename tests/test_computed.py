@@ -96,7 +96,7 @@ def test_names_of_callables_that_are_no_functions() -> None:
     assert function_source(Scaled(2), v).stamp == function_source(Scaled(2), v).stamp  # no address in it
     assert function_source(Scaled(2).method, v).href == "python:tests.test_computed.Scaled.method"
     names: dict[str, Any] = {}
-    exec("def typed(geobox): return None", names)
+    exec(compile("def typed(geobox): return None", "<typed>", "exec"), names)
     source = function_source(names["typed"], v)
     assert (source.href, source.stamp) == ("python:typed", "")
 
