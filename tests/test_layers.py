@@ -121,3 +121,19 @@ def test_nothing_heavy_is_imported_before_a_command_runs(name: str) -> None:
         [sys.executable, "-c", f"import {name}; {loaded}"], capture_output=True, text=True, check=True
     )
     assert set(done.stdout.split()) & set(HEAVY) == set()
+
+
+def test_many_threads_may_open_the_first_raster_of_a_process(tmp_path: Path) -> None:
+    """Threads that import rasterio at once find half of it; a process whose first act is to read many headers does that."""
+    code = f"""
+import numpy as np, rasterio, sys
+with rasterio.open({str(tmp_path / "a.tif")!r}, "w", driver="GTiff", width=8, height=8, count=1, dtype="uint8", crs="EPSG:4326",
+                   transform=rasterio.transform.from_origin(0, 1, 1/8, 1/8)) as tile:
+    tile.write(np.ones((1, 8, 8), "uint8"))
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+    for name in ("read_header", "read_survey"):
+        many = f"from concurrent.futures import ThreadPoolExecutor; from cubeingest.tile import {name}"
+        read = f"[*ThreadPoolExecutor(32).map({name}, [{str(tmp_path / 'a.tif')!r}] * 64)]"
+        done = subprocess.run([sys.executable, "-c", f"{many}; {read}"], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr

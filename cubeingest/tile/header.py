@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,7 +13,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from cubeingest.errors import TileError
-from cubeingest.remote import NOWHERE, Discreet, gdal_options, gdal_path, scrub
+from cubeingest.remote import NOWHERE, Discreet, gdal_options, gdal_path, local_path, scrub
 from cubeingest.storage import Storage, is_remote, public_href
 
 if TYPE_CHECKING:
@@ -53,12 +55,25 @@ class Header:
         return min(xs), min(ys), max(xs), max(ys)
 
 
+_loading = threading.Lock()
+
+
+@cache
+def load_rasterio() -> None:
+    """Import rasterio, in one thread: its modules import one another, and several threads that begin at once find half of them."""
+    with _loading:
+        import rasterio
+        import rasterio.vrt
+        import rasterio.warp  # noqa: F401
+
+
 @contextmanager
 def gdal_env(href: str, storage: Storage) -> Iterator[None]:
     """GDAL's options for reading ``href``, bound to this thread; nothing if they hold already.
 
     Environments must be left in the reverse order of entering. Who closes rasters in another order enters one that suits them all.
     """
+    load_rasterio()
     import rasterio
     from rasterio.env import getenv, hasenv
     from rasterio.session import DummySession
@@ -79,6 +94,7 @@ def gdal_env(href: str, storage: Storage) -> Iterator[None]:
 @contextmanager
 def open_raster(href: str, storage: Storage, copy: str | None = None) -> Iterator[DatasetReader]:
     """Open a raster, or the ``copy`` of it on this disk."""
+    load_rasterio()
     import rasterio
     from rasterio.errors import RasterioError
 
@@ -86,6 +102,8 @@ def open_raster(href: str, storage: Storage, copy: str | None = None) -> Iterato
         try:
             src = rasterio.open(copy or gdal_path(href))
         except (RasterioError, OSError, ValueError) as e:
+            if not is_remote(href) and not os.path.exists(local_path(href)):
+                raise TileError(f"tile {public_href(href)!r} is not there") from None
             reason = clean(e, href, copy)
             raise TileError(f"tile {public_href(href)!r} is not a raster that can be read: {reason}") from None
         with src:

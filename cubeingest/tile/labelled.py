@@ -6,9 +6,11 @@ then the file's own labels say which values it holds.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +22,7 @@ from cubeingest.remote import local_path
 from cubeingest.spec import Variable
 from cubeingest.storage import is_remote, public_href
 from cubeingest.tile.fit import Placement
-from cubeingest.tile.header import Header
+from cubeingest.tile.header import Header, load_rasterio
 from cubeingest.tile.pixels import Array, NodataMap
 
 if TYPE_CHECKING:
@@ -34,12 +36,25 @@ UNEVEN_PX = 0.01
 """How far a coordinate may lie from even steps. Single precision puts those of a global grid of 1/20 degree off by a thousandth."""
 
 
+_loading = threading.Lock()
+
+
+@cache
+def load_xarray() -> None:
+    """Import xarray and rioxarray, in one thread, as :func:`load_rasterio` does."""
+    load_rasterio()
+    with _loading:
+        import rioxarray  # noqa: F401  (registers .rio)
+        import xarray as xr  # noqa: F401
+
+
 @contextmanager
 def open_array(href: str, array: str, copy: str | None = None) -> Iterator[xr.DataArray]:
     """The variable ``array`` (``group/name`` for one in a group) of a file or Zarr store, lazy and undecoded but for times.
 
     Raises :class:`TileError` if it cannot be opened, or has no such variable.
     """
+    load_xarray()
     import xarray as xr
 
     name = public_href(href)
@@ -165,7 +180,6 @@ def _round_place(centres: np.ndarray[Any, Any], step: Fraction) -> Fraction:
 
 
 def _crs(data: xr.DataArray, x: str, y: str) -> Any:
-    import rioxarray  # noqa: F401
     from rasterio.crs import CRS
 
     found = data.rio.crs

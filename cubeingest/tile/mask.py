@@ -8,7 +8,7 @@ from cubeingest.errors import TileError
 from cubeingest.grid import TilingGrid
 from cubeingest.remote import NOWHERE
 from cubeingest.storage import public_href
-from cubeingest.tile.header import clean, open_raster
+from cubeingest.tile.header import clean, load_rasterio, open_raster
 
 CELLS = 8
 """Cells along a region's side in which a mask's largest value is looked for: footprints of cells are taken for straight-edged."""
@@ -19,6 +19,7 @@ def regions_of_mask(href: str, grid: TilingGrid) -> list[tuple[int, int]]:
 
     Raises :class:`TileError` if it cannot be read, or has no CRS.
     """
+    load_rasterio()
     from affine import Affine
     from rasterio.enums import Resampling
     from rasterio.errors import RasterioError

@@ -9,7 +9,7 @@ import numpy as np
 from cubeingest.errors import TileError
 from cubeingest.remote import NOWHERE
 from cubeingest.storage import Storage, public_href
-from cubeingest.tile.header import Header, clean, header_of, open_raster
+from cubeingest.tile.header import Header, clean, header_of, load_rasterio, open_raster
 from cubeingest.tile.pixels import Array
 
 
@@ -24,6 +24,7 @@ class Survey:
 
 def read_survey(href: str, storage: Storage = NOWHERE, side_px: int = 0) -> Survey:
     """Open a raster; with ``side_px`` read a piece of its middle too, of about that many pixels squared. Raises :class:`TileError`."""
+    load_rasterio()
     from rasterio.errors import RasterioError
     from rasterio.windows import Window as RasterWindow
 
