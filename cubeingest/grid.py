@@ -291,6 +291,19 @@ class TilingGrid:
     def _floats(self) -> tuple[float, float, float, float]:
         return float(self.origin_x), float(self.origin_y), float(self.resolution_x), float(self.resolution_y)
 
+    @cached_property
+    def turn_px(self) -> int | None:
+        """Pixels of one turn of the globe along x, if longitudes run in whole pixels round it; else None."""
+        pixels = 360 / self.resolution_x
+        return int(pixels) if parse_crs(self.crs).is_geographic and pixels.denominator == 1 else None
+
+    def turns(self, window: tuple[slice, slice]) -> list[tuple[slice, slice]]:
+        """A window in every turn of the globe in which it overlaps the grid: of a raster from 0 to 360 degrees, and of one from -180."""
+        y, x = window
+        steps = (0,) if self.turn_px is None else (0, -self.turn_px, self.turn_px)
+        found = [(y, slice(x.start + step, x.stop + step)) for step in steps]
+        return [(y, x) for y, x in found if x.start < self.shape_yx[1] and x.stop > 0]
+
     # ---- queries ----------------------------------------------------------------------------------------
 
     def regions(self, bbox: tuple[float, float, float, float] | None = None, crs: str | None = None) -> list[str]:

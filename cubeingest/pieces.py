@@ -22,6 +22,7 @@ from cubeingest.tile import (
     gdal_env,
     group_tiles,
     header_for,
+    in_turns,
     labelled_header,
     open_array,
     open_tile,
@@ -94,7 +95,9 @@ def open_pieces(
             stack.enter_context(gdal_env(plan.tiles[0].href, storage_of(variable)))
         opener = _Opener(spec, variable, copies, stack, keep=len(plan.tiles) <= OPEN_AT_ONCE)
         found = [
-            (tuple(i - s.start for i, s in zip(t.position, blocks, strict=True)), opener.open(t)) for t in plan.tiles
+            (tuple(i - s.start for i, s in zip(t.position, blocks, strict=True)), what)
+            for t in plan.tiles
+            for what in opener.open(t, region)
         ]
         warped: dict[int, list[WarpTile]] = {}
         for position in {position for position, _ in found}:
@@ -137,21 +140,31 @@ class _Opener:
         self.source = variable.source
         self._arrays: dict[str, tuple[Any, Header]] = {}
 
-    def open(self, tile: TileRow) -> WarpTile | tuple[Window, Opener]:
-        """A tile that must be warped; or the window that is taken of it, and what opens its reader."""
+    def open(self, tile: TileRow, region: Window) -> list[WarpTile] | list[tuple[Window, Opener]]:
+        """A tile that must be warped; or the windows that are taken of it in ``region``, and what opens their reader."""
         grid, variable, copy = self.spec.grid, self.variable, self.copies.get(tile.href)
         if self.source is not None and self.source.array is not None:
             reader = self._labelled(tile, self.source.array)
-            return reader.window, _opened(reader)
+            return self._turned(tile, region, reader.window, _opened(reader))
         opener = partial(open_tile, tile.href, grid, variable, tile.band, tile.expected, copy)
         if self.keep and (self.source is None or self.source.resampling is None):
             reader = self.stack.enter_context(opener())
-            return _cropped(reader.window, tile.cell), _opened(reader)
+            return self._turned(tile, region, reader.window, _opened(reader))
         header = header_for(variable, tile.href, copy)
         placement = place(header, grid, variable, tile.band, tile.expected)
         if placement.is_warped:
-            return WarpTile(header, placement, copy)
-        return _cropped(placement.window, tile.cell), opener
+            return in_turns(WarpTile(header, placement, copy), grid)
+        return self._turned(tile, region, placement.window, opener)
+
+    def _turned(self, tile: TileRow, region: Window, window: Window, opener: Opener) -> list[tuple[Window, Opener]]:
+        """What is used of a tile in a region, in every turn of the globe that has some of it there; at least one, to be proven."""
+        out: list[tuple[Window, Opener]] = []
+        for turned in [window] if tile.expected is not None else self.spec.grid.turns(window):
+            used = _cropped(turned, tile.cell)
+            step = turned[1].start - window[1].start
+            if overlap(used, region) is not None:
+                out.append((used, partial(_shifted, opener, step) if step else opener))
+        return out or [(_cropped(window, tile.cell), opener)]
 
     def _labelled(self, tile: TileRow, array: str) -> Reader:
         """A source in which an axis lies feeds many positions, and is opened once."""
@@ -162,6 +175,24 @@ class _Opener:
         placement = place(header, self.spec.grid, self.variable, None, tile.expected)
         labels = {a.name: a.labels[i] for a, i in zip(self.spec.axes_of(self.variable), tile.position, strict=True)}
         return reader_at(data, header, placement, self.variable, labels)
+
+
+class _ShiftedReader:
+    """A reader whose window lies so many columns further on."""
+
+    def __init__(self, reader: Reader, columns: int) -> None:
+        y, x = reader.window
+        self.window = y, slice(x.start + columns, x.stop + columns)
+        self._reader, self._columns = reader, columns
+
+    def read_into(self, out: Array, y: slice, x: slice) -> None:
+        self._reader.read_into(out, y, slice(x.start - self._columns, x.stop - self._columns))
+
+
+@contextmanager
+def _shifted(opener: Opener, columns: int) -> Iterator[Reader]:
+    with opener() as reader:
+        yield _ShiftedReader(reader, columns)
 
 
 def _opened(reader: Reader) -> Opener:

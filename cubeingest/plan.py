@@ -234,12 +234,16 @@ def _is_current(
 
 
 def reading_of(variable: Variable, rows: Collection[TileRow]) -> str:
-    """How a slot's tiles are read: bands and nodata, as kept in its record; ``COMPUTED`` where a function is its source."""
+    """How a slot's tiles are read: bands, nodata and the like, as kept in its record; ``COMPUTED`` where a function is its source."""
     if any(row.href.startswith(PYTHON) for row in rows):
         return COMPUTED
+    source = variable.source
     bands = sorted({row.band or 1 for row in rows})
-    nodata = "file" if variable.source is None else variable.source.nodata
-    return f"band {','.join(map(str, bands))}; nodata {nodata}"
+    parts = [f"band {','.join(map(str, bands))}", f"nodata {'file' if source is None else source.nodata}"]
+    if source is not None:
+        parts += [f"{k} {v}" for k, v in (("array", source.array), ("resampling", source.resampling)) if v is not None]
+        parts += [f"overlap {','.join(map(str, source.overlap_yx))}"] * any(source.overlap_yx)
+    return "; ".join(parts)
 
 
 def hrefs_of(rows: Iterable[TileRow]) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from cubeingest.errors import CatalogError, GridError, TileError
 from cubeingest.grid import TilingGrid
 from cubeingest.spec import CubeSpec, Source, Variable
 from cubeingest.storage import public_href
-from cubeingest.tile import Header, Window, header_for, place
+from cubeingest.tile import Header, Window, header_for, kernel_reach, place
 
 Region = tuple[int, int]
 """Lattice row and column."""
@@ -20,10 +20,13 @@ Region = tuple[int, int]
 
 @dataclass(frozen=True)
 class _Told:
-    """What a tile's header tells: the regions that it feeds, and the labels of axes within it."""
+    """What a tile's header tells: the regions that it feeds, the labels of axes within it, and ``nearby`` regions that an interpolating
+    kernel reaches from, if another tile feeds them.
+    """
 
     regions: tuple[Region, ...]
     held: Mapping[str, tuple[str, ...]]
+    nearby: tuple[Region, ...] = ()
 
 
 class Placer:
@@ -43,6 +46,7 @@ class Placer:
         told = self._read_headers(placed)
         taken: dict[tuple[tuple[tuple[str, int], ...], Region], str] = {}
         rows: list[TileRow] = []
+        nearby: list[TileRow] = []
         for href, by_name, where in placed:
             expected: Window | None = None
             cell: Window | None = None
@@ -63,18 +67,19 @@ class Placer:
                 regions: Iterable[Region] = header.regions
             else:
                 assert window is not None
-                regions = regions_of(self.grid, window)
+                regions = regions_of(self.grid, window) if cell else _in_all_turns(self.grid, window)
             regions = tuple(regions)
             if not regions:
                 self._misplace(
                     href, by_name, f"tile {public_href(href)!r} fits no region: it lies wholly outside the grid"
                 )
                 continue
-            if header is not None and self.source.resampling:
-                expected = None
             row = TileRow(href, (), 0, 0, self.source.band, expected, cell if expected != cell else None)
             rows += self._rows(row, regions, by_name, header.held if header else {}, chosen)
-        return rows
+            if header is not None and header.nearby:
+                nearby += self._rows(row, header.nearby, by_name, header.held, chosen)
+        covered = {(row.position, row.iy, row.ix) for row in rows}
+        return rows + [row for row in nearby if (row.position, row.iy, row.ix) in covered]
 
     def _rows(
         self,
@@ -148,14 +153,20 @@ class Placer:
         try:
             band = self.source.band or (1 if self.source.bands_axis else None)
             placement = place(header, self.grid, self.variable, band)
-            if placement.is_warped:
-                bounds = tuple(float(v) for v in header.bounds)
-                regions = self.grid.get_chunks_for_bbox(bounds, header.crs.to_wkt())  # type: ignore[arg-type]
-            else:
-                regions = regions_of(self.grid, placement.window)
-            return _Told(tuple(regions), header.held)
+            if not placement.is_warped:
+                return _Told(tuple(_in_all_turns(self.grid, placement.window)), header.held)
+            crs = header.crs.to_wkt()
+            left, bottom, right, top = (float(v) for v in header.bounds)
+            regions = self.grid.get_chunks_for_bbox((left, bottom, right, top), crs)
+            x, y = kernel_reach(header, self.grid, self.source.resampling or "")
+            wider = self.grid.get_chunks_for_bbox((left - x, bottom - y, right + x, top + y), crs) if x else regions
+            return _Told(tuple(regions), header.held, tuple(sorted(set(wider) - set(regions))))
         except (TileError, GridError) as e:
             return str(e)
+
+
+def _in_all_turns(grid: TilingGrid, window: Window) -> list[Region]:
+    return sorted({region for turned in grid.turns(window) for region in regions_of(grid, turned)})
 
 
 def regions_of(grid: TilingGrid, window: Window) -> list[Region]:

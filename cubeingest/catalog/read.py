@@ -207,7 +207,7 @@ class _Reader:
                     yield href, position, self.tile_grid.region_index(str(row["region"]))
                 except GridError as e:
                     raise CatalogError(f"table {public_href(uri)!r}, href {row['href']!r}: {e}") from None
-            elif has_bounds:
+            elif has_bounds and not self.source.resampling:
                 try:
                     yield href, position, self.grid.lattice_window(tuple(float(row[e]) for e in edges))  # type: ignore[arg-type]
                 except (GridError, ValueError, TypeError) as e:

@@ -25,8 +25,8 @@ from cubeingest.tile import source_id
 WORKER_BYTES = 150 * 2**20
 """Memory of a worker that has only imported what it needs (measured)."""
 
-WARP_BYTES = 64 * 2**20
-"""What GDAL's warper takes for itself, by its own default."""
+WARP_BYTES = 192 * 2**20
+"""What GDAL's warper takes for itself by default, and the part of the source that it has at hand."""
 
 
 @dataclass(frozen=True)

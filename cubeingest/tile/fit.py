@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -15,6 +16,7 @@ from cubeingest.grid import TOLERANCE_PX, TilingGrid
 from cubeingest.spec import Variable
 from cubeingest.storage import public_href
 from cubeingest.tile.header import Header
+from cubeingest.tile.pixels import as_dtype
 
 Window = tuple[slice, slice]
 """Half-open (y, x) pixel slices in the grid."""
@@ -39,14 +41,14 @@ def place(
 ) -> Placement:
     """Prove that a tile fits the grid and the variable, and say where it lies.
 
-    ``expected`` is the window that its name stands for, if it has one: then the tile must be just that, except that it
-    may stop at the grid's end or reach past it. ``band`` counts from 1; None means the only one.
+    ``expected`` is the window that its name stands for, if it has one: then a tile on the lattice must be just that, except that
+    it may stop at the grid's end or reach past it. ``band`` counts from 1; None means the only one.
 
     Raises :class:`TileError` naming the tile, what it has, and what was expected.
     """
     tile = f"tile {public_href(header.href)!r}"
     window, is_warped = _locate(tile, header, grid, variable)
-    if expected is not None:
+    if expected is not None and not is_warped:
         _check_expected(tile, window, expected, grid)
     if band is None:
         if len(header.dtypes) != 1:
@@ -66,8 +68,12 @@ def place(
             f"{tile} is {dtype.name}, variable {variable.name!r} is {variable.dtype}: not every value would survive; "
             f"declare {_common(dtype, variable.np_dtype)} in the spec"
         )
+    if is_warped and dtype.kind in "ui" and dtype.itemsize == 8:
+        raise TileError(
+            f"{tile} is {dtype.name} and off the lattice: GDAL warps through float64, which rounds above 2**53"
+        )
     flipped = (header.transform[4] > 0) != (grid.resolution_y > 0)
-    return Placement(window, flipped, band, _nodata(header, variable, band), is_warped)
+    return Placement(window, flipped, band, _nodata(header, variable, dtype, band), is_warped)
 
 
 def _locate(tile: str, header: Header, grid: TilingGrid, variable: Variable) -> tuple[Window, bool]:
@@ -78,7 +84,9 @@ def _locate(tile: str, header: Header, grid: TilingGrid, variable: Variable) -> 
     except TileError as error:
         if not header.crs:
             raise
-        if variable.source is None or variable.source.resampling is None:
+        if variable.source is None or variable.source.array is not None:
+            raise
+        if variable.source.resampling is None:
             raise TileError(f"{error}, or set source.resampling") from None
     return _enclosing_window(tile, header, grid), True
 
@@ -135,7 +143,9 @@ def _lattice_window(tile: str, header: Header, grid: TilingGrid) -> Window:
     try:
         return grid.lattice_window(header.bounds)
     except GridError as error:
-        raise TileError(f"{tile} lies {error}: check its transform") from None
+        points = "; if its pixels stand for points, move the grid's origin by half a pixel"
+        hint = points if re.search(r" 0\.5 px|^0\.5 px", str(error)) else ""
+        raise TileError(f"{tile} lies {error}: check its transform{hint}") from None
 
 
 def _check_expected(tile: str, window: Window, expected: Window, grid: TilingGrid) -> None:
@@ -144,7 +154,8 @@ def _check_expected(tile: str, window: Window, expected: Window, grid: TilingGri
             continue
         if own.stop - own.start != want.stop - want.start:
             raise TileError(
-                f"{tile} has {own.stop - own.start} pixels along {dim}, its place in the grid has {want.stop - want.start}"
+                f"{tile} has {own.stop - own.start} pixels along {dim}, its place in the grid has {want.stop - want.start}: "
+                "check source.tile, and source.overlap if tiles share pixels"
             )
         raise TileError(
             f"{tile} lies at {dim} {own.start}:{own.stop}, but by its name it belongs at {dim} {want.start}:{want.stop}"
@@ -163,7 +174,9 @@ def _common(own: np.dtype[Any], other: np.dtype[Any]) -> str:
     return f"dtype {both.name}" if _widens(own, both) and _widens(other, both) else "a dtype that holds both"
 
 
-def _nodata(header: Header, variable: Variable, band: int) -> float | int | None:
+def _nodata(header: Header, variable: Variable, dtype: np.dtype[Any], band: int) -> float | int | None:
+    """The nodata that holds, or None where there is none or the tile's dtype cannot hold it."""
     source = variable.source
     given = header.nodata[band - 1] if source is None or source.nodata == "file" else source.nodata
-    return None if given is None or isinstance(given, str) else given
+    kept = None if given is None or isinstance(given, str) else as_dtype(given, dtype)
+    return None if kept is None else kept.item()

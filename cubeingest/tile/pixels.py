@@ -63,6 +63,8 @@ def as_dtype(value: float | int | None, dtype: np.dtype[Any]) -> np.generic | No
     """``value`` as a scalar of ``dtype``; None if it cannot hold it, so that no pixel equals it."""
     if value is None or (dtype.kind in "uib" and np.isnan(value)):
         return None
+    if dtype.kind == "b" and value not in (0, 1):
+        return None
     if dtype.kind in "ui" and not (np.iinfo(dtype).min <= value <= np.iinfo(dtype).max and value == int(value)):
         return None
     scalar: np.generic = dtype.type(value)

@@ -8,9 +8,9 @@ take it from the window).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import escape
 
@@ -32,8 +32,14 @@ if TYPE_CHECKING:
 EXACT_PX = 1e-9
 """What the transformation may be off by, in pixels of the source. Zero would say so, but rasterio's WarpedVRT fails on it."""
 
-INTERPOLATING = ("bilinear", "cubic", "cubic_spline", "lanczos")
-"""Kernels whose width follows the ratio of pixel sizes."""
+INTERPOLATING = {"bilinear": 1, "cubic": 2, "cubic_spline": 2, "lanczos": 3}
+"""Kernels whose width follows the ratio of pixel sizes, and their radius in pixels, of the source or the grid, whichever are larger."""
+
+BLOCK_PX = 512 * 128
+"""Pixels of a block of rasterio's WarpedVRT, for each of which GDAL reads what it needs of the source at once."""
+
+SOURCE_PX = 2**24
+"""Pixels of the source that are read at once."""
 
 METRES_A_DEGREE = 111_320.0
 
@@ -139,11 +145,24 @@ def mosaic_xml(tiles: Sequence[WarpTile], margin_yx: tuple[int, int] = (0, 0)) -
 class WarpReader:
     """Reads windows of a warped mosaic as the cube wants them: its dtype, what no tile covers is fill value."""
 
-    def __init__(self, source: WarpedVRT, window: Window, tiles: Sequence[WarpTile], variable: Variable) -> None:
+    def __init__(
+        self,
+        open_vrt: Callable[[Window], WarpedVRT],
+        window: Window,
+        side_px: int | None,
+        tiles: Sequence[WarpTile],
+        variable: Variable,
+    ) -> None:
         self.window = window
-        self._source, self._tiles, self._variable = source, tiles, variable
+        self._open_vrt, self._side_px, self._tiles, self._variable = open_vrt, side_px, tiles, variable
         href = tiles[0].header.href
-        self._map = NodataMap(href, np.dtype(source.dtypes[0]), tiles[0].placement.nodata, variable)
+        self._dtype = np.dtype(WORKING_DTYPES.get(variable.dtype, variable.dtype))
+        self._map = NodataMap(href, self._dtype, tiles[0].placement.nodata, variable)
+        self._whole = open_vrt(window) if side_px is None else None
+
+    def close(self) -> None:
+        if self._whole is not None:
+            self._whole.close()
 
     def read_into(self, out: Array, y: slice, x: slice) -> None:
         """Fill ``out`` with grid rows ``y`` and columns ``x``, which ``window`` must hold.
@@ -151,12 +170,18 @@ class WarpReader:
         Raises :class:`TileError` if a tile cannot be read there, or the result has valid pixels equal to the fill value.
         """
         from rasterio.errors import RasterioError
-        from rasterio.windows import Window as RasterWindow
 
-        top, left = self.window[0].start, self.window[1].start
-        part = RasterWindow.from_slices(slice(y.start - top, y.stop - top), slice(x.start - left, x.stop - left))
         try:
-            pixels, alpha = self._source.read(window=part)
+            if self._whole is not None:
+                self._put(out, *self._read(self._whole, y, x))
+                return
+            step = self._side_px or 1
+            for top in range(y.start, y.stop, step):
+                for left in range(x.start, x.stop, step):
+                    part = slice(top, min(top + step, y.stop)), slice(left, min(left + step, x.stop))
+                    with self._open_vrt(part) as warped:
+                        target = out[top - y.start : part[0].stop - y.start, left - x.start : part[1].stop - x.start]
+                        self._put(target, *warped.read())
         except (RasterioError, OSError) as e:
             names = ", ".join(repr(public_href(t.header.href)) for t in self._tiles[:3])
             more = f" and {len(self._tiles) - 3} more" if len(self._tiles) > 3 else ""
@@ -164,6 +189,16 @@ class WarpReader:
                 f"one of the tiles {names}{more} cannot be read (cut short or damaged?): "
                 f"{clean(e, self._tiles[0].header.href, self._tiles[0].copy)}"
             ) from None
+
+    def _read(self, warped: WarpedVRT, y: slice, x: slice) -> Array:
+        from rasterio.windows import Window as RasterWindow
+
+        top, left = self.window[0].start, self.window[1].start
+        rows, columns = slice(y.start - top, y.stop - top), slice(x.start - left, x.stop - left)
+        both: Array = warped.read(window=RasterWindow.from_slices(rows, columns))
+        return both
+
+    def _put(self, out: Array, pixels: Array, alpha: Array) -> None:
         missing = alpha == 0
         self._map.refuse_fill(pixels, missing)
         out[...] = pixels
@@ -185,27 +220,58 @@ def open_warped(
     assert source.resampling is not None
     first = tiles[0]
     nodata = first.placement.nodata
-    y, x = window
     options: dict[str, Any] = {"init_dest_nodata": False, "INIT_DEST": "0"}  # alpha says what is there
     if source.resampling in INTERPOLATING:
         scales = kernel_scales(first.header, grid)
         options |= {"YSCALE": repr(scales[0]), "XSCALE": repr(scales[1])}
+    ratio = math.prod(_ratios(first.header, grid))
+    side_px = None if SOURCE_PX * ratio >= BLOCK_PX else max(1, math.isqrt(int(SOURCE_PX * ratio)))
     with gdal_env(first.header.href, storage_of(variable)):
         try:
-            with (
-                rasterio.open(mosaic_xml(tiles, margins(first.header, grid))) as mosaic,
-                WarpedVRT(
-                    mosaic, crs=grid.crs, transform=grid.affine(y.start, x.start), width=x.stop - x.start,
-                    height=y.stop - y.start, resampling=Resampling[source.resampling], src_nodata=nodata, add_alpha=nodata is not None,
-                    src_alpha=0 if nodata is not None else 2, tolerance=EXACT_PX,
-                    dtype=WORKING_DTYPES.get(variable.dtype, variable.dtype), **options,
-                ) as warped,
-            ):  # fmt: skip
-                yield WarpReader(warped, window, tiles, variable)
+            with rasterio.open(mosaic_xml(tiles, margins(first.header, grid))) as mosaic:
+
+                def open_vrt(part: Window) -> WarpedVRT:
+                    y, x = part
+                    return WarpedVRT(
+                        mosaic, crs=grid.crs, transform=grid.affine(y.start, x.start), width=x.stop - x.start,
+                        height=y.stop - y.start, resampling=Resampling[source.resampling], src_nodata=nodata,
+                        add_alpha=nodata is not None, src_alpha=0 if nodata is not None else 2, tolerance=EXACT_PX,
+                        dtype=WORKING_DTYPES.get(variable.dtype, variable.dtype), **options,
+                    )  # fmt: skip
+
+                reader = WarpReader(open_vrt, window, side_px, tiles, variable)
+                try:
+                    yield reader
+                finally:
+                    reader.close()
         except RasterioError as e:
             raise TileError(
                 f"tile {public_href(first.header.href)!r} cannot be warped to the grid: {clean(e, first.header.href, first.copy)}"
             ) from None
+
+
+def kernel_reach(header: Header, grid: TilingGrid, resampling: str) -> tuple[float, float]:
+    """(x, y) in units of the source's CRS: how far from a pixel an interpolating kernel looks; 0 for others."""
+    radius = INTERPOLATING.get(resampling, 0)
+    scale_y, scale_x = kernel_scales(header, grid)
+    a, b, _, d, e, _ = header.transform
+    return radius / scale_x * math.hypot(a, d), radius / scale_y * math.hypot(b, e)
+
+
+def in_turns(tile: WarpTile, grid: TilingGrid) -> list[WarpTile]:
+    """A tile, and if its CRS has longitudes, the same a turn of the globe further on each side where that may be asked for."""
+    crs = parse_crs(tile.header.crs.to_wkt())
+    if not crs.is_geographic:
+        return [tile]
+    west, _, east, _ = grid.bounds() if parse_crs(grid.crs).is_geographic else (-180.0, 0.0, 180.0, 0.0)
+    a, b, c, d, e, f = tile.header.transform
+    out = []
+    for turn in (0.0, -360.0, 360.0):
+        header = replace(tile.header, transform=(a, b, c + turn, d, e, f))
+        left, _, right, _ = header.bounds
+        if turn == 0 or (left < east and right > west):
+            out.append(replace(tile, header=header))
+    return out
 
 
 def margins(header: Header, grid: TilingGrid) -> tuple[int, int]:
