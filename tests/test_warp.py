@@ -16,6 +16,7 @@ from rasterio.warp import reproject
 
 import cubeingest as ci
 from cubeingest import mosaic
+from cubeingest.tile import warp
 from cubeingest.tile.warp import kernel_scales
 from tests.conftest import write_tile
 
@@ -287,3 +288,118 @@ def test_many_lattices_in_one_region_are_told_apart(tmp_path: Path) -> None:
         expected = np.where(made[name] > 0, made[name], expected)
     _, found = ingested(spec)
     assert np.array_equal(found, expected)
+
+
+@pytest.mark.parametrize("resampling", ["bilinear", "cubic", "lanczos", "average"])
+@pytest.mark.parametrize("step", [1 / 20, 1 / 7])
+def test_tiles_whose_edges_are_those_of_regions_leave_no_seam(tmp_path: Path, resampling: str, step: float) -> None:
+    """A kernel at a region's edge looks into the next tile, which feeds that region with nothing else."""
+    n = round(3 / step)
+    pixels = np.random.default_rng(2).normal(0, 1, (2 * n, 3 * n)).astype("float32")
+    for layout in ("tiles", "whole"):
+        folder = tmp_path / layout
+        folder.mkdir()
+        text = write_spec(folder, resampling, "float32", ".nan", origin="{x: 0, y: 6}", resolution="{x: 1/10, y: -1/10}").read_text()  # fmt: skip
+        text = text.replace("{y: 500, x: 700}", "{y: 60, x: 90}").replace("{y: 250, x: 350}", "{y: 30, x: 30}")
+        (folder / "grid.yaml").write_text(text.replace("{y: 50, x: 70}", "{y: 30, x: 30}"))
+    write_tile(tmp_path / "whole/tiles/a.tif", pixels, 0, 6, step)
+    for i in range(2):
+        for j in range(3):
+            part = pixels[i * n : (i + 1) * n, j * n : (j + 1) * n]
+            write_tile(tmp_path / f"tiles/tiles/{i}{j}.tif", part, 3 * j, 6 - 3 * i, step)
+    cube, found = ingested(tmp_path / "tiles/grid.yaml")
+    _, expected = ingested(tmp_path / "whole/grid.yaml")
+    # Corners of tiles are floats of their own, which single precision shows in its last bit.
+    assert np.allclose(found, expected, rtol=0, atol=1e-6, equal_nan=True)
+    assert cube.status().total == 6
+
+
+def test_source_is_read_in_parts_where_much_of_it_makes_a_pixel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = whole("uint8")
+    cut(tmp_path, pixels)
+    spec = write_spec(tmp_path, "average", "float32", ".nan", resolution="{x: 1/200, y: -1/200}")
+    _, expected = ingested(spec)
+    monkeypatch.setattr(warp, "SOURCE_PX", 5_000)
+    found = ci.init(spec, tmp_path / "other")
+    assert found.ingest().failed == []
+    assert np.array_equal(found.dataset()["v"].values, expected, equal_nan=True)
+
+
+def test_integers_of_64_bits_are_not_warped(tmp_path: Path) -> None:
+    pixels = np.full((100, 100), 2**60 + 1, "int64")
+    write_tile(tmp_path / "tiles" / "a.tif", pixels, LEFT, TOP, STEP, crs="EPSG:32631")
+    report = ci.init(write_spec(tmp_path, "nearest", "int64", 0)).ingest()
+    assert report.written == 0
+    assert "rounds above 2**53" in report.failed[0].error
+
+
+@pytest.mark.parametrize("nodata", ["70000", "3.5", ".nan"])
+def test_nodata_that_no_pixel_can_have_is_none(tmp_path: Path, nodata: str) -> None:
+    pixels = whole("uint8")
+    cut(tmp_path, pixels, nodata=None)
+    spec = write_spec(tmp_path, "nearest", "int16", -1, more=f", nodata: {nodata}")
+    _, found = ingested(spec)
+    marked = warp_whole(spec, pixels.astype("int16") + 1, "nearest") - 1
+    assert np.array_equal(found, marked)
+
+
+def test_tile_at_another_place_than_its_name_says_is_refused(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(1).integers(1, 200, (250, 350), dtype=np.uint8)
+    write_tile(tmp_path / "tiles" / "y0_x0.tif", pixels, 1.5 + 350 / 1500, 45.2 - 250 / 1500, 1 / 1500)
+    spec = write_spec(tmp_path, "nearest")
+    spec.write_text(spec.read_text().replace("source: {", 'source: {href: "tiles/{id}.tif", '))
+    report = ci.init(spec).ingest()
+    assert (report.written, report.empty) == (0, 0)
+    assert "by its name it belongs at y 0:250" in report.failed[0].error
+
+
+def test_another_kernel_makes_the_slots_anew(tmp_path: Path) -> None:
+    pixels = whole("uint8")
+    cut(tmp_path, pixels)
+    cube, _ = ingested(write_spec(tmp_path, "nearest"))
+    again = ci.init(write_spec(tmp_path, "mode"), update=True)
+    assert again.ingest().skipped == 0
+    assert np.array_equal(again.dataset()["v"].values, warp_whole(tmp_path / "grid.yaml", pixels, "mode"))
+    assert cube.ingest().written == 0
+
+
+GLOBE = """\
+name: globe
+crs: EPSG:4326
+grid: {{origin: {{x: {west}, y: 60}}, resolution: {{x: 1/2, y: -1/2}}, shape: {{y: 240, x: 720}}, region: {{y: 120, x: 120}}}}
+variables: {{v: {{dtype: int16, fill_value: -1, chunks: {{y: 60, x: 60}}, source: {{file: {file}{more}}}}}}}
+store: ./cube.icechunk
+"""
+
+
+@pytest.mark.parametrize("west", [-180, 0])
+@pytest.mark.parametrize("kind", ["tif", "nc", "warped"])
+def test_longitudes_from_0_to_360_and_from_180_west_are_the_same_places(tmp_path: Path, west: int, kind: str) -> None:
+    """A raster of the one kind fills a grid of the other, whole."""
+    import xarray as xr
+
+    own = 0 if west else -180
+    n = 2 if kind != "warped" else 4
+    pixels = np.random.default_rng(4).integers(0, 1000, (120 * n, 360 * n)).astype("int16")
+    lon = own + (np.arange(360 * n) + 0.5) / n
+    if kind == "nc":
+        coords = {"lat": 60 - (np.arange(120 * n) + 0.5) / n, "lon": lon}
+        xr.DataArray(pixels, dims=("lat", "lon"), coords=coords, name="t").to_netcdf(tmp_path / "t.nc", engine="h5netcdf")  # fmt: skip
+    else:
+        write_tile(tmp_path / "t.tif", pixels, own, 60, 1 / n)
+    more = {"nc": ", array: t", "warped": ", resampling: nearest"}.get(kind, "")
+    (tmp_path / "grid.yaml").write_text(GLOBE.format(west=west, file="t.nc" if kind == "nc" else "t.tif", more=more))
+    cube, found = ingested(tmp_path / "grid.yaml")
+    assert cube.status().done == 12
+    there = cube.dataset()["x"].values
+    columns = np.floor((there - own) % 360 * n + 1e-9).astype(int)
+    rows = np.arange(240) * n // 2 + (1 if kind == "warped" else 0)
+    expected = pixels[rows][:, columns]
+    if kind == "warped":  # centres lie between four pixels: GDAL takes the one to the lower right
+        assert np.count_nonzero(found == expected) > 0.99 * found.size
+    else:
+        assert np.array_equal(found, expected)
+    assert (found >= 0).all()
+    assert [p for p in cube.plan(redo=True).problems if p.kind == "gap"] == []
