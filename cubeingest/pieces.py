@@ -31,7 +31,7 @@ from cubeingest.tile import (
     reader_at,
 )
 
-OPEN_AT_ONCE = 64
+OPEN_AT_ONCE = 128
 """Tiles of a slot that are kept open. If there are more, each is proven first, and opened again when its rows come: a region of
 10,000 tiles would need more files than a process may open."""
 
