@@ -12,7 +12,7 @@ from cubeingest.errors import CatalogError, GridError, TileError
 from cubeingest.grid import TilingGrid
 from cubeingest.spec import CubeSpec, Source, Variable
 from cubeingest.storage import public_href
-from cubeingest.tile import Header, Window, header_for, place
+from cubeingest.tile import Header, Window, header_for, labels_for, place
 
 Region = tuple[int, int]
 """Lattice row and column."""
@@ -99,6 +99,10 @@ class Placer:
                         by_name,
                         f"source {public_href(row.href)!r} holds no {axis.name} of the cube (it has {first}, ...)",
                     )
+            elif self.source.array is not None and axis.size > 1:
+                what = f"nothing says which {axis.name} it is for: give it a coordinate {axis.name!r}, or put {{{axis.name}}} into href"
+                self._misplace(row.href, by_name, f"source {public_href(row.href)!r}: {what}")
+                return
             else:
                 choices.append(chosen[axis.name] if axis.name == self.source.bands_axis else (0,))
         bands = [a.name for a in self.axes].index(self.source.bands_axis) if self.source.bands_axis else None
@@ -153,7 +157,7 @@ class Placer:
                 regions = self.grid.get_chunks_for_bbox(bounds, header.crs.to_wkt())  # type: ignore[arg-type]
             else:
                 regions = regions_of(self.grid, placement.window)
-            return _Told(tuple(regions), header.held)
+            return _Told(tuple(regions), labels_for(header, self.axes))
         except (TileError, GridError) as e:
             return str(e)
 
