@@ -178,9 +178,7 @@ def _date_range(first: Any, last: Any, freq: str) -> list[Any]:
     # Texts, since offsets make dates of the type of their start, which without its calendar is a standard one.
     ends = first.isoformat(), last.isoformat()
     found = xr.date_range(*ends, freq=freq, calendar=first.calendar, use_cftime=True)
-    return [
-        cftime.datetime(t.year, t.month, t.day, t.hour, t.minute, t.second, calendar=first.calendar) for t in found
-    ]
+    return [cftime.datetime(t.year, t.month, t.day, t.hour, t.minute, t.second, calendar=first.calendar) for t in found]
 
 
 def _steps(start: Any, stop: Any, step: Any) -> tuple[AxisValue, ...]:

@@ -115,7 +115,9 @@ def crs_of(data: xr.DataArray, y: str, x: str, source: str) -> Any:
             return found or (CRS.from_epsg(4326) if geographic else None)
         name = _mapping_name(str(mapping), y, x)
         if name not in data.coords:
-            raise TileError(f"{source} has grid_mapping {mapping!r}, but no variable {name!r}: its CRS is not to be told")
+            raise TileError(
+                f"{source} has grid_mapping {mapping!r}, but no variable {name!r}: its CRS is not to be told"
+            )
         attrs = dict(data.coords[name].attrs)
         given = ProjCRS.from_cf(attrs)
         if _is_plain_wgs84(attrs, given):

@@ -66,7 +66,7 @@ def decoding_of(data: xr.DataArray, source: str) -> Decoding:
         value = data.attrs.get(key)
         for each in () if value is None or own.kind not in "iufb" else np.ravel(np.asarray(value)):
             scalar = _as_stored(each, own, stored)
-            if scalar is not None and not any(equals(scalar, known) for known in nodata):
+            if scalar is not None and not any(equals(np.asarray(scalar), n) for n in nodata):
                 nodata.append(scalar)
     packing = {key: _number(data.attrs[key], key, source) for key in PACKING if key in data.attrs}
     if packing and own.kind not in "iuf":
