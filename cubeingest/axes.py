@@ -40,17 +40,18 @@ def match_labels(labels: tuple[str, ...], own: tuple[str, ...]) -> dict[int, int
     found = {i: places[label] for i, label in enumerate(labels) if label in places}
     taken = set(found.values())
     wanted, held = np.array([_number(v) for v in labels]), np.array([_number(v) for v in own])
-    free = [n for n in np.argsort(held, kind="stable") if np.isfinite(held[n]) and n not in taken]
+    free = np.array([n for n in np.argsort(held, kind="stable") if np.isfinite(held[n]) and n not in taken], int)
     gap = min(_least_gap(wanted), _least_gap(held))
-    for i in range(len(labels)) if free else ():
+    ordered = held[free]
+    for i in range(len(labels)) if free.size else ():
         if i in found or not np.isfinite(wanted[i]):
             continue
-        after = int(np.searchsorted(held[free], wanted[i]))
-        n = min(free[max(after - 1, 0) : after + 1], key=lambda n: abs(held[n] - wanted[i]))
-        whole = wanted[i].is_integer() and held[n].is_integer()
+        after = int(np.searchsorted(ordered, wanted[i]))
+        n = min(range(max(after - 1, 0), min(after + 1, free.size)), key=lambda n: abs(ordered[n] - wanted[i]))
+        whole = wanted[i].is_integer() and ordered[n].is_integer()
         allowed = 0.0 if whole else min(float(np.spacing(np.float32(abs(wanted[i])))), gap / 100)
-        if abs(held[n] - wanted[i]) <= allowed:
-            found[i] = int(n)
+        if abs(ordered[n] - wanted[i]) <= allowed:
+            found[i] = int(free[n])
     return found
 
 
