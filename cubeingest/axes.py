@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date, datetime
-from functools import cached_property
+from functools import cached_property, lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -27,6 +28,43 @@ def axis_label(value: AxisValue | np.datetime64) -> str:
     if isinstance(value, np.datetime64):
         value = value.astype("datetime64[us]").item()
     return value.isoformat().removesuffix("T00:00:00") if is_date(value) else str(value)  # type: ignore[union-attr]
+
+
+@lru_cache(maxsize=32)
+def match_labels(labels: tuple[str, ...], own: tuple[str, ...]) -> dict[int, int]:
+    """Where in a file's ``own`` labels the ``labels`` of an axis of numbers stand: {position on the axis: position in the file}.
+
+    Numbers that differ by no more than single precision are the same, as long as that is far less than the gaps between them.
+    """
+    places = {label: n for n, label in enumerate(own)}
+    found = {i: places[label] for i, label in enumerate(labels) if label in places}
+    taken = set(found.values())
+    wanted, held = np.array([_number(v) for v in labels]), np.array([_number(v) for v in own])
+    free = np.array([n for n in np.argsort(held, kind="stable") if np.isfinite(held[n]) and n not in taken], int)
+    gap = min(_least_gap(wanted), _least_gap(held))
+    ordered = held[free]
+    for i in range(len(labels)) if free.size else ():
+        if i in found or not np.isfinite(wanted[i]):
+            continue
+        after = int(np.searchsorted(ordered, wanted[i]))
+        n = min(range(max(after - 1, 0), min(after + 1, free.size)), key=lambda n: abs(ordered[n] - wanted[i]))
+        whole = wanted[i].is_integer() and ordered[n].is_integer()
+        allowed = 0.0 if whole else min(float(np.spacing(np.float32(abs(wanted[i])))), gap / 100)
+        if abs(ordered[n] - wanted[i]) <= allowed:
+            found[i] = int(free[n])
+    return found
+
+
+def _number(label: str) -> float:
+    try:
+        return float(label)
+    except ValueError:
+        return float("nan")
+
+
+def _least_gap(values: np.ndarray[Any, Any]) -> float:
+    gaps = np.diff(np.unique(values[np.isfinite(values)]))
+    return float(gaps.min()) if gaps.size else float("inf")
 
 
 @dataclass(frozen=True)

@@ -173,8 +173,7 @@ class _Opener:
             self._arrays[tile.href] = data, labelled_header(tile.href, data)
         data, header = self._arrays[tile.href]
         placement = place(header, self.spec.grid, self.variable, None, tile.expected)
-        labels = {a.name: a.labels[i] for a, i in zip(self.spec.axes_of(self.variable), tile.position, strict=True)}
-        return reader_at(data, header, placement, self.variable, labels)
+        return reader_at(data, header, placement, self.variable, self.spec.axes_of(self.variable), tile.position)
 
 
 class _ShiftedReader:

@@ -12,7 +12,7 @@ from cubeingest.errors import CatalogError, GridError, TileError
 from cubeingest.grid import TilingGrid
 from cubeingest.spec import CubeSpec, Source, Variable
 from cubeingest.storage import public_href
-from cubeingest.tile import Header, Window, header_for, kernel_reach, place
+from cubeingest.tile import Header, Window, header_for, kernel_reach, labels_for, place
 
 Region = tuple[int, int]
 """Lattice row and column."""
@@ -104,6 +104,10 @@ class Placer:
                         by_name,
                         f"source {public_href(row.href)!r} holds no {axis.name} of the cube (it has {first}, ...)",
                     )
+            elif self.source.array is not None and axis.size > 1:
+                what = f"nothing says which {axis.name} it is for: give it a coordinate {axis.name!r}, or put {{{axis.name}}} into href"
+                self._misplace(row.href, by_name, f"source {public_href(row.href)!r}: {what}")
+                return
             else:
                 choices.append(chosen[axis.name] if axis.name == self.source.bands_axis else (0,))
         bands = [a.name for a in self.axes].index(self.source.bands_axis) if self.source.bands_axis else None
@@ -154,13 +158,13 @@ class Placer:
             band = self.source.band or (1 if self.source.bands_axis else None)
             placement = place(header, self.grid, self.variable, band)
             if not placement.is_warped:
-                return _Told(tuple(_in_all_turns(self.grid, placement.window)), header.held)
+                return _Told(tuple(_in_all_turns(self.grid, placement.window)), labels_for(header, self.axes))
             crs = header.crs.to_wkt()
             left, bottom, right, top = (float(v) for v in header.bounds)
             regions = self.grid.get_chunks_for_bbox((left, bottom, right, top), crs)
             x, y = kernel_reach(header, self.grid, self.source.resampling or "")
             wider = self.grid.get_chunks_for_bbox((left - x, bottom - y, right + x, top + y), crs) if x else regions
-            return _Told(tuple(regions), header.held, tuple(sorted(set(wider) - set(regions))))
+            return _Told(tuple(regions), labels_for(header, self.axes), tuple(sorted(set(wider) - set(regions))))
         except (TileError, GridError) as e:
             return str(e)
 

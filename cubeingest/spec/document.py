@@ -172,9 +172,13 @@ def _date_range(first: Any, last: Any, freq: str) -> list[Any]:
         import pandas as pd
 
         return [t.to_pydatetime() for t in pd.date_range(first, last, freq=freq)]
+    import cftime
     import xarray as xr
 
-    return list(xr.date_range(first, last, freq=freq, calendar=first.calendar, use_cftime=True))
+    # Texts, since offsets make dates of the type of their start, which without its calendar is a standard one.
+    ends = first.isoformat(), last.isoformat()
+    found = xr.date_range(*ends, freq=freq, calendar=first.calendar, use_cftime=True)
+    return [cftime.datetime(t.year, t.month, t.day, t.hour, t.minute, t.second, calendar=first.calendar) for t in found]
 
 
 def _steps(start: Any, stop: Any, step: Any) -> tuple[AxisValue, ...]:

@@ -7,6 +7,7 @@ named dimensions is read through xarray (``labelled``).
 from cubeingest.remote import SourceId, source_id
 from cubeingest.spec import Variable, storage_of
 from cubeingest.storage import public_href
+from cubeingest.tile.coordinates import labels_for
 from cubeingest.tile.fit import Placement, Window, place
 from cubeingest.tile.header import Header, gdal_env, read_header
 from cubeingest.tile.labelled import LabelledReader, labelled_header, open_array, read_labelled_header, reader_at
@@ -17,7 +18,7 @@ from cubeingest.tile.warp import WarpReader, WarpTile, group_tiles, in_turns, ke
 
 __all__ = [
     "Header", "LabelledReader", "Placement", "SourceId", "Survey", "TileReader", "WarpReader", "WarpTile", "Window", "gdal_env", "group_tiles",
-    "header_for", "in_turns", "kernel_reach", "labelled_header", "open_array", "open_tile", "open_warped", "place", "public_href", "read_header", "read_survey", "reader_at", "regions_of_mask",
+    "header_for", "in_turns", "kernel_reach", "labelled_header", "labels_for", "open_array", "open_tile", "open_warped", "place", "public_href", "read_header", "read_survey", "reader_at", "regions_of_mask",
     "source_id", "storage_of",
 ]  # fmt: skip
 

@@ -32,7 +32,8 @@ made a worker five times larger and no faster."""
 class Header:
     """What a raster says of itself. ``transform`` is (a, b, c, d, e, f) of x = a·col + b·row + c, y = d·col + e·row + f.
 
-    ``held`` has the labels of the axes that lie within the file, by name, in its order (see :mod:`cubeingest.tile.labelled`).
+    ``held`` has the labels of the axes that lie within the file, by name, in its order (see :mod:`cubeingest.tile.labelled`);
+    ``calendars`` CF's name of the calendar of those that are dates.
     """
 
     href: str
@@ -44,6 +45,7 @@ class Header:
     block_shape_yx: tuple[int, int]
     has_mask: bool = False
     held: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    calendars: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def bounds(self) -> tuple[Fraction, Fraction, Fraction, Fraction]:

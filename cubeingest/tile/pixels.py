@@ -67,6 +67,8 @@ def as_dtype(value: float | int | None, dtype: np.dtype[Any]) -> np.generic | No
         return None
     if dtype.kind in "ui" and not (np.iinfo(dtype).min <= value <= np.iinfo(dtype).max and value == int(value)):
         return None
+    if dtype.kind == "b" and value not in (0, 1):
+        return None
     scalar: np.generic = dtype.type(value)
     return scalar
 
