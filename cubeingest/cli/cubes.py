@@ -163,6 +163,8 @@ def _say_ingest(report: Any, to_out: bool) -> None:
         say(f"failed: {where}: {failure.error}", "red")
     if len(report.failed) > 20:
         say(f"... and {len(report.failed) - 20} more (--json has them all)", "red")
+    if not report.planned and not report.failed:
+        say("warning: no tile was found for what is selected, so there was nothing to do: `cubeingest plan` says where it looked", "yellow")  # fmt: skip
     if report.signum is not None:
         say(
             f"interrupted: what was finished is committed, {report.unfinished} slots are left; the same command goes on",
