@@ -76,7 +76,7 @@ def by_outlines(grid: TilingGrid, mask: np.ndarray, transform: Affine, crs: str)
     }
     for r, c in np.argwhere(mask):
         ring = shapely.segmentize(shapely.box(c, r, c + 1, r + 1), 1 / 50)
-        outline = shapely.transform(ring, lambda p: np.stack(to.transform(*(transform @ p.T)), axis=1))  # noqa: B023
+        outline = shapely.transform(ring, lambda p: np.stack(to.transform(*(transform @ p.T)), axis=1))
         if not outline.is_valid:
             continue
         little = 1e-3 * np.sqrt(outline.area)

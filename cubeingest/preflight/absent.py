@@ -41,14 +41,15 @@ def _problem(variable: Variable, source: Source, labels: str, example: dict[str,
 
 def _where(source: Source, example: dict[str, str]) -> str:
     """What the spec says of where such tiles are, with the first label without one."""
+    kind = "href"
     if source.tiles is not None:
-        kind, text = source.tiles
+        kind, text = str(source.tiles[0]), source.tiles[1]
     elif source.href_axis is None:
-        kind, text = "href", source.href[""]
+        text = source.href[""]
     elif source.href_axis in example and example[source.href_axis] not in source.href:
         return f"source.href has no pattern for {example[source.href_axis]}"
     else:
-        kind, text = "href", source.href.get(example.get(source.href_axis, ""), next(iter(source.href.values())))
+        text = source.href.get(example.get(source.href_axis, ""), next(iter(source.href.values())))
     for name, label in example.items():
         text = text.replace("{" + name + "}", label)
     return f"{kind} {public_href(text)!r}"
