@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
-from functools import partial
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from cubeingest.errors import GridError
 
@@ -22,6 +20,9 @@ Box = tuple[float, float, float, float]
 
 POLE_POINTS = 21
 """Points along an edge by which PROJ finds out whether a box holds a pole or the antimeridian; its cost grows with their square."""
+
+Mapper = Callable[[Any, Any], tuple[Any, Any]]
+"""From coordinates x and y to those of another CRS; not finite where a point has none there."""
 
 EDGE_POINTS = 2001
 """Points along an edge of a box that is taken to another CRS. Edges become curves, whose extreme lies between points:
@@ -52,29 +53,6 @@ def query_boxes(bbox: Box, given_crs: str, own_crs: str) -> Iterator[tuple[Box, 
             yield (box[0] + turn, box[1], box[2] + turn, box[3]), outline if turn == 0 else None
 
 
-def query_shapes(shape: BaseGeometry, given_crs: str, own_crs: str) -> Iterator[BaseGeometry]:
-    """The polygons of ``shape``, of ``given_crs``, in ``own_crs``, in every turn of the globe that a grid could hold.
-
-    Raises :class:`GridError` for what has no area, is no sound polygon, or cannot be taken there.
-    """
-    import shapely
-    from pyproj import Transformer
-
-    own, given = parse_crs(own_crs), parse_crs(given_crs)
-    if shape.is_empty or not shape.area > 0:
-        raise GridError(f"the shape ({shape.geom_type}) has no area: give polygons")
-    if not shape.is_valid:
-        raise GridError(f"the polygon is not sound: {shapely.is_valid_reason(shape)}")
-    if not given.equals(own, ignore_axis_order=True):
-        left, bottom, right, top = shape.bounds
-        transformer = Transformer.from_crs(given, own, always_xy=True)
-        dense = shapely.segmentize(shape, max(right - left, top - bottom) / EDGE_POINTS)
-        shape = shapely.make_valid(shapely.transform(dense, transformer.transform, interleaved=False))
-        finite(shape.bounds)
-    for turn in (-360, 0, 360) if own.is_geographic else (0,):
-        yield shapely.transform(shape, partial(np.add, (turn, 0)))
-
-
 def read_polygon(what: Any, where: str = "polygon") -> BaseGeometry:
     """A shape from GeoJSON (text, or as plain data), or anything with ``__geo_interface__``; all polygons of a collection.
 
@@ -84,7 +62,8 @@ def read_polygon(what: Any, where: str = "polygon") -> BaseGeometry:
 
     try:
         plain = getattr(what, "__geo_interface__", what)
-        shape = shapely.from_geojson(plain if isinstance(plain, str) else json.dumps(plain))
+        plain = json.loads(plain) if isinstance(plain, str) else plain
+        shape = shapely.from_geojson(json.dumps(_with_geometry(plain)))
     except (shapely.errors.GEOSException, TypeError, ValueError) as e:
         raise GridError(f"{where} is not GeoJSON: {' '.join(str(e).split())[:120]}") from None
     parts = [p for p in _parts(shape) if p.geom_type == "Polygon"]
@@ -92,6 +71,17 @@ def read_polygon(what: Any, where: str = "polygon") -> BaseGeometry:
         raise GridError(f"{where} holds no polygon")
     joined: BaseGeometry = shapely.union_all(parts)
     return joined
+
+
+def _with_geometry(plain: Any) -> Any:
+    """GeoJSON without the features whose geometry is null, which say that they lie nowhere."""
+    if not isinstance(plain, dict):
+        return plain
+    if plain.get("type") == "Feature" and plain.get("geometry", "") is None:
+        return {"type": "FeatureCollection", "features": []}
+    if plain.get("type") == "FeatureCollection" and isinstance(plain.get("features"), list | tuple):
+        return {**plain, "features": [f for f in plain["features"] if not (isinstance(f, dict) and f.get("geometry", "") is None)]}  # fmt: skip
+    return plain
 
 
 def _parts(shape: BaseGeometry) -> Iterator[BaseGeometry]:
@@ -120,6 +110,36 @@ def parse_crs(text: str) -> CRS:
         raise GridError(f"{text!r} is not a CRS: write an authority code such as EPSG:4326, or WKT") from None
 
 
+def mapper(given: CRS, own: CRS) -> Mapper:
+    """What takes points (x is easting or longitude) from one CRS to another. Raises :class:`GridError` if nothing leads there."""
+    from pyproj import Transformer
+
+    with _one_way(given, own):
+        transformer = Transformer.from_crs(given, own, always_xy=True)
+
+    def take(x: Any, y: Any) -> tuple[Any, Any]:
+        with _one_way(given, own):
+            x, y = transformer.transform(x, y)
+        return x, y
+
+    return take
+
+
+@contextmanager
+def _one_way(given: CRS, own: CRS) -> Iterator[None]:
+    """Errors of PROJ and GEOS as a :class:`GridError`."""
+    from pyproj.exceptions import ProjError
+    from shapely.errors import GEOSException
+
+    try:
+        yield
+    except (ProjError, GEOSException) as e:
+        reason = " ".join(str(e).split())[:120]
+        raise GridError(
+            f"nothing leads from CRS {given.name!r} to {own.name!r}: one may be local, or of another body than the earth ({reason})"
+        ) from None
+
+
 def _one_turn(left: float, right: float) -> tuple[float, float]:
     """An interval of longitudes that starts from -180 to 180 and goes round at most once; left > right wraps."""
     if left > right:
@@ -131,14 +151,18 @@ def _one_turn(left: float, right: float) -> tuple[float, float]:
 
 
 def _transform_box(box: tuple[float, float, float, float], given: CRS, own: CRS) -> tuple[Box, Polygon | None]:
-    """The enclosing box of ``box`` in another CRS, and its outline there, if that is a polygon without crossings."""
+    """The enclosing box of ``box`` in another CRS, and its outline there, if that is a polygon without crossings.
+
+    Raises :class:`GridError` if it cannot be taken there.
+    """
     import shapely
     from pyproj import Transformer
 
-    transformer = Transformer.from_crs(given, own, always_xy=True)
-    left, bottom, right, top = finite(transformer.transform_bounds(*box, densify_pts=POLE_POINTS))
-    ring = shapely.segmentize(shapely.box(*box), max(box[2] - box[0], box[3] - box[1]) / EDGE_POINTS)
-    outline: Polygon = shapely.transform(ring, transformer.transform, interleaved=False)
+    with _one_way(given, own):
+        transformer = Transformer.from_crs(given, own, always_xy=True)
+        left, bottom, right, top = finite(transformer.transform_bounds(*box, densify_pts=POLE_POINTS))
+        ring = shapely.segmentize(shapely.box(*box), max(box[2] - box[0], box[3] - box[1]) / EDGE_POINTS)
+        outline: Polygon = shapely.transform(ring, transformer.transform, interleaved=False)
     if own.is_geographic and left > right:
         right, outline = right + 360, shapely.Polygon()
     if not outline.is_valid or not outline.area > 0:

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cubeingest.axes import Axis
-from cubeingest.boxes import finite, parse_crs, query_boxes, query_shapes
+from cubeingest.boxes import finite, mapper, parse_crs, query_boxes
 from cubeingest.errors import GridError, nearest
 from cubeingest.ids import IdTemplate
+from cubeingest.shapes import regions_within
 from cubeingest.steps import centres, named_edge, near_places, overlapped_chunks, snap, to_fraction
 
 if TYPE_CHECKING:
@@ -357,17 +358,25 @@ class TilingGrid:
     def get_chunks_for_shape(self, shape: BaseGeometry, crs: str | None = None) -> list[tuple[int, int]]:
         """(iy, ix) of the regions that share an area with a shapely polygon, row by row; in the grid's CRS, or in ``crs``.
 
-        Raises :class:`GridError` for a shape without an area.
+        Raises :class:`GridError` for a shape without an area, one that is not sound, or one that cannot be taken there.
         """
-        found: set[tuple[int, int]] = set()
-        for part in query_shapes(shape, crs or self.crs, self.crs):
-            boxed = self.get_chunks_for_bbox(part.bounds) if self._meets(part.bounds) else []
-            found.update(self._within(part, boxed, self.region_shape_yx))
-        return sorted(found)
+        pixel = float(self.resolution_y), float(self.resolution_x)
+        return regions_within(shape, crs or self.crs, self.crs, self.region_edges, pixel)
 
-    def _meets(self, bounds: Bounds) -> bool:
-        left, bottom, right, top = self.bounds()
-        return bounds[0] < right and bounds[2] > left and bounds[1] < top and bounds[3] > bottom
+    @cached_property
+    def region_edges(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Outer edges of the rows of regions, and of the columns, in CRS units, each rounded once."""
+        y, x = (
+            np.array([float(origin + min(i * r, n) * step) for i in range(-(-n // r) + 1)])
+            for origin, step, n, r in zip(
+                (self.origin_y, self.origin_x),
+                (self.resolution_y, self.resolution_x),
+                self.shape_yx,
+                self.region_shape_yx,
+                strict=True,
+            )
+        )
+        return y, x
 
     def _within(
         self, outline: BaseGeometry, places: Iterable[tuple[int, int]], shape_yx: tuple[int, int]
@@ -391,9 +400,7 @@ class TilingGrid:
         Raises :class:`GridError` if the point is outside the grid.
         """
         if crs is not None:
-            from pyproj import Transformer
-
-            x, y = Transformer.from_crs(parse_crs(crs), parse_crs(self.crs), always_xy=True).transform(x, y)
+            x, y = mapper(parse_crs(crs), parse_crs(self.crs))(x, y)
         finite((x, y))
         left, _, right, _ = self.bounds()
         if parse_crs(self.crs).is_geographic and not left <= x < right:

@@ -131,6 +131,8 @@ def _places(spec: CubeSpec, selection: Selection) -> frozenset[tuple[int, int]] 
     for name, found in chosen:
         if not found:
             raise GridError(f"{name} overlaps no region of the grid, whose bounds are {spec.grid.bounds()}")
+        if spec.valid is not None and not spec.valid & frozenset(found):
+            raise GridError(f"{name} overlaps no region among the {len(spec.valid)} that `valid` of the spec leaves")
         places = frozenset(found) if places is None else places & frozenset(found)
     return places
 

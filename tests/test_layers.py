@@ -36,7 +36,7 @@ LAYERS: list[set[str]] = [
     {"store"},
     {"spec"},
     {"grid"},
-    {"axes", "boxes", "ids", "steps", "storage"},
+    {"axes", "boxes", "ids", "outlines", "shapes", "steps", "storage"},
     {"errors"},
 ]
 """From left to right. Modules of one layer may import one another as long as there is no cycle."""

@@ -77,7 +77,7 @@ def test_tile_that_a_table_names_twice_is_a_duplicate(world: World) -> None:
     world.write_spec(("href: tiles/{year}/{id}.tif\n      tiles: {list: \"tiles/{year}.txt\"}", "tiles: {table: t.csv}"))  # fmt: skip
     href = "tiles/2000/20N_000E.tif"
     (world.folder / "t.csv").write_text(f"href,year\n{href},2000\n{href},2000\n")
-    report = ci.init(world.spec_file).plan()
+    report = ci.init(world.spec_file).plan(year=2000)
     assert kinds(report.problems) == ["duplicate"]
     assert "twice" in report.problems[0].message
 
@@ -123,3 +123,31 @@ def test_table_for_a_person_shows_three_of_each_kind_and_json_all(world: World, 
     ran = invoke("plan", "--year", 2005, "--no-headers")
     assert "no tile was opened" in ran.out
     assert invoke("plan", "--year", 2005).out.strip().endswith("every tile fits")
+
+
+def test_many_tiles_on_one_region_are_one_problem_each(world: World) -> None:
+    world.write_spec(BY_HEADER)
+    folder = world.folder / "tiles/2000"
+    first = sorted(folder.glob("20N_000E.tif"))[0]
+    for i in range(30):
+        shutil.copy(first, folder / f"z{i:02}.tif")
+    write_tile(folder / "zz.tif", np.ones((100, 60), np.uint8), 2, 20, nodata=255)
+    problems = ci.init(world.spec_file).plan(year=2000).problems
+    assert kinds(problems).count("duplicate") == 30
+    (overlap,) = [p for p in problems if p.kind == "overlap" and p.region == "20N_000E"]
+    assert "shares 6000 pixels with" in overlap.message
+    assert "20N_000E.tif" in overlap.message
+
+
+def test_variable_or_year_without_any_tile_is_told(world: World, invoke: Callable[..., Ran]) -> None:
+    world.write_spec(BY_HEADER, ("values: [2000, 2005]", "values: [2000, 2005, 2010, 2015, 2020, 2025]"))
+    assert invoke("init", "grid.yaml").code == 0
+    (problem,) = [p for p in invoke("plan", "--json").json["problems"] if p["kind"] == "none"]
+    assert "no tile at all for year 2010, 2015, 2020 and 1 more of 6 of variable 'cover' (glob '" in problem["message"]
+    assert "tiles/2010/*.tif" in problem["message"]
+    ran = invoke("ingest", "--year", 2010, "--json")
+    assert (ran.code, ran.json["planned"]) == (0, 0)
+    assert "warning: no tile was found" in ran.err
+    assert "warning" not in invoke("ingest", "--year", 2000).err
+    assert "warning" not in invoke("ingest", "--year", 2000).err
+    assert "no tile at all of variable 'cover'" in invoke("plan", "--year", 2010).out

@@ -169,3 +169,25 @@ def test_valid_regions_are_found_anew_where_the_grid_grows(world: World) -> None
     assert cube.status().total == 6
     assert cube.status().done == 1
     assert cube.check().findings == []
+
+
+def test_box_or_polygon_over_regions_that_are_not_valid_is_refused(world: World) -> None:
+    (world.folder / "ids.txt").write_text("20N_000E\n")
+    add_valid(world, "{list: ids.txt}")
+    cube = ci.init(world.spec_file)
+    for what in ({"bbox": (11, 1, 12, 2)}, {"polygon": shapely.box(11, 1, 12, 2)}):
+        with pytest.raises(ci.GridError, match="overlaps no region among the 1 that `valid` of the spec leaves"):
+            cube.plan(**what)
+    assert cube.plan(bbox=(9, 11, 12, 12)).tasks == 2
+
+
+def test_features_without_a_place_are_skipped(world: World) -> None:
+    """GeoJSON lets a feature have no geometry."""
+    nowhere = {"type": "Feature", "properties": {}, "geometry": None}
+    somewhere = {"type": "Feature", "properties": {}, "geometry": TRIANGLE}
+    cube = ci.init(world.spec_file)
+    for both in ({"type": "FeatureCollection", "features": [nowhere, somewhere]},):
+        assert [r["id"] for r in cube.regions(polygon=both)] == ["10N_000E"]
+        assert [r["id"] for r in cube.regions(polygon=json.dumps(both))] == ["10N_000E"]
+    with pytest.raises(ci.GridError, match="holds no polygon"):
+        cube.regions(polygon=nowhere)

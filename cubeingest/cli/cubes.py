@@ -153,16 +153,18 @@ def ingest(
             report = run(target, selection, options, show)
         if json:
             print_json(report.to_json())
-        _say_ingest(report, to_out=not json)
+        _say_ingest(report, to_out=not json, in_part=part is not None)
         raise typer.Exit(report.exit_code)
 
 
-def _say_ingest(report: Any, to_out: bool) -> None:
+def _say_ingest(report: Any, to_out: bool, in_part: bool) -> None:
     for failure in report.failed[:20]:
         where = " ".join([failure.region or "no region", *failure.axes.values(), failure.variable])
         say(f"failed: {where}: {failure.error}", "red")
     if len(report.failed) > 20:
         say(f"... and {len(report.failed) - 20} more (--json has them all)", "red")
+    if not report.planned and not in_part:
+        say("warning: no tile was found for what is selected, so there was nothing to do: `cubeingest plan` says where it looked", "yellow")  # fmt: skip
     if report.signum is not None:
         say(
             f"interrupted: what was finished is committed, {report.unfinished} slots are left; the same command goes on",

@@ -14,6 +14,7 @@ EXAMPLES = 3
 """Findings of one kind that are shown."""
 
 MEANINGS = {
+    "none": "nothing was found where tiles should be",
     "misfit": "tiles that would fail",
     "mixed": "tiles that differ from one another",
     "duplicate": "tiles in whose place another comes first",
@@ -60,7 +61,7 @@ def print_plan(report: PlanReport) -> None:
     problems = sorted(report.problems, key=lambda p: order.index(p.kind))
     for kind, group in groupby(problems, key=lambda p: p.kind):
         found = list(group)
-        out.print(f"\n{len(found)} {kind}: {MEANINGS[kind]}", style="red" if kind == "misfit" else "yellow")
+        out.print(f"\n{len(found)} {kind}: {MEANINGS[kind]}", style="red" if kind in ("misfit", "none") else "yellow")
         for problem in found[:EXAMPLES]:
             where = f"{problem.region}: " if problem.region else ""
             subject = f"{problem.href!r} " if kind in ("duplicate", "overlap") else ""

@@ -16,6 +16,9 @@ from cubeingest.spec import CubeSpec
 from cubeingest.storage import public_href
 from cubeingest.tile import Header, Placement, Window, place
 
+PAIRS_AT_ONCE = 256
+"""Tiles whose neighbours are looked up at once: where all of them overlap, each has as many as there are tiles."""
+
 
 def find_problems(spec: CubeSpec, plan: SlotPlan, headers: Headers) -> list[Problem]:
     """What is wrong with the tiles of one slot. Tiles that are warped are taken to cover no pixel in particular."""
@@ -57,7 +60,7 @@ def _used(tile: TileRow, window: Window, region: Window) -> Window | None:
 
 
 def _shared(region: str, tiles: Sequence[TileRow], windows: Sequence[Window | None]) -> Iterator[Problem]:
-    """Tiles that share pixels with one that comes first."""
+    """Tiles that share pixels with ones that come first, each told once: against the first of them."""
     for first, later in _pairs(windows):
         a, b = windows[first], windows[later]
         assert a is not None
@@ -75,17 +78,31 @@ def _shared(region: str, tiles: Sequence[TileRow], windows: Sequence[Window | No
 
 
 def _pairs(windows: Sequence[Window | None]) -> list[tuple[int, int]]:
-    """Indices (first, later) of windows that share pixels."""
+    """For each window that shares pixels with ones before it (first, later): the first that is just as large and there, else the first.
+
+    Windows that are the same are looked at once, so that many in one place cost no more than as many elsewhere.
+    """
     import shapely
 
-    index = [i for i, w in enumerate(windows) if w is not None]
-    boxes = _boxes(windows)
-    left, right = shapely.STRtree(boxes).query(boxes, predicate="intersects")
-    return sorted(
-        (index[i], index[j])
-        for i, j in zip(left.tolist(), right.tolist(), strict=True)
-        if i < j and overlap(*_two(windows, index[i], index[j])) is not None
-    )
+    alike: dict[tuple[int, ...], list[int]] = {}
+    for i, w in enumerate(windows):
+        if w is not None:
+            alike.setdefault((w[0].start, w[0].stop, w[1].start, w[1].stop), []).append(i)
+    out = [(group[0], later) for group in alike.values() for later in group[1:]]
+    firsts = [group[0] for group in alike.values()]
+    boxes = _boxes([windows[i] for i in firsts])
+    tree = shapely.STRtree(boxes)
+    met: dict[int, int] = {}
+    for start in range(0, len(firsts), PAIRS_AT_ONCE):
+        left, right = tree.query(boxes[start : start + PAIRS_AT_ONCE], predicate="intersects")
+        later, first = left + start, right
+        before = first < later
+        later, first = later[before], first[before]
+        order = np.lexsort((first, later))
+        for i, j in zip(first[order].tolist(), later[order].tolist(), strict=True):
+            if j not in met and overlap(*_two(windows, firsts[i], firsts[j])) is not None:
+                met[j] = i
+    return sorted(out + [(firsts[i], firsts[j]) for j, i in met.items()], key=lambda pair: (pair[1], pair[0]))
 
 
 def _two(windows: Sequence[Window | None], i: int, j: int) -> tuple[Window, Window]:

@@ -27,7 +27,7 @@ Headers = Mapping[tuple[str, str], Header | str]
 class Problem:
     """One finding.
 
-    ``kind`` is ``misfit`` (a tile that would fail), ``mixed`` (a set of tiles in several CRS, pixel sizes, dtypes, nodata or
+    ``kind`` is ``none`` (no tile at all for a variable, or for labels of an axis), ``misfit`` (a tile that would fail), ``mixed`` (a set of tiles in several CRS, pixel sizes, dtypes, nodata or
     numbers of bands), ``duplicate`` (a tile in whose place another comes first), ``overlap`` or ``gap``.
     """
 

@@ -13,6 +13,7 @@ from cubeingest.errors import CubeIngestError
 from cubeingest.ingest import prepare
 from cubeingest.mosaic import size_of, slot_shape
 from cubeingest.plan import Plan, Selection, SlotPlan
+from cubeingest.preflight.absent import find_absent
 from cubeingest.preflight.cover import find_problems
 from cubeingest.preflight.headers import Problem, find_mixed, read_headers
 from cubeingest.preflight.sample import measure_rate
@@ -75,6 +76,7 @@ def preflight(
     plan = prepared.plan
     plans = [p for task in plan.tasks for p in task.slots]
     problems = [Problem("misfit", None, public_href(m.href), m.message) for m in prepared.catalog.misplaced]
+    problems += find_absent(spec, prepared.catalog)
     rate = None
     if headers:
         found = read_headers(spec, plan, prepared.catalog.headers)
