@@ -9,6 +9,7 @@ import numpy as np
 
 from cubeingest.catalog import TileRow
 from cubeingest.errors import CubeIngestError
+from cubeingest.grid import TilingGrid
 from cubeingest.pieces import overlap
 from cubeingest.plan import SlotPlan
 from cubeingest.preflight.headers import Headers, Problem
@@ -38,8 +39,9 @@ def find_problems(spec: CubeSpec, plan: SlotPlan, headers: Headers) -> list[Prob
     for tiles in placed.values():
         if any(placement.is_warped for _, placement in tiles):
             continue
-        windows = [_used(tile, placement.window, (y, x)) for tile, placement in tiles]
-        out += _shared(region, [tile for tile, _ in tiles], windows)
+        used = [(tile, part) for tile, placement in tiles for part in _used(spec.grid, tile, placement.window, (y, x))]
+        windows = [part for _, part in used]
+        out += _shared(region, [tile for tile, _ in used], windows)
         gap = (y.stop - y.start) * (x.stop - x.start) - _joint_area(windows)
         if gap > 0 and not is_partial:
             message = f"{gap} pixels of the region have no tile: they stay fill value"
@@ -53,18 +55,17 @@ def _place(spec: CubeSpec, plan: SlotPlan, tile: TileRow, header: Header | str) 
     return place(header, spec.grid, spec.variable(plan.slot.variable), tile.band, tile.expected)
 
 
-def _used(tile: TileRow, window: Window, region: Window) -> Window | None:
-    """What is used of a tile in a region."""
-    own = window if tile.cell is None else overlap(window, tile.cell)
-    return None if own is None else overlap(own, region)
+def _used(grid: TilingGrid, tile: TileRow, window: Window, region: Window) -> list[Window]:
+    """What is used of a tile in a region: a part for each turn of the globe that it lies there in."""
+    turned = [window] if tile.expected is not None else grid.turns(window)
+    own = [w if tile.cell is None else overlap(w, tile.cell) for w in turned]
+    return [part for w in own if w is not None and (part := overlap(w, region)) is not None]
 
 
-def _shared(region: str, tiles: Sequence[TileRow], windows: Sequence[Window | None]) -> Iterator[Problem]:
+def _shared(region: str, tiles: Sequence[TileRow], windows: Sequence[Window]) -> Iterator[Problem]:
     """Tiles that share pixels with ones that come first, each told once: against the first of them."""
     for first, later in _pairs(windows):
         a, b = windows[first], windows[later]
-        assert a is not None
-        assert b is not None
         shared = overlap(a, b)
         assert shared is not None
         name, href = public_href(tiles[first].href), public_href(tiles[later].href)
@@ -77,7 +78,7 @@ def _shared(region: str, tiles: Sequence[TileRow], windows: Sequence[Window | No
             yield Problem("overlap", region, href, message)
 
 
-def _pairs(windows: Sequence[Window | None]) -> list[tuple[int, int]]:
+def _pairs(windows: Sequence[Window]) -> list[tuple[int, int]]:
     """For each window that shares pixels with ones before it (first, later): the first that is just as large and there, else the first.
 
     Windows that are the same are looked at once, so that many in one place cost no more than as many elsewhere.
@@ -85,9 +86,8 @@ def _pairs(windows: Sequence[Window | None]) -> list[tuple[int, int]]:
     import shapely
 
     alike: dict[tuple[int, ...], list[int]] = {}
-    for i, w in enumerate(windows):
-        if w is not None:
-            alike.setdefault((w[0].start, w[0].stop, w[1].start, w[1].stop), []).append(i)
+    for i, (y, x) in enumerate(windows):
+        alike.setdefault((y.start, y.stop, x.start, x.stop), []).append(i)
     out = [(group[0], later) for group in alike.values() for later in group[1:]]
     firsts = [group[0] for group in alike.values()]
     boxes = _boxes([windows[i] for i in firsts])
@@ -100,26 +100,19 @@ def _pairs(windows: Sequence[Window | None]) -> list[tuple[int, int]]:
         later, first = later[before], first[before]
         order = np.lexsort((first, later))
         for i, j in zip(first[order].tolist(), later[order].tolist(), strict=True):
-            if j not in met and overlap(*_two(windows, firsts[i], firsts[j])) is not None:
+            if j not in met and overlap(windows[firsts[i]], windows[firsts[j]]) is not None:
                 met[j] = i
     return sorted(out + [(firsts[i], firsts[j]) for j, i in met.items()], key=lambda pair: (pair[1], pair[0]))
 
 
-def _two(windows: Sequence[Window | None], i: int, j: int) -> tuple[Window, Window]:
-    a, b = windows[i], windows[j]
-    assert a is not None
-    assert b is not None
-    return a, b
-
-
-def _boxes(windows: Sequence[Window | None]) -> Any:
+def _boxes(windows: Sequence[Window]) -> Any:
     import shapely
 
-    edges = np.array([(w[1].start, w[0].start, w[1].stop, w[0].stop) for w in windows if w is not None], float)
+    edges = np.array([(w[1].start, w[0].start, w[1].stop, w[0].stop) for w in windows], float)
     return shapely.box(*edges.reshape(-1, 4).T)
 
 
-def _joint_area(windows: Sequence[Window | None]) -> int:
+def _joint_area(windows: Sequence[Window]) -> int:
     """Pixels that at least one window covers."""
     import shapely
 
