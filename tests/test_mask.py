@@ -110,7 +110,7 @@ def test_pixels_of_another_crs_or_of_a_turned_raster_find_their_regions(
 def test_mask_of_the_world_finds_regions_of_projected_grids(tmp_path: Path) -> None:
     """Most of its pixels lie where those have no place. Oracle: the pixel under each point of a region."""
     rng = np.random.default_rng(7)
-    t = np.linspace(0.001, 0.999, 80)
+    t = np.linspace(0.001, 0.999, 50)
     for grid in (UTM, TilingGrid("EPSG:3035", F(3_000_000), F(3_000_000), F(1000), F(-1000), (900, 900), (100, 100))):
         for size, share in ((1.0, 0.1), (0.25, 0.02)):
             mask = (rng.random((int(180 / size), int(360 / size))) < share).astype(np.uint8)

@@ -91,18 +91,14 @@ def _pairs(windows: Sequence[Window]) -> list[tuple[int, int]]:
     out = [(group[0], later) for group in alike.values() for later in group[1:]]
     firsts = [group[0] for group in alike.values()]
     boxes = _boxes([windows[i] for i in firsts])
+    inner = shapely.box(*(shapely.bounds(boxes) + np.array([0.25, 0.25, -0.25, -0.25])).T)  # touching is not sharing
     tree = shapely.STRtree(boxes)
-    met: dict[int, int] = {}
+    met = np.arange(len(firsts))
     for start in range(0, len(firsts), PAIRS_AT_ONCE):
-        left, right = tree.query(boxes[start : start + PAIRS_AT_ONCE], predicate="intersects")
-        later, first = left + start, right
-        before = first < later
-        later, first = later[before], first[before]
-        order = np.lexsort((first, later))
-        for i, j in zip(first[order].tolist(), later[order].tolist(), strict=True):
-            if j not in met and overlap(windows[firsts[i]], windows[firsts[j]]) is not None:
-                met[j] = i
-    return sorted(out + [(firsts[i], firsts[j]) for j, i in met.items()], key=lambda pair: (pair[1], pair[0]))
+        later, first = tree.query(inner[start : start + PAIRS_AT_ONCE], predicate="intersects")
+        np.minimum.at(met, start + later, first)
+    out += [(firsts[i], firsts[j]) for j, i in enumerate(met.tolist()) if i < j]
+    return sorted(out, key=lambda pair: (pair[1], pair[0]))
 
 
 def _boxes(windows: Sequence[Window]) -> Any:
