@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from string import Formatter
 
+from cubeingest.errors import CatalogError
 from cubeingest.grid import TilingGrid
+from cubeingest.storage import public_href
 
 ANYTHING = "[^/]+?"
 """What may stand in a field's place, for a message that says what is wrong with it."""
@@ -37,13 +39,32 @@ class HrefPattern:
         return next((i for i, v in enumerate(self.grid.axis(axis).values) if format(v, spec) == text), None)
 
     def match_whole(self, line: str) -> dict[str, str] | None:
-        """Texts of the fields if ``line`` is the whole href of a known axis value and a well-formed id."""
-        match = self._whole.fullmatch(line)
-        return match.groupdict() if match else None
+        """Texts of the fields if ``line`` is the whole href of a known axis value and a well-formed id.
+
+        Raises :class:`CatalogError` if its axis values can be read in two ways.
+        """
+        match = self._whole[0].fullmatch(line)
+        if match is None:
+            return None
+        other = self._whole[1].fullmatch(line)
+        if other is not None and other.groupdict() != match.groupdict():
+            raise CatalogError(self._two_ways(line, match.groupdict(), other.groupdict()))
+        return match.groupdict()
 
     @cached_property
-    def _whole(self) -> re.Pattern[str]:
-        return re.compile(self._regex(self.text, strict=True))
+    def _whole(self) -> tuple[re.Pattern[str], re.Pattern[str]]:
+        """The pattern with the values of each axis tried from the first on, and from the last: they differ where there are two ways."""
+        return (
+            re.compile(self._regex(self.text, strict=True)),
+            re.compile(self._regex(self.text, strict=True, backwards=True)),
+        )
+
+    def _two_ways(self, line: str, one: Mapping[str, str], other: Mapping[str, str]) -> str:
+        a, b = (", ".join(f"{k} {v}" for k, v in m.items()) for m in (one, other))
+        return (
+            f"{public_href(line)!r} can be read in two ways by {self.text!r} ({a}; or {b}): put a text between the fields that no "
+            "value holds, or name href and axis values in a source.tiles.table"
+        )
 
     def match_end(self, line: str) -> dict[str, str] | None:
         """Texts of the fields if ``line`` ends as the pattern does, from its first field or at least in its last segment.
@@ -51,20 +72,31 @@ class HrefPattern:
         Known values and well-formed ids come before anything that merely stands in their place, which is given too, so
         that the caller can say what is wrong with it.
         """
-        return next((m.groupdict() for pattern in self._ends if (m := pattern.search(line))), None)
+        for strict, forwards, backwards in self._ends:
+            match = forwards.search(line)
+            if match is None:
+                continue
+            other = backwards.search(line) if strict else None
+            if other is not None and other.groupdict() != match.groupdict():
+                raise CatalogError(self._two_ways(line, match.groupdict(), other.groupdict()))
+            return match.groupdict()
+        return None
 
     @cached_property
-    def _ends(self) -> tuple[re.Pattern[str], ...]:
+    def _ends(self) -> tuple[tuple[bool, re.Pattern[str], re.Pattern[str]], ...]:
         segments = self.text.split("/")
         first = next((i for i, s in enumerate(segments) if "{" in s), len(segments) - 1)
         from_first, last = "/".join(segments[first:]), segments[-1]
         tails = ((from_first, True), (from_first, False), (last, True), (last, False))
-        return tuple(re.compile(rf"(?:^|/){self._regex(tail, strict)}$") for tail, strict in tails)
+        return tuple((strict, self._end(tail, strict, False), self._end(tail, strict, True)) for tail, strict in tails)
 
-    def _regex(self, pattern: str, strict: bool) -> str:
-        return "".join(self._regex_parts(pattern, strict))
+    def _end(self, tail: str, strict: bool, backwards: bool) -> re.Pattern[str]:
+        return re.compile(rf"(?:^|/){self._regex(tail, strict, backwards)}$")
 
-    def _regex_parts(self, pattern: str, strict: bool) -> Iterator[str]:
+    def _regex(self, pattern: str, strict: bool, backwards: bool = False) -> str:
+        return "".join(self._regex_parts(pattern, strict, backwards))
+
+    def _regex_parts(self, pattern: str, strict: bool, backwards: bool) -> Iterator[str]:
         seen: set[str] = set()
         for literal, name, spec, _ in Formatter().parse(pattern):
             yield re.escape(literal)
@@ -74,9 +106,10 @@ class HrefPattern:
                 yield f"(?P={name})"
                 continue
             seen.add(name)
-            yield f"(?P<{name}>{self._choice(name, spec or '') if strict else ANYTHING})"
+            yield f"(?P<{name}>{self._choice(name, spec or '', backwards) if strict else ANYTHING})"
 
-    def _choice(self, name: str, spec: str) -> str:
+    def _choice(self, name: str, spec: str, backwards: bool) -> str:
         if name == "id":
             return self.grid.ids.regex
-        return "|".join(re.escape(format(v, spec)) for v in self.grid.axis(name).values)
+        values = self.grid.axis(name).values
+        return "|".join(re.escape(format(v, spec)) for v in (reversed(values) if backwards else values))

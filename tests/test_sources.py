@@ -184,6 +184,19 @@ def test_time_band_y_x_beside_a_static_variable_of_another_dtype_and_chunking(tm
     assert cube.status(time="2000-02").total == 6 + 6
 
 
+@pytest.mark.parametrize("tiles", ['{glob: "*.tif"}', "{list: list.txt}"])
+def test_name_that_can_be_read_in_two_ways_asks_for_what_settles_it(tmp_path: Path, tiles: str) -> None:
+    write_tile(tmp_path / "max_t_2m.tif", some(200, 300), 0, 20)
+    (tmp_path / "list.txt").write_text("max_t_2m.tif\n")
+    axes = "{stat: {values: [max, max_t, min]}, level: {values: [t_2m, 2m]}}"
+    spec = write_spec(tmp_path, f'{{href: "{{stat}}_{{level}}.tif", tiles: {tiles}}}', axes=axes)
+    with pytest.raises(ci.CatalogError, match=r"can be read in two ways .*stat max, level t_2m; or stat max_t, level 2m.*source.tiles.table"):  # fmt: skip
+        ci.init(spec).plan()
+    (tmp_path / "t.csv").write_text("href,stat,level\nmax_t_2m.tif,max_t,2m\n")
+    spec = write_spec(tmp_path, "{tiles: {table: t.csv}}", axes=axes)
+    assert ci.init(spec, tmp_path / "other").ingest().written == 6
+
+
 # ---- netCDF, HDF5, Zarr ---------------------------------------------------------------------------------------
 
 
