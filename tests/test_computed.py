@@ -138,6 +138,7 @@ def test_independent_parts_cover_everything(make_cube: Make) -> None:
     assert is_sound(cube)
 
 
+@pytest.mark.slow
 def test_local_workers_are_sent_a_closure_and_one_that_dies_is_replaced(make_cube: Make, tmp_path: Path) -> None:
     """The worker kills itself once, inside the function; what it computes is lazy."""
     cube = make_cube(NUMBER)
@@ -180,6 +181,7 @@ print(cube.ingest(source=f, workers=int(sys.argv[2])).written)
 """
 
 
+@pytest.mark.slow
 def test_script_without_a_main_guard_may_use_workers(make_cube: Make, tmp_path: Path) -> None:
     cube = make_cube(NUMBER)
     (tmp_path / "script.py").write_text(SCRIPT)

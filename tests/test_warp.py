@@ -403,3 +403,16 @@ def test_longitudes_from_0_to_360_and_from_180_west_are_the_same_places(tmp_path
         assert np.array_equal(found, expected)
     assert (found >= 0).all()
     assert [p for p in cube.plan(redo=True).problems if p.kind == "gap"] == []
+
+
+def test_archive_that_is_larger_than_the_grid_is_no_failure(tmp_path: Path) -> None:
+    """A tile elsewhere is not used; if all are elsewhere, plan and status say that there is none."""
+    pixels = whole("uint8")
+    cut(tmp_path, pixels)
+    write_tile(tmp_path / "tiles" / "far.tif", pixels[:SIZE, :SIZE], LEFT, TOP - 900_000, STEP, crs="EPSG:32631", nodata=0)  # fmt: skip
+    spec = write_spec(tmp_path, "nearest")
+    cube, found = ingested(spec)
+    assert np.array_equal(found, warp_whole(spec, pixels, "nearest"))
+    for i in ("00", "01", "10", "11"):
+        (tmp_path / "tiles" / f"{i}.tif").unlink()
+    assert [p.kind for p in cube.plan().problems] == ["none"]

@@ -70,9 +70,9 @@ class Placer:
                 regions = regions_of(self.grid, window) if cell else _in_all_turns(self.grid, window)
             regions = tuple(regions)
             if not regions:
-                self._misplace(
-                    href, by_name, f"tile {public_href(href)!r} fits no region: it lies wholly outside the grid"
-                )
+                if not self.source.resampling:  # else a grid may be a part of what an archive covers
+                    message = f"tile {public_href(href)!r} fits no region: it lies wholly outside the grid"
+                    self._misplace(href, by_name, message)
                 continue
             row = TileRow(href, (), 0, 0, self.source.band, expected, cell if expected != cell else None)
             rows += self._rows(row, regions, by_name, header.held if header else {}, chosen)
