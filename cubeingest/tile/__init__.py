@@ -10,14 +10,14 @@ from cubeingest.storage import public_href
 from cubeingest.tile.coordinates import labels_for
 from cubeingest.tile.fit import Placement, Window, place
 from cubeingest.tile.header import Header, gdal_env, read_header
-from cubeingest.tile.labelled import LabelledReader, labelled_header, open_array, read_labelled_header, reader_at
+from cubeingest.tile.labelled import labelled_header, open_array, read_labelled_header, reader_at
 from cubeingest.tile.mask import regions_of_mask
 from cubeingest.tile.raster import TileReader, open_tile
 from cubeingest.tile.survey import Survey, read_survey
-from cubeingest.tile.warp import WarpReader, WarpTile, group_tiles, in_turns, kernel_reach, open_warped
+from cubeingest.tile.warp import WarpTile, group_tiles, in_turns, kernel_reach, open_warped
 
 __all__ = [
-    "Header", "LabelledReader", "Placement", "SourceId", "Survey", "TileReader", "WarpReader", "WarpTile", "Window", "gdal_env", "group_tiles",
+    "Header", "Placement", "SourceId", "Survey", "TileReader", "WarpTile", "Window", "gdal_env", "group_tiles",
     "header_for", "in_turns", "kernel_reach", "labelled_header", "labels_for", "open_array", "open_tile", "open_warped", "place", "public_href", "read_header", "read_survey", "reader_at", "regions_of_mask",
     "source_id", "storage_of",
 ]  # fmt: skip
