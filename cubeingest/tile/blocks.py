@@ -1,0 +1,60 @@
+"""Where the blocks of a GeoTIFF lie in its file, and how they are encoded: what it takes to read them without GDAL.
+
+Source: TIFF 6.0, and the items of GDAL's metadata domain ``TIFF`` of its GTiff driver.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    from rasterio.io import DatasetReader
+
+
+@dataclass(frozen=True)
+class BlockTable:
+    """The blocks (tiles or strips) of one band of a TIFF, each of which holds pixels of that band alone.
+
+    ``offsets`` and ``lengths`` are in bytes, of shape (rows of blocks, columns of blocks); a length of 0 means that the file leaves that
+    block out. ``compression`` is GDAL's name (LZW, DEFLATE, ZSTD, ...), empty for none; ``predictor`` is TIFF's (1: none).
+    """
+
+    compression: str
+    predictor: int
+    byte_order: Literal["<", ">"]
+    block_shape_yx: tuple[int, int]
+    offsets: npt.NDArray[np.int64]
+    lengths: npt.NDArray[np.int64]
+
+
+def block_table(src: DatasetReader, band: int, signature: bytes) -> BlockTable | None:
+    """The blocks of one ``band`` (from 1) of an open raster; ``signature`` is how its file begins (4 bytes).
+
+    None for what is no TIFF, whose blocks mix bands, or whose pixels do not fill whole bytes.
+    """
+    byte_orders: dict[bytes, Literal["<", ">"]] = {b"II*\0": "<", b"II+\0": "<", b"MM\0*": ">", b"MM\0+": ">"}
+    structure = src.tags(ns="IMAGE_STRUCTURE")
+    mixed = src.count > 1 and structure.get("INTERLEAVE") != "BAND"
+    if (
+        src.driver != "GTiff"
+        or signature not in byte_orders
+        or mixed
+        or "NBITS" in src.tags(band, ns="IMAGE_STRUCTURE")
+    ):
+        return None
+    rows, columns = src.block_shapes[band - 1]
+    counts = -(-src.height // rows), -(-src.width // columns)
+    return BlockTable(
+        structure.get("COMPRESSION", ""), int(structure.get("PREDICTOR", 1)), byte_orders[signature], (rows, columns),
+        _items(src, band, "BLOCK_OFFSET", counts), _items(src, band, "BLOCK_SIZE", counts),
+    )  # fmt: skip
+
+
+def _items(src: Any, band: int, name: str, counts: tuple[int, int]) -> npt.NDArray[np.int64]:
+    rows, columns = counts
+    items = (src.get_tag_item(f"{name}_{x}_{y}", "TIFF", bidx=band) for y in range(rows) for x in range(columns))
+    return np.fromiter((int(item or 0) for item in items), np.int64, rows * columns).reshape(counts)
