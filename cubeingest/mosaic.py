@@ -6,10 +6,11 @@ Memory is bounded by the window, not by the tile or the region. Windows are read
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from queue import SimpleQueue
 from threading import Event, Thread
 from typing import Any
@@ -112,61 +113,94 @@ def read_ahead(
     shape: SlotShape,
     rows: list[slice] | None = None,
     sources: Sequence[SourceId] | None = None,
-) -> Iterator[Iterator[tuple[slice, Array]]]:
-    """Stream (grid rows, pixels) of a slot, the next window being read while the caller works on this one.
+) -> Iterator[Windows]:
+    """Stream a slot's windows, the next one being read while the caller works on this one.
 
     ``rows`` restricts the stream to some of ``shape.row_slices()``. ``sources`` is what :func:`source_ids` said just now, if
-    the caller knows. Remote tiles of which much is read are fetched before the first window. Pixels have shape (axis positions..., rows,
-    columns), in the variable's dtype; the array is used again two windows later. Every tile is opened, and proven to fit,
+    the caller knows. Remote tiles of which much is read are fetched before the first window. Every tile is opened, and proven to fit,
     before the first window is given.
 
     Raises :class:`TileError` for a tile that does not fit or cannot be read.
     """
     stop = Event()
     wanted = list(shape.row_slices()) if rows is None else rows
-    thread = _Reader(_read(spec, variable, plan, shape, wanted, sources, stop), stop)
+    buffers = _Buffers(shape, wanted, variable)
+    windows = Windows(_read(spec, variable, plan, shape, wanted, sources, stop, buffers), buffers)
     try:
-        yield thread.stream()
+        yield windows
     finally:
-        thread.close()
+        stop.set()
+        windows.close()
 
 
-class _Reader:
-    """A thread that takes the next of ``windows`` while the last one is worked on.
+Lent = tuple[slice, Array, Callable[[], None]]
+"""(grid rows, pixels, what to call when the pixels are not needed any more). Pixels have shape (axis positions..., rows,
+columns), in the variable's dtype."""
+
+
+class Windows:
+    """A slot's windows from top index to bottom, read by a thread as long as there are buffers for them.
 
     GDAL's options are bound to a thread, so opening, reading and closing all happen in this one. It does not keep the
     process from ending.
     """
 
-    def __init__(self, windows: Generator[tuple[slice, Array]], stop: Event) -> None:
-        self._windows, self._stop = windows, stop
-        self._wanted: SimpleQueue[bool] = SimpleQueue()
-        self._ready: SimpleQueue[tuple[slice, Array] | BaseException | None] = SimpleQueue()
+    def __init__(self, windows: Generator[Lent], buffers: _Buffers) -> None:
+        self._windows, self._buffers = windows, buffers
+        self._ready: SimpleQueue[Lent | BaseException | None] = SimpleQueue()
         self._thread = Thread(target=self._run, name="cubeingest-read", daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
-        while self._wanted.get():
-            try:
-                self._ready.put(next(self._windows, None))
-            except BaseException as e:  # noqa: BLE001  (raised again where the windows are used)
-                self._ready.put(e)
-        self._windows.close()
+        try:
+            for lent in self._windows:
+                self._ready.put(lent)
+            self._ready.put(None)
+        except BaseException as e:  # noqa: BLE001  (raised again where the windows are used)
+            self._ready.put(e)
 
-    def stream(self) -> Iterator[tuple[slice, Array]]:
-        """The windows, one asked for ahead."""
-        self._wanted.put(True)
+    def lent(self) -> Iterator[Lent]:
+        """The windows, each with what gives its pixels back; there are two at most that are not given back."""
         while (item := self._ready.get()) is not None:
             if isinstance(item, BaseException):
                 raise item
-            self._wanted.put(True)
             yield item
 
+    def __iter__(self) -> Iterator[tuple[slice, Array]]:
+        """(grid rows, pixels); the pixels hold until the next are asked for."""
+        for part, pixels, give_back in self.lent():
+            yield part, pixels
+            give_back()
+
     def close(self) -> None:
-        """Wait until it has read what it is at, and the tiles are closed; a fetch is broken off."""
-        self._stop.set()
-        self._wanted.put(False)
+        """Wait until what is being read is read, and the tiles are closed."""
+        self._buffers.close()
         self._thread.join()
+
+
+class _Buffers:
+    """Two windows' worth of memory, which is taken and given back."""
+
+    def __init__(self, shape: SlotShape, rows: list[slice], variable: Variable) -> None:
+        height = max((r.stop - r.start for r in rows), default=0)
+        self._shape = (*shape.block_shape, height, shape.x.stop - shape.x.start)
+        self._dtype = variable.np_dtype
+        self._free: SimpleQueue[Array | None] = SimpleQueue()
+        self._made = 0
+
+    def take(self) -> Array | None:
+        """Wait for one that is free; None after :meth:`close`."""
+        if self._made < 2 and self._free.empty():
+            self._made += 1
+            return np.empty(self._shape, self._dtype)
+        return self._free.get()
+
+    def give_back(self, buffer: Array) -> None:
+        self._free.put(buffer)
+
+    def close(self) -> None:
+        self._made = 2
+        self._free.put(None)
 
 
 def _read(
@@ -177,22 +211,22 @@ def _read(
     rows: list[slice],
     sources: Sequence[SourceId] | None,
     stop: Event,
-) -> Generator[tuple[slice, Array]]:
-    height = max((r.stop - r.start for r in rows), default=0)
-    buffers = [
-        np.empty((*shape.block_shape, height, shape.x.stop - shape.x.start), variable.np_dtype) for _ in range(2)
-    ]
+    buffers: _Buffers,
+) -> Generator[Lent]:
     wanted = _worth_fetching(spec, variable, plan, shape, rows, sources)
     with ExitStack() as stack:
         copies = stack.enter_context(fetched(wanted, storage_of(variable), stop))
         pieces = stack.enter_context(open_pieces(spec, variable, plan, shape.axes, (shape.y, shape.x), copies))
-        for n, part in enumerate(rows):
-            pixels = buffers[n % 2][..., : part.stop - part.start, :]
+        for part in rows:
+            buffer = buffers.take()
+            if buffer is None or stop.is_set():
+                return
+            pixels = buffer[..., : part.stop - part.start, :]
             _paint(pixels, part, shape.x, pieces, variable)
             for piece in pieces:
                 if piece.window[0].stop <= part.stop:
                     piece.close()
-            yield part, pixels
+            yield part, pixels, partial(buffers.give_back, buffer)
 
 
 def _worth_fetching(

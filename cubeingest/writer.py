@@ -6,10 +6,12 @@ processor time as the encoding itself. What is written here is read by Zarr like
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from threading import Lock, Semaphore
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,15 +23,16 @@ if TYPE_CHECKING:
     import icechunk
 
 ENCODERS = 2
-"""Threads that encode. One waits for the store now and then, so that two keep one core busy; more hold memory."""
+"""Threads that encode, beside the one that reads: for the two cores that a worker has."""
+
+PUTS_AT_ONCE = 16
+"""Encoded chunks that are on their way to the store at a time: to one across a network, each takes tens of milliseconds."""
 
 Array = np.ndarray[Any, Any]
-Put = Callable[[str, Any], None]
-"""(key, encoded bytes or None), called from several threads."""
 
 
 class WindowEncoder:
-    """Encodes windows of one variable's array, chunk by chunk, in threads."""
+    """Encodes windows of one variable's array, chunk by chunk, in threads, and keeps nothing of it."""
 
     def __init__(self, session: icechunk.Session, variable: Variable, threads: ThreadPoolExecutor, layout: str) -> None:
         from zarr.core.array_spec import ArrayConfig, ArraySpec
@@ -47,21 +50,58 @@ class WindowEncoder:
         # Codecs are bound to the array they encode for (byte order, item size) as Zarr's pipelines do it.
         codecs = tuple(codec.evolve_from_array_spec(self._chunk_spec) for codec in metadata.codecs)
         self._transform = ChunkTransform(codecs=codecs)
+        self._failure: BaseException | None = None
+        self.is_empty = True
+        """Whether every chunk encoded so far is all fill value."""
 
-    def encode(self, index: tuple[slice, ...], pixels: Array, put: Put = lambda key, encoded: None) -> None:
-        """Give each chunk of ``pixels`` at ``index`` to ``put``: its key and its bytes, or None if it is all fill value.
+    def encode(self, index: tuple[slice, ...], pixels: Array, done: Callable[[], None] = lambda: None) -> None:
+        """Begin to encode the chunks of ``pixels`` at ``index``, and go on; ``done`` is called, in some thread, when ``pixels`` are not
+        needed any more.
 
-        ``index`` has a slice for each dimension, whose edges are chunk edges or the array's end. Raises what ``put`` raises.
+        ``index`` has a slice for each dimension, whose edges are chunk edges or the array's end. Raises what went wrong with
+        chunks given earlier; nothing is done any more then.
         """
         for start, size in zip((s.start for s in index), self._shape, strict=True):
             assert start % size == 0, f"{index} does not start at a chunk of {self._shape}"
+        self.check()
         ranges = [range(s.start // size, -(-s.stop // size)) for s, size in zip(index, self._shape, strict=True)]
         origin = tuple(s.start for s in index)
+        places = list(itertools.product(*ranges))
+        left, lock = len(places), Lock()
 
         def work(place: tuple[int, ...]) -> None:
-            put(f"{self._name}/{self._metadata.encode_chunk_key(place)}", self._encode_chunk(place, origin, pixels))
+            nonlocal left
+            try:
+                if self._failure is None:
+                    encoded = self._encode_chunk(place, origin, pixels)
+                    self._put(f"{self._name}/{self._metadata.encode_chunk_key(place)}", encoded)
+            except BaseException as e:  # noqa: BLE001  (raised again by who waits for it)
+                self._failure = self._failure or e
+            finally:
+                with lock:
+                    left -= 1
+                    last = not left
+                if last:
+                    done()
 
-        list(self._threads.map(work, itertools.product(*ranges)))
+        for place in places:
+            self._threads.submit(work, place)
+
+    def check(self) -> None:
+        """Raise what went wrong in a thread, if anything has."""
+        if self._failure is not None:
+            raise self._failure
+
+    def give_up(self, reason: BaseException) -> None:
+        """Do nothing of what is still to be done."""
+        self._failure = self._failure or reason
+
+    def finish(self) -> None:
+        """What is to be done when all chunks have been encoded."""
+        self.check()
+
+    def _put(self, key: str, encoded: Any) -> None:
+        """Take an encoded chunk, None if it is all fill value; called from several threads."""
 
     def _encode_chunk(self, place: tuple[int, ...], origin: tuple[int, ...], pixels: Array) -> Any:
         part = pixels[
@@ -69,6 +109,7 @@ class WindowEncoder:
         ]
         if all_fill(part, self._variable):
             return None
+        self.is_empty = False
         if part.shape != self._shape:  # the array's end cuts this chunk: the rest of it is fill value
             whole = np.full(self._shape, self._variable.np_fill, part.dtype)
             whole[tuple(slice(n) for n in part.shape)] = part
@@ -81,33 +122,73 @@ class WindowEncoder:
 
 
 class WindowWriter(WindowEncoder):
-    """Writes into one variable's array through a session (a fork, on a worker)."""
+    """Writes the chunks it encodes through a session (a fork, on a worker), several on their way at a time."""
 
-    def write(self, index: tuple[slice, ...], pixels: Array) -> None:
-        """Write ``pixels`` at ``index``, as :meth:`encode` takes them. Raises what the store raises."""
-        self.encode(index, pixels, self._put)
+    def __init__(self, session: icechunk.Session, variable: Variable, threads: ThreadPoolExecutor, layout: str) -> None:
+        super().__init__(session, variable, threads, layout)
+        self._on_their_way = Semaphore(PUTS_AT_ONCE)
+        self._left_out: list[str] = []
 
     def _put(self, key: str, encoded: Any) -> None:
+        from zarr.core.sync import _get_loop
+
+        if encoded is None:
+            self._left_out.append(key)
+            return
+        self._on_their_way.acquire()
+        future = asyncio.run_coroutine_threadsafe(self._store.set(key, encoded), _get_loop())
+        future.add_done_callback(self._landed)
+
+    def _landed(self, future: Future[None]) -> None:
+        if not future.cancelled() and (error := future.exception()) is not None:
+            self.give_up(error)
+        self._on_their_way.release()
+
+    def finish(self) -> None:
+        """Wait until all is in the store, and take out of it what lies where only fill value should."""
         from zarr.core.sync import sync
 
-        if encoded is not None:
-            sync(self._store.set(key, encoded))
-        elif sync(self._store.exists(key)):  # of an earlier time, or of someone who kept no record
-            sync(self._store.delete(key))
+        for _ in range(PUTS_AT_ONCE):
+            self._on_their_way.acquire()
+        self.check()
+        sync(self._delete(self._left_out))
+
+    async def _delete(self, keys: list[str]) -> None:
+        """Such a chunk is of an earlier time, or of someone who kept no record."""
+        for several in itertools.batched(keys, 1000):
+            there = await asyncio.gather(*map(self._store.exists, several))
+            await asyncio.gather(*map(self._store.delete, itertools.compress(several, there)))
 
 
 @contextmanager
 def open_encoder(session: icechunk.Session, variable: Variable, layout: str = "") -> Iterator[WindowEncoder]:
     """A :class:`WindowEncoder` with threads of its own; nothing is written. ``layout`` is the store's ``layout_key``."""
-    with ThreadPoolExecutor(ENCODERS, thread_name_prefix="cubeingest-encode") as threads:
-        yield WindowEncoder(session, variable, threads, layout)
+    with _open(WindowEncoder, session, variable, layout) as encoder:
+        yield encoder
 
 
 @contextmanager
-def open_writer(session: icechunk.Session, variable: Variable, layout: str = "") -> Iterator[WindowWriter]:
-    """A :class:`WindowWriter` with threads of its own. ``layout`` is the store's ``layout_key``."""
+def open_writer(session: icechunk.Session, variable: Variable, layout: str = "") -> Iterator[WindowEncoder]:
+    """A :class:`WindowWriter` with threads of its own; all is written when it is left. ``layout`` is the store's ``layout_key``.
+
+    Raises what the store raises.
+    """
+    with _open(WindowWriter, session, variable, layout) as writer:
+        yield writer
+
+
+@contextmanager
+def _open(
+    kind: type[WindowEncoder], session: icechunk.Session, variable: Variable, layout: str
+) -> Iterator[WindowEncoder]:
     with ThreadPoolExecutor(ENCODERS, thread_name_prefix="cubeingest-encode") as threads:
-        yield WindowWriter(session, variable, threads, layout)
+        encoder = kind(session, variable, threads, layout)
+        try:
+            yield encoder
+        except BaseException as e:
+            encoder.give_up(e)
+            raise
+    encoder.finish()
 
 
 def is_fill(pixels: Array, variable: Variable) -> Array:

@@ -310,7 +310,7 @@ def test_reading_ends_soon_when_it_is_left_while_a_tile_is_fetched(world: World,
             next(windows)
 
     with read_ahead(spec, cover, plan, slot_shape(spec, cover, plan)) as windows:
-        thread = threading.Thread(target=take, args=(windows,))
+        thread = threading.Thread(target=take, args=(iter(windows),))
         thread.start()
         wait_until(lambda: site.count("GET") > 0)
         started = time.monotonic()

@@ -72,9 +72,13 @@ def _windows_of(pixels: Array | None, shape: SlotShape, variable: Variable) -> W
     for rows in shape.row_slices():
         if pixels is None:
             size = (*shape.block_shape, rows.stop - rows.start, shape.x.stop - shape.x.start)
-            yield rows, np.full(size, variable.np_fill, variable.np_dtype)
+            yield rows, np.broadcast_to(variable.np_fill, size), _nothing
         else:
-            yield rows, pixels[..., rows.start - shape.y.start : rows.stop - shape.y.start, :]
+            yield rows, pixels[..., rows.start - shape.y.start : rows.stop - shape.y.start, :], _nothing
+
+
+def _nothing() -> None:
+    """What to do with pixels that are not needed any more: they are dropped."""
 
 
 def compute_task(spec: CubeSpec, source: FunctionSource, task: Task) -> Computed:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,13 +20,14 @@ from cubeingest.plan import SlotPlan, hrefs_of, reading_of
 from cubeingest.spec import CubeSpec, Variable
 from cubeingest.storage import public_href
 from cubeingest.tile import SourceId, storage_of
-from cubeingest.writer import all_fill, open_writer
+from cubeingest.writer import open_writer
 
 if TYPE_CHECKING:
     import icechunk
 
-Windows = Generator[tuple[slice, np.ndarray[Any, Any]]]
-"""(grid rows, pixels) of a slot, from top index to bottom; pixels are (axis positions..., rows, columns)."""
+Windows = Generator[tuple[slice, np.ndarray[Any, Any], Callable[[], None]]]
+"""(grid rows, pixels, what to call when they are not needed any more) of a slot, from top index to bottom; pixels are
+(axis positions..., rows, columns)."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def _windows_of_tiles(
     spec: CubeSpec, variable: Variable, plan: SlotPlan, shape: SlotShape, sources: tuple[SourceId, ...]
 ) -> Windows:
     with read_ahead(spec, variable, plan, shape, sources=sources) as windows:
-        yield from windows
+        yield from windows.lent()
     if source_ids(plan, storage_of(variable)) != sources:
         raise TileError(
             f"tile {public_href(hrefs_of(plan.tiles)[0])!r} changed while it was read: run the command again"
@@ -75,13 +76,11 @@ def write_slot(
     variable = job.spec.variable(plan.slot.variable)
     session = pickle.loads(job.session) if isinstance(job.session, bytes) else job.session.fork()
     checksum = SlotChecksum(variable, shape.block_shape)
-    empty = True
     with open_writer(session, variable, job.layout) as writer, closing(windows):
-        for rows, pixels in windows:
+        for rows, pixels, done in windows:
             checksum.update(pixels)
-            empty = empty and all_fill(pixels, variable)
-            writer.write((*shape.axes, rows, shape.x), pixels)
-    state = "empty" if empty else "done"
+            writer.encode((*shape.axes, rows, shape.x), pixels, done)
+    state = "empty" if writer.is_empty else "done"
     reading = reading_of(variable, plan.tiles)
     record = Record(state, sources, checksum.hexdigest(), reading, timestamp(), job.run)
     write_record(session, plan.slot, record, plan.is_new, job.layout)

@@ -13,10 +13,12 @@ import numpy as np
 
 from cubeingest.errors import TileError
 from cubeingest.grid import TilingGrid
+from cubeingest.remote import local_path
 from cubeingest.spec import Variable, storage_of
-from cubeingest.storage import public_href
+from cubeingest.storage import is_remote, public_href
 from cubeingest.tile.fit import Placement, Window, place
 from cubeingest.tile.header import Header, clean, header_of, open_raster
+from cubeingest.tile.lzw import LzwReader, open_lzw
 from cubeingest.tile.pixels import Array, NodataMap
 
 if TYPE_CHECKING:
@@ -27,10 +29,16 @@ class TileReader:
     """Reads windows of one open tile as the cube wants them: its dtype, its row order, nodata become fill value."""
 
     def __init__(
-        self, src: DatasetReader, header: Header, placement: Placement, variable: Variable, copy: str | None = None
+        self,
+        src: DatasetReader,
+        header: Header,
+        placement: Placement,
+        variable: Variable,
+        lzw: LzwReader | None,
+        copy: str | None,
     ) -> None:
         self.header, self.placement, self.window = header, placement, placement.window
-        self._src, self._copy = src, copy
+        self._src, self._lzw, self._copy = src, lzw, copy
         self._dtype = np.dtype(header.dtypes[placement.band - 1])
         self._map = NodataMap(header.href, self._dtype, placement.nodata, variable)
         self._kept: tuple[tuple[int, int, int], Array] | None = None
@@ -93,7 +101,8 @@ class TileReader:
             out if out.strides[0] > 0 and out.flags.aligned and out.strides[1] == out.itemsize else np.empty_like(out)
         )
         try:
-            self._src.read(self.placement.band, window=window, out=target)
+            if self._lzw is None or not self._lzw.read_into(target, rows, columns):
+                self._src.read(self.placement.band, window=window, out=target)
         except (RasterioError, OSError) as e:
             raise TileError(
                 f"tile {public_href(self.header.href)!r} cannot be read at rows {rows.start}:{rows.stop} "
@@ -118,4 +127,7 @@ def open_tile(
     """
     with open_raster(href, storage_of(variable), copy) as src:
         header = header_of(href, src)
-        yield TileReader(src, header, place(header, grid, variable, band, expected), variable, copy)
+        placement = place(header, grid, variable, band, expected)
+        path = copy or (None if is_remote(href) else local_path(href))
+        with open_lzw(src, placement.band, path) as lzw:
+            yield TileReader(src, header, placement, variable, lzw, copy)
