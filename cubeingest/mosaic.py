@@ -6,13 +6,12 @@ Memory is bounded by the window, not by the tile or the region. Windows are read
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from queue import SimpleQueue
-from threading import Event, Thread
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -24,6 +23,7 @@ from cubeingest.remote import NOWHERE, SourceId, fetched, source_id
 from cubeingest.spec import CubeSpec, Variable
 from cubeingest.storage import Storage, is_remote, public_href
 from cubeingest.tile import Window, header_for, place, storage_of
+from cubeingest.windows import Lent, Memory, Windows
 from cubeingest.writer import is_fill
 
 WINDOW_BYTES = 32 * 2**20
@@ -113,94 +113,24 @@ def read_ahead(
     shape: SlotShape,
     rows: list[slice] | None = None,
     sources: Sequence[SourceId] | None = None,
+    memory: Memory | None = None,
 ) -> Iterator[Windows]:
     """Stream a slot's windows, the next one being read while the caller works on this one.
 
     ``rows`` restricts the stream to some of ``shape.row_slices()``. ``sources`` is what :func:`source_ids` said just now, if
     the caller knows. Remote tiles of which much is read are fetched before the first window. Every tile is opened, and proven to fit,
-    before the first window is given.
+    before the first window is given. ``memory`` is what several slots share that are to be read in turn.
 
     Raises :class:`TileError` for a tile that does not fit or cannot be read.
     """
     stop = Event()
     wanted = list(shape.row_slices()) if rows is None else rows
-    buffers = _Buffers(shape, wanted, variable)
-    windows = Windows(_read(spec, variable, plan, shape, wanted, sources, stop, buffers), buffers)
+    windows = Windows(partial(_read, spec, variable, plan, shape, wanted, sources, stop), memory or Memory())
     try:
         yield windows
     finally:
         stop.set()
         windows.close()
-
-
-Lent = tuple[slice, Array, Callable[[], None]]
-"""(grid rows, pixels, what to call when the pixels are not needed any more). Pixels have shape (axis positions..., rows,
-columns), in the variable's dtype."""
-
-
-class Windows:
-    """A slot's windows from top index to bottom, read by a thread as long as there are buffers for them.
-
-    GDAL's options are bound to a thread, so opening, reading and closing all happen in this one. It does not keep the
-    process from ending.
-    """
-
-    def __init__(self, windows: Generator[Lent], buffers: _Buffers) -> None:
-        self._windows, self._buffers = windows, buffers
-        self._ready: SimpleQueue[Lent | BaseException | None] = SimpleQueue()
-        self._thread = Thread(target=self._run, name="cubeingest-read", daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        try:
-            for lent in self._windows:
-                self._ready.put(lent)
-            self._ready.put(None)
-        except BaseException as e:  # noqa: BLE001  (raised again where the windows are used)
-            self._ready.put(e)
-
-    def lent(self) -> Iterator[Lent]:
-        """The windows, each with what gives its pixels back; there are two at most that are not given back."""
-        while (item := self._ready.get()) is not None:
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-
-    def __iter__(self) -> Iterator[tuple[slice, Array]]:
-        """(grid rows, pixels); the pixels hold until the next are asked for."""
-        for part, pixels, give_back in self.lent():
-            yield part, pixels
-            give_back()
-
-    def close(self) -> None:
-        """Wait until what is being read is read, and the tiles are closed."""
-        self._buffers.close()
-        self._thread.join()
-
-
-class _Buffers:
-    """Two windows' worth of memory, which is taken and given back."""
-
-    def __init__(self, shape: SlotShape, rows: list[slice], variable: Variable) -> None:
-        height = max((r.stop - r.start for r in rows), default=0)
-        self._shape = (*shape.block_shape, height, shape.x.stop - shape.x.start)
-        self._dtype = variable.np_dtype
-        self._free: SimpleQueue[Array | None] = SimpleQueue()
-        self._made = 0
-
-    def take(self) -> Array | None:
-        """Wait for one that is free; None after :meth:`close`."""
-        if self._made < 2 and self._free.empty():
-            self._made += 1
-            return np.empty(self._shape, self._dtype)
-        return self._free.get()
-
-    def give_back(self, buffer: Array) -> None:
-        self._free.put(buffer)
-
-    def close(self) -> None:
-        self._made = 2
-        self._free.put(None)
 
 
 def _read(
@@ -211,22 +141,24 @@ def _read(
     rows: list[slice],
     sources: Sequence[SourceId] | None,
     stop: Event,
-    buffers: _Buffers,
+    windows: Windows,
 ) -> Generator[Lent]:
+    height = max((r.stop - r.start for r in rows), default=0)
+    size = (*shape.block_shape, height, shape.x.stop - shape.x.start)
     wanted = _worth_fetching(spec, variable, plan, shape, rows, sources)
     with ExitStack() as stack:
         copies = stack.enter_context(fetched(wanted, storage_of(variable), stop))
         pieces = stack.enter_context(open_pieces(spec, variable, plan, shape.axes, (shape.y, shape.x), copies))
         for part in rows:
-            buffer = buffers.take()
-            if buffer is None or stop.is_set():
+            taken = windows.take(size, variable.np_dtype)
+            if taken is None:
                 return
-            pixels = buffer[..., : part.stop - part.start, :]
+            pixels = taken[0][..., : part.stop - part.start, :]
             _paint(pixels, part, shape.x, pieces, variable)
             for piece in pieces:
                 if piece.window[0].stop <= part.stop:
                     piece.close()
-            yield part, pixels, partial(buffers.give_back, buffer)
+            yield part, pixels, taken[1]
 
 
 def _worth_fetching(

@@ -56,7 +56,7 @@ def test_each_worker_commits_by_itself(world: World, store: Store, commit_every:
     assert (report.mode, report.written, report.failed, report.unfinished) == ("independent", 7, [], 0)
     assert report.snapshot == store.tip
     commits = [c for c in ci.Cube(store).history() if c.details["action"] == "ingest"]
-    assert [c.details["written"] for c in reversed(commits)] == ([1] * 7 if commit_every is None else [3, 3, 1])
+    assert sorted(c.details["written"] for c in commits) == ([1] * 7 if commit_every is None else [1, 3, 3])
     assert whole(world, store.uri)
 
 
@@ -280,7 +280,7 @@ def test_store_that_fails_ends_the_run_at_once(world: World, store: Store, monke
     monkeypatch.setattr(Store, "writable", refuse)
     with pytest.raises(StoreError, match="the store is gone"):
         ci.Cube(store).ingest(mode="independent")
-    assert len(calls) == 1
+    assert 1 <= len(calls) <= 2  # of seven: two are at work at a time
     assert read_runs(store) == []
 
 

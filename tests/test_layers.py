@@ -25,7 +25,7 @@ LAYERS: list[set[str]] = [
     {"engine"},
     {"mosaic"},
     {"pieces"},
-    {"writer", "checksum"},
+    {"writer", "checksum", "windows"},
     {"plan"},
     {"ledger"},
     {"catalog", "valid"},
@@ -50,6 +50,7 @@ HOMES = {
     "yaml": {"spec"},
     "ruamel": {"spec"},
     "rasterio": {"tile", "demo"},
+    "imagecodecs": {"tile"},
 }
 """Libraries that only some modules may import."""
 

@@ -20,7 +20,13 @@ def write(path: Path, dtype: str, count: int = 1, **options: Any) -> Path:
     rng = np.random.default_rng(5)
     pixels = np.kron(rng.integers(0, 100, (count, 30, 42)), np.ones((10, 10), int))[:, : SHAPE[0], : SHAPE[1]]
     pixels[:, 100:200] = 7
-    profile: dict[str, Any] = {"driver": "GTiff", "height": SHAPE[0], "width": SHAPE[1], "crs": "EPSG:4326", "nodata": 7}
+    profile: dict[str, Any] = {
+        "driver": "GTiff",
+        "height": SHAPE[0],
+        "width": SHAPE[1],
+        "crs": "EPSG:4326",
+        "nodata": 7,
+    }
     transform = from_origin(0, 3, 0.01, 0.01)
     with rasterio.open(path, "w", dtype=dtype, count=count, transform=transform, **profile, **options) as tile:
         tile.write(pixels.astype(dtype))

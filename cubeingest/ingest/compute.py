@@ -6,7 +6,7 @@ import itertools
 import sys
 import sysconfig
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path, PurePath
@@ -18,12 +18,13 @@ import numpy as np
 from cubeingest.axes import AxisValue
 from cubeingest.engine import EachSlot, SlotResult, Unit, failed
 from cubeingest.errors import CubeIngestError, FunctionError
-from cubeingest.ingest.fill import IngestJob, Windows, fill_slot, write_slot
+from cubeingest.ingest.fill import IngestJob, fill_slot, write_slot
 from cubeingest.ingest.function import FunctionSource, keyword
 from cubeingest.ingest.returned import take_pixels
 from cubeingest.mosaic import SlotShape, slot_shape
 from cubeingest.plan import SlotPlan, Task
 from cubeingest.spec import CubeSpec, Variable
+from cubeingest.windows import Lent
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
@@ -68,7 +69,7 @@ def _write_computed(computed: Computed, job: IngestJob, plan: SlotPlan) -> SlotR
     return write_slot(job, plan, shape, _windows_of(pixels, shape, variable), (job.source.id,))
 
 
-def _windows_of(pixels: Array | None, shape: SlotShape, variable: Variable) -> Windows:
+def _windows_of(pixels: Array | None, shape: SlotShape, variable: Variable) -> Generator[Lent]:
     for rows in shape.row_slices():
         if pixels is None:
             size = (*shape.block_shape, rows.stop - rows.start, shape.x.stop - shape.x.start)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from cubeingest.checksum import SlotChecksum
 from cubeingest.engine import SlotResult, timestamp
@@ -20,20 +18,21 @@ from cubeingest.plan import SlotPlan, hrefs_of, reading_of
 from cubeingest.spec import CubeSpec, Variable
 from cubeingest.storage import public_href
 from cubeingest.tile import SourceId, storage_of
+from cubeingest.windows import Lent, Memory
 from cubeingest.writer import open_writer
 
 if TYPE_CHECKING:
     import icechunk
 
-Windows = Generator[tuple[slice, np.ndarray[Any, Any], Callable[[], None]]]
-"""(grid rows, pixels, what to call when they are not needed any more) of a slot, from top index to bottom; pixels are
-(axis positions..., rows, columns)."""
+MEMORY = Memory()
+"""Of this process, for slots that are read in turn."""
 
 
 @dataclass(frozen=True)
 class IngestJob:
     """What a worker needs besides its slots. ``session`` is what to fork: the coordinator's fork, pickled, or a session of
-    the worker's own; ``layout`` is :attr:`Store.layout_key`. Without a ``source`` the slots' tiles are.
+    the worker's own; ``layout`` is :attr:`Store.layout_key`. Without a ``source`` the slots' tiles are. If they are read ``in_turn``, a process may take
+    two slots at a time for the memory of one: it opens and reads the second when all of the first is read.
     """
 
     spec: CubeSpec
@@ -41,6 +40,7 @@ class IngestJob:
     run: str
     layout: str
     source: FunctionSource | None = None
+    in_turn: bool = False
 
 
 def fill_slot(job: IngestJob, plan: SlotPlan) -> SlotResult:
@@ -52,13 +52,14 @@ def fill_slot(job: IngestJob, plan: SlotPlan) -> SlotResult:
     variable = job.spec.variable(plan.slot.variable)
     shape = slot_shape(job.spec, variable, plan)
     sources = source_ids(plan, storage_of(variable))
-    return write_slot(job, plan, shape, _windows_of_tiles(job.spec, variable, plan, shape, sources), sources)
+    return write_slot(job, plan, shape, _windows_of_tiles(job, variable, plan, shape, sources), sources)
 
 
 def _windows_of_tiles(
-    spec: CubeSpec, variable: Variable, plan: SlotPlan, shape: SlotShape, sources: tuple[SourceId, ...]
-) -> Windows:
-    with read_ahead(spec, variable, plan, shape, sources=sources) as windows:
+    job: IngestJob, variable: Variable, plan: SlotPlan, shape: SlotShape, sources: tuple[SourceId, ...]
+) -> Generator[Lent]:
+    memory = MEMORY if job.in_turn else None
+    with read_ahead(job.spec, variable, plan, shape, sources=sources, memory=memory) as windows:
         yield from windows.lent()
     if source_ids(plan, storage_of(variable)) != sources:
         raise TileError(
@@ -67,7 +68,7 @@ def _windows_of_tiles(
 
 
 def write_slot(
-    job: IngestJob, plan: SlotPlan, shape: SlotShape, windows: Windows, sources: tuple[SourceId, ...]
+    job: IngestJob, plan: SlotPlan, shape: SlotShape, windows: Generator[Lent], sources: tuple[SourceId, ...]
 ) -> SlotResult:
     """Write ``windows``, all of ``shape.row_slices()`` in turn, into a fork, and record there that they came from ``sources``.
 

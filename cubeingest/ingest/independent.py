@@ -29,6 +29,7 @@ class CommitJob:
     store: Store
     run: str
     source: FunctionSource | None = None
+    in_turn: bool = False
 
 
 def fill_and_commit(job: CommitJob, unit: Unit) -> list[SlotResult]:
@@ -54,7 +55,7 @@ def _fill_and_commit(job: CommitJob, unit: Unit, plans: list[SlotPlan]) -> list[
     new = {p.slot for p in plans if p.is_new}
     merger = Merger(store, job.run, before, new=new, base=session if as_planned else None)
     merger.check_layout(session)
-    results = fill_unit(IngestJob(spec, session, job.run, store.layout_key, job.source), unit)
+    results = fill_unit(IngestJob(spec, session, job.run, store.layout_key, job.source, job.in_turn), unit)
     merger.keep(results)
     bad = [r for r in results if r.error is not None]
 

@@ -157,14 +157,16 @@ def _work(
     on_progress(total)
     alone = options.mode == "independent"
     function = fill_and_commit if alone else fill_unit
+    remote = any(is_remote(tile.href) for task in plan.tasks[:1] for slot in task.slots for tile in slot.tiles)
+    # Of remote tiles one is fetched while another is encoded; of others the next is begun when one has been read.
+    overlap, in_turn = source is None, source is None and not remote and options.scheduler is None
     job = (
-        CommitJob(store, merger.run, source)
+        CommitJob(store, merger.run, source, in_turn)
         if alone
-        else IngestJob(spec, pickle.dumps(store.writable().fork()), merger.run, store.layout_key, source)
+        else IngestJob(spec, pickle.dumps(store.writable().fork()), merger.run, store.layout_key, source, in_turn)
     )
     units = list(units_of(plan.tasks, options.commit_every or 1 if alone else 1))
-    remote = any(is_remote(tile.href) for task in plan.tasks[:1] for slot in task.slots for tile in slot.tiles)
-    with open_pool(options.workers, options.scheduler, len(units), sum(n for _, n in work), overlap=remote) as pool:
+    with open_pool(options.workers, options.scheduler, len(units), sum(n for _, n in work), overlap) as pool:
         pool.prove(store)
         since_commit = 0
         broken = ""

@@ -6,8 +6,10 @@ GDAL opens the file, says where its blocks lie, and reads whatever is unusual or
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +19,7 @@ from cubeingest.tile.blocks import BlockTable, block_table
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
 
-SPAN_BYTES = 4 * 2**20
+SPAN_BYTES = 2**20
 """Blocks that follow one another in the file are read together, up to this many bytes."""
 
 NO_PREDICTOR, HORIZONTAL = 1, 2
@@ -26,11 +28,27 @@ INTEGERS = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "in
 Array = np.ndarray[Any, Any]
 
 
-class LzwReader:
-    """Reads whole rows of blocks of one band. For one thread."""
+DECODERS = 2
+"""Threads that decode: of a worker's two cores one would wait where decoding takes longer than encoding."""
 
-    def __init__(self, src: DatasetReader, band: int, file: int, table: BlockTable) -> None:
-        self._file, self.table, self._shape = file, table, (src.height, src.width)
+
+@dataclass(frozen=True)
+class Block:
+    """Where a block lies in the file, and row and column of its first pixel."""
+
+    offset: int
+    length: int
+    top: int
+    left: int
+
+
+class LzwReader:
+    """Reads whole rows of blocks of one band."""
+
+    def __init__(
+        self, src: DatasetReader, band: int, file: int, table: BlockTable, threads: ThreadPoolExecutor
+    ) -> None:
+        self._file, self.table, self._shape, self._threads = file, table, (src.height, src.width), threads
         self._stored = np.dtype(src.dtypes[band - 1]).newbyteorder(table.byte_order)
         # GDAL gives the nodata value, or 0, for blocks that the file leaves out.
         self._absent = src.nodatavals[band - 1] or 0
@@ -40,37 +58,48 @@ class LzwReader:
 
         ``out`` is in the band's dtype. False if a block cannot be read or is not what the file says: ``out`` holds nothing then.
         """
+        height, width = self.table.block_shape_yx
+        down = range(rows.start // height, -(-rows.stop // height))
+        across = range(columns.start // width, -(-columns.stop // width))
+        blocks = [
+            Block(int(self.table.offsets[y, x]), int(self.table.lengths[y, x]), y * height, x * width)
+            for y in down
+            for x in across
+        ]
         try:
-            self._read_into(out, rows, columns)
+            list(self._threads.map(lambda span: self._read_span(span, out, rows, columns), spans(blocks)))
         except (ValueError, OSError, RuntimeError):
             return False
         return True
 
-    def _read_into(self, out: Array, rows: slice, columns: slice) -> None:
+    def _read_span(self, span: list[Block], out: Array, rows: slice, columns: slice) -> None:
+        """Read blocks that lie next to one another in the file, and put them where they belong."""
         height, width = self.table.block_shape_yx
-        down = slice(rows.start // height, -(-rows.stop // height))
-        across = slice(columns.start // width, -(-columns.stop // width))
         in_place = width == out.shape[1] == self._shape[1] and self._stored.isnative and out.flags.c_contiguous
-        for (y, x), encoded in self._encoded(down, across):
-            top, left = y * height, x * width
+        start, stop = span[0].offset, span[-1].offset + span[-1].length
+        encoded = memoryview(os.pread(self._file, stop - start, start))
+        if len(encoded) < stop - start:
+            raise OSError("the file ends before its blocks do")
+        for block in span:
             target = out[
-                top - rows.start : top - rows.start + height,
-                max(0, left - columns.start) : left - columns.start + width,
+                block.top - rows.start : block.top - rows.start + height,
+                max(0, block.left - columns.start) : block.left - columns.start + width,
             ]
-            if encoded is None:
+            part = encoded[block.offset - start : block.offset - start + block.length]
+            if not block.length:
                 target[...] = self._absent
             elif in_place:
-                self._decode(encoded, target)
+                self._decode(part, target)
             else:
-                block = np.empty((self._rows_of(y), width), self._stored)
-                self._decode(encoded, block)
-                first = max(0, columns.start - left)
-                target[...] = block[: len(target), first : first + target.shape[1]]
+                whole = np.empty((self._rows_from(block.top), width), self._stored)
+                self._decode(part, whole)
+                first = max(0, columns.start - block.left)
+                target[...] = whole[: len(target), first : first + target.shape[1]]
 
-    def _rows_of(self, y: int) -> int:
+    def _rows_from(self, top: int) -> int:
         """Rows that a block holds: a file's last strip is cut at its end, tiles are not."""
         height, width = self.table.block_shape_yx
-        return min(height, self._shape[0] - y * height) if width == self._shape[1] else height
+        return min(height, self._shape[0] - top) if width == self._shape[1] else height
 
     def _decode(self, encoded: memoryview, out: Array) -> None:
         from imagecodecs import delta_decode, lzw_decode
@@ -82,33 +111,22 @@ class LzwReader:
         if self.table.predictor == HORIZONTAL:
             out[...] = delta_decode(out.astype(out.dtype.newbyteorder("="), copy=False), axis=1)
 
-    def _encoded(self, down: slice, across: slice) -> Iterator[tuple[tuple[int, int], memoryview | None]]:
-        """(row and column of a block, its bytes or None if the file leaves it out), read in spans."""
-        columns = across.stop - across.start
-        offsets: list[int] = self.table.offsets[down, across].ravel().tolist()
-        lengths: list[int] = self.table.lengths[down, across].ravel().tolist()
-        span, start = memoryview(b""), 0
-        for i, (offset, length) in enumerate(zip(offsets, lengths, strict=True)):
-            place = down.start + i // columns, across.start + i % columns
-            if not length:
-                yield place, None
-                continue
-            if not start <= offset <= offset + length <= start + len(span):
-                stop = _span_stop(offsets, lengths, i)
-                span, start = memoryview(os.pread(self._file, stop - offset, offset)), offset
-                if len(span) < stop - offset:
-                    raise OSError("the file ends before its blocks do")
-            yield place, span[offset - start : offset - start + length]
 
-
-def _span_stop(offsets: list[int], lengths: list[int], first: int) -> int:
-    """Where the blocks that follow block ``first`` closely, in the file as in order, end."""
-    stop = offsets[first] + lengths[first]
-    for offset, length in zip(offsets[first + 1 :], lengths[first + 1 :], strict=True):
-        if not stop <= offset <= stop + 64 or offset + length - offsets[first] > SPAN_BYTES:
-            break
-        stop = offset + length
-    return stop
+def spans(blocks: Iterable[Block]) -> Iterator[list[Block]]:
+    """Runs of blocks that follow one another closely, in the file as in order, of some MB at most; one that the file leaves
+    out is in a run of its own.
+    """
+    span: list[Block] = []
+    for block in blocks:
+        if span:
+            stop = span[-1].offset + span[-1].length
+            follows = stop <= block.offset <= stop + 64 and block.length and span[-1].length
+            if not follows or block.offset + block.length - span[0].offset > SPAN_BYTES:
+                yield span
+                span = []
+        span.append(block)
+    if span:
+        yield span
 
 
 @contextmanager
@@ -121,14 +139,16 @@ def open_lzw(src: DatasetReader, band: int, path: str | None) -> Iterator[LzwRea
         yield None
         return
     file = os.open(path, os.O_RDONLY)
+    threads = ThreadPoolExecutor(DECODERS, thread_name_prefix="cubeingest-decode")
     try:
         table = block_table(src, band, os.pread(file, 4, 0))
         usable = table is not None and (
             table.predictor == NO_PREDICTOR or (table.predictor == HORIZONTAL and src.dtypes[band - 1] in INTEGERS)
         )
-        reader = LzwReader(src, band, file, table) if table is not None and usable else None
+        reader = LzwReader(src, band, file, table, threads) if table is not None and usable else None
         yield reader if reader is not None and _agrees(reader, src, band) else None
     finally:
+        threads.shutdown()
         os.close(file)
 
 

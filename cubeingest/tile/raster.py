@@ -34,8 +34,8 @@ class TileReader:
         header: Header,
         placement: Placement,
         variable: Variable,
-        lzw: LzwReader | None,
-        copy: str | None,
+        lzw: LzwReader | None = None,
+        copy: str | None = None,
     ) -> None:
         self.header, self.placement, self.window = header, placement, placement.window
         self._src, self._lzw, self._copy = src, lzw, copy
