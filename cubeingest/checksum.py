@@ -46,7 +46,7 @@ class SlotChecksum:
 
 def _plain(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Floats with one zero and one NaN only."""
-    out = values + values.dtype.type(0)
+    out: np.ndarray[Any, Any] = values + values.dtype.type(0)
     missing = np.isnan(out)
     if missing.any():
         out[missing] = np.nan
