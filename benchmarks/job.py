@@ -43,6 +43,8 @@ class Job:
     count: int
     store: str
     chunk: int = 1000
+    local: str = ""
+    """The folder that the tiles are in, if ``source`` is an address."""
     options: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -69,6 +71,11 @@ class Job:
     @property
     def hrefs(self) -> list[str]:
         return [f"{self.source}/{tile_name(i)}" for i in range(self.count)]
+
+    @property
+    def files(self) -> list[str]:
+        """The tiles on this disk, for those who check."""
+        return [f"{self.local or self.source}/{tile_name(i)}" for i in range(self.count)]
 
     def region(self, i: int) -> dict[str, slice]:
         """Where the tile in column ``i`` lies in the cube."""

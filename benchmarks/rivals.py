@@ -48,11 +48,15 @@ class Bench:
         self.clear()
         command = [sys.executable, "-m", "benchmarks.ways", name, str(job.write(self.folder / "benchmark-job.json"))]
         self._ask([*command, "--prepare"])
-        result = run(command)
+        result = self.run(name, command)
         if WAYS[name].writes and name not in self.checked:
             self.checked[name] = json.loads(self._ask([*command, "--check"]))
         self.clear()
         return result
+
+    def run(self, name: str, command: Sequence[str]) -> Measured:
+        """The timed part of :meth:`measure`."""
+        return run(command)
 
     def compare(self, job: Job, ways: Sequence[str], runs: int) -> dict[str, Any]:
         """What each way took, by name; those that cannot run on this job say why."""
@@ -92,16 +96,16 @@ def make_tiles(folder: Path, kind: Input, side: int, count: int) -> None:
 
 
 def compare_all(
-    folder: Path, options: argparse.Namespace, measure: Callable[[Input, int], dict[str, Any]]
+    folder: Path, options: argparse.Namespace, measure: Callable[[Input, int], list[dict[str, Any]]]
 ) -> dict[str, Any]:
     """What ``measure`` gives for each input of ``options``; made tiles are deleted as soon as they are done with, unless kept."""
-    results = []
+    results: list[dict[str, Any]] = []
     for name in options.inputs:
         kind = Input(name)
         side = kind.side(options.size)
         say(f"{name}: {options.tiles} tiles of {side}²")
         make_tiles(folder, kind, side, options.tiles)
-        results.append(measure(kind, side))
+        results += measure(kind, side)
         if not options.keep:
             shutil.rmtree(folder / name)
     return {"machine": machine(), "size": options.size, "tiles": options.tiles, "runs": options.runs, "results": results}
@@ -112,17 +116,18 @@ def measure_local(options: argparse.Namespace) -> dict[str, Any]:
         folder = options.keep or Path(made)
         bench = Bench(folder)
 
-        def measure(kind: Input, side: int) -> dict[str, Any]:
+        def measure(kind: Input, side: int) -> list[dict[str, Any]]:
             job = Job(kind.name, str(folder / kind.name), side, options.tiles, str(bench.store), options.chunk)
-            return bench.compare(job, options.ways, options.runs)
+            return [bench.compare(job, options.ways, options.runs)]
 
         return compare_all(folder, options, measure)
 
 
 def parse(
-    arguments: Sequence[str] | None, what: str, inputs: list[str], ways: list[str], **defaults: Any
+    arguments: Sequence[str] | None, what: str, inputs: list[str], ways: list[str],
+    more: Sequence[tuple[str, float]] = (), **defaults: Any,
 ) -> argparse.Namespace:
-    """The options that the suites share."""
+    """The options that the suites share, and ``more`` numbers."""
     parser = argparse.ArgumentParser(description=what, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=int, default=40000, help="pixels along the side of a tile of classes; fields have half of it")
     parser.add_argument("--tiles", type=int, default=4)
@@ -133,6 +138,8 @@ def parse(
     parser.add_argument("--keep", type=Path, help="folder to keep tiles in between runs")
     parser.add_argument("--folder", type=Path, help="where to make the temporary folder")
     parser.add_argument("--json", type=Path, help="file to write all results to")
+    for name, value in more:
+        parser.add_argument(f"--{name}", type=float, default=value)
     parser.set_defaults(**defaults)
     options = parser.parse_args(arguments)
     options.inputs = INPUTS if options.inputs == "all" else options.inputs.split(",")

@@ -39,6 +39,7 @@ WAYS = {
             "a session, `region=\"auto\"` and a commit for each tile, on Dask workers as above; under a file lock, since Icechunk loses commits on a disk without",
             {"lazy": 0}),
         Way("gdal", "GDAL: VRT to Zarr", "gdal", "no repository: plain Zarr v3; one thread encodes"),
+        Way("gdal-parallel", "GDAL, a process a core", "gdalparallel", "no repository: plain Zarr v3; each process copies tiles of its own into one array"),
         Way("rioxarray", "rioxarray merge", "arrays", "no repository: plain Zarr v3; holds all pixels in memory", {"how": "merge"}),
         Way("odc", "odc-stac load", "arrays",
             "no repository: plain Zarr v3; dask arrays of a tile's width and 4000 rows, so that strips are decoded once", {"how": "odc"}),

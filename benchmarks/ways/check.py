@@ -25,7 +25,7 @@ def check(job: Job, whole: bool) -> None:
     codec = [c.to_dict() for c in array.metadata.codecs][-1]
     if codec["name"] != "zstd" or codec["configuration"]["level"] != LEVEL:
         raise SystemExit(f"{job.store}: encoded by {codec}, expected zstd of level {LEVEL}")
-    for i, href in enumerate(job.hrefs):
+    for i, href in enumerate(job.files):
         with rasterio.open(href) as tile:
             for window in _windows(job, i, whole):
                 expected = tile.read(1, window=window)
