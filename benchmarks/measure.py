@@ -50,7 +50,8 @@ def run(command: Sequence[str], **options: Any) -> Measured:
         process.returncode = os.waitstatus_to_exitcode(status)
         watch.stop()
     if process.returncode:
-        raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}: {said.decode(errors='replace')[-2000:]}")
+        last = said.decode(errors="replace")[-2000:]
+        raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}: {last}")
     # The system's account misses processes that nobody waited for, the samples those that ended between two.
     return Measured(seconds, max(usage.ru_utime + usage.ru_stime, watch.cpu_seconds), watch.memory, watch.largest)
 
@@ -114,7 +115,8 @@ def interleave(
         for way in ways:
             result = measure(way)
             found[way].append(result)
-            say(f"  run {i + 1} {way:14} {result.seconds:8.2f} s, {result.cpu_seconds:8.2f} s of processor, {result.memory:6.0f} MB")
+            cost = f"{result.seconds:8.2f} s, {result.cpu_seconds:8.2f} s of processor, {result.memory:6.0f} MB"
+            say(f"  run {i + 1} {way:14} {cost}")
     return found
 
 
@@ -127,7 +129,7 @@ def machine() -> dict[str, Any]:
     import platform
     from importlib.metadata import version
 
-    libraries = ("cubeingest", "icechunk", "zarr", "xarray", "rasterio", "dask", "numcodecs", "imagecodecs", "odc-stac", "rioxarray")
+    libraries = "cubeingest icechunk zarr xarray rasterio dask numcodecs imagecodecs odc-stac rioxarray".split()
     return {
         "processor": _processor(), "cores": os.cpu_count(), "memory_gb": round(psutil.virtual_memory().total / 1e9),
         "system": f"{platform.system()} {platform.release()}", "python": platform.python_version(),

@@ -13,8 +13,10 @@ from benchmarks.ways import WAYS
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGE = DOCS / "performance.md"
-COLOURS = {"floor": "#8c96a3", "ours": "#e4572e"}
-OTHERS = ("#2e86ab", "#62b6cb", "#5b8e7d", "#a1c181", "#b08bbb", "#d4a5a5", "#c9b458")
+COLOURS = {
+    "floor": "#8c96a3", "ours": "#e4572e", "notebook": "#2e86ab", "notebook-lazy": "#62b6cb", "ocr": "#5b8e7d", "gdal": "#a1c181",
+    "gdal-parallel": "#b08bbb", "rioxarray": "#d4a5a5", "odc": "#c9b458", "windows": "#8c96a3",
+}  # fmt: skip
 INK = {"light": "#24292f", "dark": "#e6edf3"}
 
 Result = dict[str, Any]
@@ -61,7 +63,8 @@ def _of(key: str, form: str, per: Callable[[Result], float] = lambda result: 1) 
     return cell
 
 
-def local_tables(found: Result) -> list[str]:
+def local_tables(found: Result, brief: bool = False) -> list[str]:
+    """``brief``: without those that the others say already, for a reader."""
     ways = ways_in(found)
     rivals = [way for way in ways if way not in ("ours", "floor")]
     gigapixels = lambda result: result["pixels"] / 1e9  # noqa: E731
@@ -71,10 +74,12 @@ def local_tables(found: Result) -> list[str]:
     if "ours" in ways and rivals:
         faster = lambda r, way: _number(ratio(r, "ours", way), ".1f")  # noqa: E731
         tables.append(table(found, "cubeingest is so many times as fast as", rivals, faster))
-    tables.append(table(found, "Mpx/s", ways, lambda r, way: _rate(r, way)))
+    if not brief or "floor" not in ways:
+        tables.append(table(found, "Mpx/s", ways, _rate))
     tables.append(table(found, "seconds of processor time per Gpx", ways, _of("cpu_seconds", ".2f", gigapixels)))
     tables.append(table(found, "peak memory, all processes, MB", ways, _of("memory", ".0f")))
-    tables.append(table(found, "peak memory, largest process, MB", ways, _of("largest", ".0f")))
+    if not brief:
+        tables.append(table(found, "peak memory, largest process, MB", ways, _of("largest", ".0f")))
     if reasons := _reasons(found):
         tables.append(reasons)
     return tables
@@ -116,9 +121,7 @@ def notes(found: Result) -> str:
 
 def section(found: Result, command: str, tables: Sequence[str], picture: str, what: str) -> str:
     """Markdown of one suite, under its heading."""
-    head = (
-        f"`{command}`: medians of {found['runs']} interleaved runs over {found['tiles']} tiles in a row. {describe(found['machine'])}."
-    )
+    head = f"`{command}`: medians of {found['runs']} interleaved runs over {found['tiles']} tiles in a row. {describe(found['machine'])}."
     image = (
         f'<picture><source media="(prefers-color-scheme: dark)" srcset="images/{picture}-dark.svg">'
         f'<img alt="{what}" src="images/{picture}-light.svg"></picture>'
@@ -152,9 +155,7 @@ def _draw(found: Result, base: str, title: str, ink: str, file: Path) -> None:
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    ways = [way for way in ways_in(found) if way != base]
-    others = iter(OTHERS)
-    colours = {way: COLOURS.get(way) or next(others) for way in ways}
+    ways = [way for way in ways_in(found) if way != "floor"]
     style = {"svg.hashsalt": "cubeingest", "font.family": "sans-serif", "font.size": 9, "text.color": ink, "axes.edgecolor": ink,
              "xtick.color": ink, "ytick.color": ink, "axes.labelcolor": ink}  # fmt: skip
     with mpl.rc_context(style):
@@ -168,7 +169,7 @@ def _draw(found: Result, base: str, title: str, ink: str, file: Path) -> None:
                 if value is None:
                     axes.text(0.005, y, "left out", va="center", fontsize=6.5, alpha=0.6)
                     continue
-                axes.barh(y, value, high * 0.88, color=colours[way], label=WAYS[way].title if i == 0 else None)
+                axes.barh(y, value, high * 0.88, color=COLOURS[way], label=WAYS[way].title if i == 0 else None)
                 strong = "bold" if way == "ours" else "normal"
                 axes.text(value, y, f" {value:.2f}", va="center", fontsize=7, fontweight=strong)
         axes.axvline(1, color=ink, linewidth=1, linestyle=(0, (4, 3)))

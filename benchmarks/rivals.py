@@ -23,7 +23,7 @@ from typing import Any
 from benchmarks.job import Job
 from benchmarks.measure import Measured, describe, interleave, machine, medians, run
 from benchmarks.report import local_tables
-from benchmarks.tiles import CHUNK, INPUTS, Input, write_row
+from benchmarks.tiles import CHUNK, INPUTS, Input
 from benchmarks.ways import LOCAL, WAYS
 
 DEFAULT_INPUTS = [
@@ -108,7 +108,8 @@ def compare_all(
         results += measure(kind, side)
         if not options.keep:
             shutil.rmtree(folder / name)
-    return {"machine": machine(), "size": options.size, "tiles": options.tiles, "runs": options.runs, "results": results}
+    given = {"size": options.size, "tiles": options.tiles, "runs": options.runs}
+    return {"machine": machine(), **given, "results": results}
 
 
 def measure_local(options: argparse.Namespace) -> dict[str, Any]:
@@ -124,12 +125,18 @@ def measure_local(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def parse(
-    arguments: Sequence[str] | None, what: str, inputs: list[str], ways: list[str],
-    more: Sequence[tuple[str, float]] = (), **defaults: Any,
+    arguments: Sequence[str] | None,
+    what: str,
+    inputs: list[str],
+    ways: list[str],
+    more: Sequence[tuple[str, float]] = (),
+    **defaults: Any,
 ) -> argparse.Namespace:
     """The options that the suites share, and ``more`` numbers."""
     parser = argparse.ArgumentParser(description=what, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", type=int, default=40000, help="pixels along the side of a tile of classes; fields have half of it")
+    parser.add_argument(
+        "--size", type=int, default=40000, help="pixels along the side of a tile of classes; fields have half of it"
+    )
     parser.add_argument("--tiles", type=int, default=4)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--chunk", type=int, default=CHUNK)

@@ -22,6 +22,8 @@ from pathlib import Path
 from threading import Lock
 from urllib.request import urlopen
 
+BURST = 0.05
+"""Seconds that a capped connection may catch up when its thread was late."""
 PIECE = 128 * 1024
 """Bytes that a capped connection gets at once."""
 
@@ -97,9 +99,10 @@ class Handler(SimpleHTTPRequestHandler):
                 while at < stop:
                     if rate:
                         time.sleep(max(0, self.free_at - time.monotonic()))
-                    n = os.sendfile(self.connection.fileno(), file.fileno(), at, min(PIECE, stop - at) if rate else stop - at)
+                    wanted = min(PIECE, stop - at) if rate else stop - at
+                    n = os.sendfile(self.connection.fileno(), file.fileno(), at, wanted)
                     if rate:
-                        self.free_at = max(self.free_at, time.monotonic() - 0.01) + n / rate
+                        self.free_at = max(self.free_at, time.monotonic() - BURST) + n / rate
                     at += n
         except OSError:  # the client has gone: GDAL ends transfers that it wants no more of
             self.close_connection = True
@@ -132,7 +135,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder")
     parser.add_argument("--latency", type=float, default=0.03, help="seconds before each answer")
-    parser.add_argument("--rate", type=float, default=0, help="bytes a second of each connection; 0: as fast as it goes")
+    parser.add_argument(
+        "--rate", type=float, default=0, help="bytes a second of each connection; 0: as fast as it goes"
+    )
     options = parser.parse_args()
     with Server(options.folder, options.latency, options.rate) as server:
         print(server.server_port, flush=True)

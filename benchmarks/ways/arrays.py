@@ -65,7 +65,8 @@ def _item(job: Job, i: int) -> Any:
     left, dx, _, top, _, dy = job.tile_geotransform(i)
     right, bottom = left + DEGREES, top - DEGREES
     ring = [[left, bottom], [right, bottom], [right, top], [left, top], [left, bottom]]
-    properties = {"proj:code": "EPSG:4326", "proj:shape": [job.side, job.side], "proj:transform": [dx, 0, left, 0, dy, top]}
+    shape, transform = [job.side, job.side], [dx, 0, left, 0, dy, top]
+    properties = {"proj:code": "EPSG:4326", "proj:shape": shape, "proj:transform": transform}
     item = pystac.Item(f"tile-{i}", {"type": "Polygon", "coordinates": [ring]}, [left, bottom, right, top],
                        datetime(2020, 1, 1, 12, tzinfo=UTC), properties, collection="tiles")  # fmt: skip
     item.stac_extensions = ["https://stac-extensions.github.io/projection/v2.0.0/schema.json"]

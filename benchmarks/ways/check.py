@@ -21,7 +21,9 @@ def check(job: Job, whole: bool) -> None:
     array = open_result(job.store)
     compared = 0
     if array.shape != job.shape or array.chunks != job.chunks:
-        raise SystemExit(f"{job.store}: {array.shape} in chunks of {array.chunks}, expected {job.shape} in {job.chunks}")
+        raise SystemExit(
+            f"{job.store}: {array.shape} in chunks of {array.chunks}, expected {job.shape} in {job.chunks}"
+        )
     codec = [c.to_dict() for c in array.metadata.codecs][-1]
     if codec["name"] != "zstd" or codec["configuration"]["level"] != LEVEL:
         raise SystemExit(f"{job.store}: encoded by {codec}, expected zstd of level {LEVEL}")

@@ -64,7 +64,7 @@ def _fill(job: Job, bands: list[Band]) -> None:
 
 
 class _Band:
-    """Two rows of chunks: the one that is being filled, and the next, into which its last blocks reach."""
+    """Rows of chunks: the one that is being filled, and those into which its last blocks reach (one, if chunks are larger)."""
 
     def __init__(self, job: Job, blocks: Blocks, first_column: int) -> None:
         self.job, self.blocks, self.first_column = job, blocks, first_column
@@ -72,19 +72,20 @@ class _Band:
         self.fill = np.dtype(job.kind.dtype).type(job.kind.fill)
         self.codec = Zstd(level=LEVEL)
         shape = (self.columns, self.chunk, self.chunk)
-        self.pixels = [np.empty(shape, job.kind.dtype) for _ in range(2)]
-        self.present = [self._present(0), self._present(0)]
+        n = 1 + -(-blocks.rows // job.chunk)
+        self.pixels = [np.empty(shape, job.kind.dtype) for _ in range(n)]
+        self.present: list[Array] = []
 
     def run(self, start: int, stop: int) -> None:
         row = start // self.blocks.rows * self.blocks.rows
-        self.present = [self._present(start), self._present(start + self.chunk)]
+        self.present = [self._present(start + i * self.chunk) for i in range(len(self.pixels))]
         for top in range(start, stop, self.chunk):
             while row < top + self.chunk:
                 self._decode(row, top, stop)
                 row += self.blocks.rows
             self._write(top // self.chunk)
-            self.pixels.reverse()
-            self.present = [self.present[1], self._present(top + 2 * self.chunk)]
+            self.pixels.append(self.pixels.pop(0))
+            self.present = [*self.present[1:], self._present(top + len(self.pixels) * self.chunk)]
 
     def _present(self, top: int) -> Array:
         """For each chunk at row ``top``: does the TIFF have any of its blocks."""
@@ -104,7 +105,7 @@ class _Band:
                 a, b = max(row, first), min(row + self.blocks.rows, first + self.chunk, stop)
                 if a >= b:
                     continue
-                if left == 0 and right == self.job.side and block is not None:  # strips: all columns of chunks in one go
+                if right - left == self.job.side and block is not None:  # strips: all columns of chunks in one go
                     part = block[a - row : b - row].reshape(b - a, self.columns, self.chunk)
                     pixels[:, a - first : b - first] = part.transpose(1, 0, 2)
                     continue
