@@ -129,7 +129,8 @@ def machine() -> dict[str, Any]:
     import platform
     from importlib.metadata import version
 
-    libraries = "cubeingest icechunk zarr xarray rasterio dask numcodecs imagecodecs odc-stac rioxarray".split()
+    libraries = ["cubeingest", "icechunk", "zarr", "xarray", "rasterio", "dask", "numcodecs", "imagecodecs"]
+    libraries += ["odc-stac", "rioxarray"]
     return {
         "processor": _processor(), "cores": os.cpu_count(), "memory_gb": round(psutil.virtual_memory().total / 1e9),
         "system": f"{platform.system()} {platform.release()}", "python": platform.python_version(),

@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks import remote, rivals
 from benchmarks.report import PAGE, local_tables, plot, remote_tables, rewrite
+from benchmarks.tiles import INPUTS
 from benchmarks.ways import LOCAL, REMOTE, WAYS
 
 SMALL = ["--chunk", "200", "--tiles", "2", "--runs", "1"]
@@ -28,7 +29,7 @@ def test_the_page_has_a_place_for_each_suite(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_every_way_makes_the_same_cube_of_the_same_tiles(tmp_path: Path) -> None:
     file = tmp_path / "found.json"
-    inputs = "strips,blocks,zstd-float32-ocean,blocks-int16"
+    inputs = "strips,zstd-float32-ocean"
     found = rivals.main(
         ["--size", "1200", "--inputs", inputs, "--keep", str(tmp_path / "tiles"), "--json", str(file), *SMALL]
     )
@@ -41,6 +42,12 @@ def test_every_way_makes_the_same_cube_of_the_same_tiles(tmp_path: Path) -> None
     assert len(local_tables(found)) == 6
     assert all(path.stat().st_size for path in plot(found, "floor", "title", tmp_path / "picture"))
     assert not list((tmp_path / "tiles").glob("*store*"))
+
+
+@pytest.mark.slow
+def test_the_floor_decodes_every_kind_of_tile(tmp_path: Path) -> None:
+    found = rivals.main(["--size", "1200", "--inputs", "all", "--ways", "floor", "--folder", str(tmp_path), *SMALL])
+    assert [result["ways"]["floor"]["compared"] for result in found["results"]] == [1] * len(INPUTS)
 
 
 @pytest.mark.slow
