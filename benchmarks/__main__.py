@@ -2,7 +2,7 @@
 
     uv run python -m benchmarks [--quick] [--only rivals,remote,...] [--json FOLDER] [--keep FOLDER] [--no-docs]
 
-About an hour on two cores, and 25 GB of disk. ``--quick`` takes some minutes: it shows that everything runs, on tiles so small
+An hour and a half on two cores, and 10 GB of disk. ``--quick`` takes some minutes: it shows that everything runs, on tiles so small
 that starting takes most of the time, and leaves the docs alone. ``--from FOLDER`` writes the docs anew from the JSON of an earlier run.
 """
 

@@ -73,7 +73,7 @@ def measure_remote(options: argparse.Namespace) -> dict[str, Any]:
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     options = parse(
-        arguments, __doc__ or "", DEFAULT_INPUTS, REMOTE, more=(("latency", 0.03), ("rate", 25e6)), size=16000
+        arguments, __doc__ or "", DEFAULT_INPUTS, REMOTE, more=(("latency", 0.03), ("rate", 25e6)), size=16000, tiles=4
     )
     found = measure_remote(options)
     show(found, remote_tables(found), options)

@@ -14,7 +14,7 @@ from benchmarks.ways import WAYS
 DOCS = Path(__file__).parent.parent / "docs"
 PAGE = DOCS / "performance.md"
 COLOURS = {
-    "floor": "#8c96a3", "ours": "#e4572e", "notebook": "#2e86ab", "notebook-lazy": "#62b6cb", "ocr": "#5b8e7d", "gdal": "#a1c181",
+    "floor": "#8c96a3", "ours": "#e4572e", "notebook": "#2e86ab", "notebook-lazy": "#62b6cb", "notebook-lazy-1": "#9bd1dd", "ocr": "#5b8e7d", "gdal": "#a1c181",
     "gdal-parallel": "#b08bbb", "rioxarray": "#d4a5a5", "odc": "#c9b458", "windows": "#8c96a3",
 }  # fmt: skip
 INK = {"light": "#24292f", "dark": "#e6edf3"}

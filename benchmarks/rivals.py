@@ -1,9 +1,9 @@
 """The same tiles made into a cube in all the ways that people use, on one machine's disk.
 
-    uv run python -m benchmarks.rivals [--size 40000] [--tiles 4] [--runs 3] [--inputs ...] [--ways ...] [--keep FOLDER] [--json FILE]
+    uv run python -m benchmarks.rivals [--size 40000] [--tiles 2] [--runs 3] [--inputs ...] [--ways ...] [--keep FOLDER] [--json FILE]
 
-Each run is a whole process into a new store; runs of different ways alternate. Tiles are read once before (so they come from
-memory, as far as there is room), the disk is synced before each run, stores are deleted between runs, and none of that is timed.
+Each run is a whole process into a new store; runs of different ways alternate. Before each run the tiles are read (so they come
+from memory, as far as there is room) and the disk is synced; stores are deleted after it. None of that is timed.
 After its first run each way's cube is compared with the tiles: whole up to 4000², in windows of each tile above.
 """
 
@@ -48,6 +48,7 @@ class Bench:
         self.clear()
         command = [sys.executable, "-m", "benchmarks.ways", name, str(job.write(self.folder / "benchmark-job.json"))]
         self._ask([*command, "--prepare"])
+        warm(job.files)
         result = self.run(name, command)
         if WAYS[name].writes and name not in self.checked:
             self.checked[name] = json.loads(self._ask([*command, "--check"]))
@@ -86,11 +87,15 @@ class Bench:
 
 
 def make_tiles(folder: Path, kind: Input, side: int, count: int) -> None:
-    """In another process, so that this one, which starts all others, stays small; and read once, so that they are in memory."""
+    """In another process, so that this one, which starts all others, stays small."""
     code = f"from pathlib import Path; from benchmarks.tiles import *; write_row(Path({str(folder)!r}), Input({kind.name!r}), {side}, {count})"
     subprocess.run([sys.executable, "-c", code], check=True)
-    for path in sorted((folder / kind.name).glob("*.tif"))[:count]:
-        with path.open("rb") as file:
+
+
+def warm(files: Sequence[str]) -> None:
+    """Read them, so that the next to read them gets them from memory, as far as there is room."""
+    for path in files:
+        with open(path, "rb") as file:
             while file.read(2**24):
                 pass
 
@@ -137,11 +142,11 @@ def parse(
     parser.add_argument(
         "--size", type=int, default=40000, help="pixels along the side of a tile of classes; fields have half of it"
     )
-    parser.add_argument("--tiles", type=int, default=4)
+    parser.add_argument("--tiles", type=int, default=2)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--chunk", type=int, default=CHUNK)
     parser.add_argument("--inputs", default=",".join(inputs), help=f"some of {', '.join(INPUTS)}; or all")
-    parser.add_argument("--ways", default=",".join(ways), help=f"some of {', '.join(ways)}")
+    parser.add_argument("--ways", default=",".join(ways), help=f"some of {', '.join(WAYS)}; default: {', '.join(ways)}")
     parser.add_argument("--keep", type=Path, help="folder to keep tiles in between runs")
     parser.add_argument("--folder", type=Path, help="where to make the temporary folder")
     parser.add_argument("--json", type=Path, help="file to write all results to")
@@ -154,6 +159,7 @@ def parse(
     if unknown := {*options.inputs} - {*INPUTS} | {*options.ways} - {*WAYS}:
         parser.error(f"there is no {', '.join(sorted(unknown))}")
     if options.keep:
+        options.keep = options.keep.resolve()
         options.keep.mkdir(parents=True, exist_ok=True)
     return options
 

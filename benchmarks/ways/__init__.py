@@ -22,6 +22,7 @@ class Way:
     note: str
     options: Mapping[str, Any] = field(default_factory=dict)
     writes: bool = True
+    by_default: bool = True
 
 
 WAYS = {
@@ -35,6 +36,8 @@ WAYS = {
         Way("notebook-lazy", "notebook, lazy 8000²", "notebook",
             "the same, each tile as a dask array of 8000² in two threads, with a block cache of 1 GB (the notebook's own, 0, decodes strips five times)",
             {"lazy": 8000, "threads": 2}),
+        Way("notebook-lazy-1", "notebook, lazy, one worker", "notebook", "the same in one worker process, whose two threads share its cache of blocks",
+            {"lazy": 8000, "threads": 2, "workers": 1}, by_default=False),
         Way("ocr", "OCR: a commit a region", "ocr",
             "a session, `region=\"auto\"` and a commit for each tile, on Dask workers as above; under a file lock, since Icechunk loses commits on a disk without",
             {"lazy": 0}),
@@ -46,5 +49,5 @@ WAYS = {
         Way("windows", "GDAL windows, read only", "windows", "reads rows of chunks and writes nothing", writes=False),
     )
 }  # fmt: skip
-LOCAL = [name for name in WAYS if name != "windows"]
+LOCAL = [name for name, way in WAYS.items() if way.by_default and way.writes]
 REMOTE = ["ours", "notebook", "notebook-lazy", "windows"]

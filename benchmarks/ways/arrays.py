@@ -46,7 +46,10 @@ def _merge(job: Job) -> xr.DataArray:
     from rioxarray.merge import merge_arrays
 
     tiles: Any = [rioxarray.open_rasterio(href) for href in job.hrefs]
-    return merge_arrays(tiles).isel(band=0, drop=True)
+    merged = merge_arrays(tiles).isel(band=0, drop=True)
+    for tile in tiles:
+        tile.close()
+    return merged
 
 
 def _load(job: Job) -> xr.DataArray:

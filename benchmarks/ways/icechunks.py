@@ -56,14 +56,18 @@ def open_tile(job: Job, i: int) -> xr.Dataset:
 
 
 @contextmanager
-def workers() -> Iterator[Client]:
-    """A process of one thread for each core, as many as the notebook's cluster would have here."""
+def workers(job: Job) -> Iterator[Client]:
+    """A process of one thread for each core, as the notebook's cluster has them, or ``options["workers"]`` of them."""
     from distributed import Client, LocalCluster
 
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with (
         LocalCluster(
-            n_workers=count, threads_per_worker=1, processes=True, dashboard_address=None, memory_limit=0
+            n_workers=job.options.get("workers", count),
+            threads_per_worker=1,
+            processes=True,
+            dashboard_address=None,
+            memory_limit=0,
         ) as cluster,
         Client(cluster) as client,
     ):

@@ -21,7 +21,7 @@ LAZY_CACHE = 2**30
 
 
 def run(job: Job) -> None:
-    with workers() as client:
+    with workers(job) as client:
         session = open_repo(job).writable_session("main")
         fork = session.fork()
         futures = [client.submit(update_tile, fork, job, i, pure=False) for i in range(job.count)]

@@ -21,7 +21,7 @@ prepare = create_repo
 
 
 def run(job: Job) -> None:
-    with workers() as client:
+    with workers(job) as client:
         client.gather([client.submit(insert_region, job, i, pure=False) for i in range(job.count)])
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from contextlib import chdir
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from benchmarks.job import Job
 
@@ -14,7 +16,8 @@ def prepare(job: Job) -> None:
 
     spec = Path(job.store).with_suffix(".yaml")
     spec.write_text(job.spec())
-    _run(main, "init", str(spec), "--store", job.store)
+    with TemporaryDirectory() as folder, chdir(folder):  # it leaves the store's name where it is run
+        _run(main, "init", str(spec), "--store", job.store)
 
 
 def run(job: Job) -> None:
