@@ -15,28 +15,31 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.tiles import LAYOUTS, write_spec
+from benchmarks.job import Job
+from benchmarks.rivals import Bench, make_tiles
+from benchmarks.tiles import Input
 
 
 def measure(folder: Path, size: int, layout: str) -> tuple[float, float]:
     """(seconds, peak MB) of ``cubeingest ingest`` of one tile."""
-    tile = folder / layout / "10N_000E.tif"
-    if not tile.exists():
-        # By another process: on Linux the peak of this one would count for those that it starts.
-        write = f"write_class_tile(Path({str(tile)!r}), {size}, 0, 10, 10, {layout!r})"
-        code = f"from pathlib import Path; from benchmarks.tiles import write_class_tile; {write}"
-        subprocess.run([sys.executable, "-c", code], check=True)
-    spec = write_spec(folder, layout, size, count=1)
-    store = folder / f"{layout}.icechunk"
+    make_tiles(folder, Input(layout), size, 1)
+    bench = Bench(folder)
+    bench.clear()
+    job = Job(layout, str(folder / layout), size, 1, str(bench.store))
+    spec = bench.store.with_suffix(".yaml")
+    spec.write_text(job.spec())
     command = [sys.executable, "-m", "cubeingest"]
-    subprocess.run(["rm", "-rf", str(store)], check=True)
-    subprocess.run([*command, "init", str(spec)], check=True, cwd=folder, stderr=subprocess.DEVNULL)
+    subprocess.run(
+        [*command, "init", str(spec), "--store", job.store], check=True, cwd=folder, stderr=subprocess.DEVNULL
+    )
     started = time.perf_counter()
-    child = os.posix_spawn(sys.executable, [*command, "ingest", "--workers", "1", "--store", str(store)], os.environ)
+    child = os.posix_spawn(sys.executable, [*command, "ingest", "--workers", "1", "--store", job.store], os.environ)
     _, status, usage = os.wait4(child, 0)
     if status:
         raise SystemExit(f"ingest ended with status {status}")
-    return time.perf_counter() - started, usage.ru_maxrss / 1024
+    seconds = time.perf_counter() - started
+    bench.clear()
+    return seconds, usage.ru_maxrss / 1024
 
 
 def main() -> None:
@@ -45,8 +48,8 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="folder to keep tiles in between runs")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        folder = options.keep or Path(temporary)
-        for layout in LAYOUTS:
+        folder = (options.keep or Path(temporary)).resolve()
+        for layout in ("strips", "blocks"):
             seconds, megabytes = measure(folder, options.size, layout)
             rate = options.size**2 / 1e6 / seconds
             print(

@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from benchmarks.server import serving
 from benchmarks.tiles import write_class_tile
 
 GRID = """\
@@ -104,11 +105,7 @@ def measure_rows(folder: Path, rows: int, runs: int) -> None:
 
 def measure_headers(folder: Path, count: int, latency: float, runs: int) -> None:
     names = write_tiles(folder / "site", count)
-    command = [sys.executable, "-c", f"from benchmarks.remote import serve; serve({str(folder / 'site')!r}, {latency})"]
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    try:
-        assert server.stdout is not None
-        site = f"http://127.0.0.1:{server.stdout.readline().strip()}"
+    with serving(folder / "site", latency) as site:
         (folder / "list.txt").write_text("".join(f"{site}/{name}\n" for name in names))
         grid = GRID.format(px=64, y=140 * 64, x=360 * 64, r=640, years="[2000]", source="{tiles: {list: list.txt}}")
         (folder / "grid.yaml").write_text(grid)
@@ -117,8 +114,6 @@ def measure_headers(folder: Path, count: int, latency: float, runs: int) -> None
         ours = median(lambda: run_plan(folder)[0], runs)
         threads = median(lambda: open_all(urls, THREADS), runs)
         one = open_all(urls[: max(1, count // 10)], 1) * 10
-    finally:
-        server.kill()
     print(f"{count} headers, {latency * 1000:.0f} ms a request: plan {ours:.1f} s; rasterio in {THREADS} threads {threads:.1f} s (ratio "
           f"{threads / ours:.2f}), one after another {one:.0f} s (ratio {one / ours:.1f})")  # fmt: skip
 

@@ -1,0 +1,62 @@
+"""The benchmarks run, and every way gives the same pixels, so that none is timed while it does something else."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks import remote, rivals
+from benchmarks.report import PAGE, local_tables, plot, remote_tables, rewrite
+from benchmarks.tiles import INPUTS
+from benchmarks.ways import LOCAL, REMOTE, WAYS
+
+SMALL = ["--chunk", "200", "--tiles", "2", "--runs", "1"]
+"""Sides that 512 does not divide, and chunks that its blocks straddle."""
+
+
+def test_the_page_has_a_place_for_each_suite(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(PAGE.read_text())
+    for suite in ("rivals", "remote"):
+        rewrite(suite, f"new words of {suite}", page)
+    assert page.read_text().count("new words of") == 2
+    with pytest.raises(ValueError, match="0 places marked 'nothing'"):
+        rewrite("nothing", "", page)
+
+
+@pytest.mark.slow
+def test_every_way_makes_the_same_cube_of_the_same_tiles(tmp_path: Path) -> None:
+    file = tmp_path / "found.json"
+    inputs = "strips,zstd-float32-ocean"
+    found = rivals.main(
+        ["--size", "1200", "--inputs", inputs, "--keep", str(tmp_path / "tiles"), "--json", str(file), *SMALL]
+    )
+
+    assert json.loads(file.read_text()) == found
+    for result in found["results"]:
+        assert set(result["ways"]) == set(LOCAL)
+        # What each left was compared with the tiles: a difference ends the run.
+        assert {name: way["compared"] for name, way in result["ways"].items()} == dict.fromkeys(LOCAL, 1)
+    assert len(local_tables(found)) == 6
+    assert all(path.stat().st_size for path in plot(found, "floor", "title", tmp_path / "picture"))
+    assert not list((tmp_path / "tiles").glob("*store*"))
+
+
+@pytest.mark.slow
+def test_the_floor_decodes_every_kind_of_tile(tmp_path: Path) -> None:
+    found = rivals.main(["--size", "1200", "--inputs", "all", "--ways", "floor", "--folder", str(tmp_path), *SMALL])
+    assert [result["ways"]["floor"]["compared"] for result in found["results"]] == [1] * len(INPUTS)
+
+
+@pytest.mark.slow
+def test_every_way_makes_the_same_cube_from_a_web_server(tmp_path: Path) -> None:
+    found = remote.main(["--size", "600", "--inputs", "blocks", "--keep", str(tmp_path), "--latency", "0.001", *SMALL])
+
+    assert len(found["results"]) == 2
+    for result in found["results"]:
+        writing = {name: way["compared"] for name, way in result["ways"].items() if WAYS[name].writes}
+        assert writing == {name: 1 for name in REMOTE if WAYS[name].writes}
+        assert all(way["requests"] >= 2 and way["sent"] > 0 for way in result["ways"].values())
+    assert "requests" in remote_tables(found)[2]
