@@ -3,7 +3,7 @@
     uv run python -m benchmarks.rivals [--size 40000] [--tiles 2] [--runs 3] [--inputs ...] [--ways ...] [--keep FOLDER] [--json FILE]
 
 Each run is a whole process into a new store; runs of different ways alternate. Before each run the tiles are read (so they come
-from memory, as far as there is room) and the disk is synced; stores are deleted after it. None of that is timed.
+from memory, as far as there is room) and the disk is synced; stores are deleted when all runs of an input are done. None of that is timed.
 After its first run each way's cube is compared with the tiles: whole up to 4000², in windows of each tile above.
 """
 
@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,23 +38,28 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+FORGET_SECONDS = 65
+"""ext4 makes new files slowly in directories near which others were deleted in the last minute: it looks at each of those first."""
+
+
 class Bench:
-    """Runs ways on jobs in ``folder``; what a way leaves is checked after its first run, and deleted after each."""
+    """Runs ways on jobs in ``folder``; what a way leaves is checked after its first run. Stores are deleted after all runs of a job."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.store = folder, folder / "benchmark-store"
+        self._count = 0
         self.refused: dict[str, str] = {}
         self.checked: dict[str, Any] = {}
 
     def measure(self, name: str, job: Job) -> Measured:
-        self.clear()
+        self._count += 1
+        job = replace(job, store=f"{job.store}-{self._count}")
         command = [sys.executable, "-m", "benchmarks.ways", name, str(job.write(self.folder / "benchmark-job.json"))]
         self._ask([*command, "--prepare"])
         warm(job.files)
         result = self.run(name, command)
         if WAYS[name].writes and name not in self.checked:
             self.checked[name] = json.loads(self._ask([*command, "--check"]))
-        self.clear()
         return result
 
     def run(self, name: str, command: Sequence[str]) -> Measured:
@@ -69,6 +76,7 @@ class Bench:
                 say(f"  {name}: left out, it {reason}")
         able = [name for name in ways if name not in self.refused]
         found = interleave(able, runs, lambda name: self.measure(name, job), say)
+        self.clear()
         results: dict[str, Any] = {name: {"refused": reason} for name, reason in self.refused.items()}
         for name, measured in found.items():
             results[name] = {**medians(measured), "runs": [asdict(m) for m in measured], **self.checked.get(name, {})}
@@ -76,8 +84,13 @@ class Bench:
                 "ways": results}  # fmt: skip
 
     def clear(self) -> None:
+        """Delete what was made, and wait until it is forgotten, if it was much."""
+        started = time.monotonic()
         for path in self.folder.glob("benchmark-store*"):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
+        if time.monotonic() - started > 1:
+            os.sync()
+            time.sleep(FORGET_SECONDS)
 
     def _ask(self, command: Sequence[str]) -> str:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
