@@ -39,6 +39,13 @@ from cubeingest.spec import CubeSpec
 from cubeingest.storage import is_remote, public_href
 from cubeingest.store import Store, made_known
 
+UNIT_BYTES = 4 * 2**20
+"""Pixels, about, of small tasks that a worker is given at once. One by one, each waits some 10 ms for Dask's messages."""
+
+TASKS_IN_UNIT = 32
+UNITS_AT_LEAST = 256
+"""Tasks are not put together to fewer units than this, so that all workers have enough to do until the end."""
+
 
 def ingest(
     store: Store,
@@ -162,9 +169,10 @@ def _work(
         if alone
         else IngestJob(spec, pickle.dumps(store.writable().fork()), merger.run, store.layout_key, source)
     )
-    units = list(units_of(plan.tasks, options.commit_every or 1 if alone else 1))
     remote = any(is_remote(tile.href) for task in plan.tasks[:1] for slot in task.slots for tile in slot.tiles)
-    with open_pool(options.workers, options.scheduler, len(units), sum(n for _, n in work), overlap=remote) as pool:
+    n_bytes = sum(n for _, n in work)
+    units = list(units_of(plan.tasks, unit_size(options, len(plan.tasks), n_bytes, remote)))
+    with open_pool(options.workers, options.scheduler, len(units), n_bytes, overlap=remote) as pool:
         pool.prove(store)
         since_commit = 0
         broken = ""
@@ -187,6 +195,15 @@ def _work(
                 since_commit = 0
         if broken:
             raise StoreError(broken)
+
+
+def unit_size(options: Options, n_tasks: int, n_bytes: int, remote: bool = False) -> int:
+    """How many tasks a worker is given at once: what it commits in independent mode; else one, or several small ones."""
+    if options.mode == "independent":
+        return options.commit_every or 1
+    if options.commit_every is not None or remote or not n_tasks:
+        return 1
+    return max(1, min(TASKS_IN_UNIT, n_tasks // UNITS_AT_LEAST, UNIT_BYTES * n_tasks // max(1, n_bytes)))
 
 
 def _stop_after_commit(report: IngestReport, error: StoreError, commit: Callable[[], None] | None = None) -> None:
