@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from cubeingest.spec import INTERNAL_GROUP, CubeSpec
-from cubeingest.store import open_array
+from cubeingest.spec import CubeSpec
+from cubeingest.store import LEDGER, ledger_dims, open_array
 from cubeingest.tile import SourceId
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import zarr
 
-LEDGER = f"{INTERNAL_GROUP}/ledger"
 NOTHING, DONE, EMPTY = 0, 1, 2
 """States of a slot as :func:`read_states` gives them."""
 
@@ -94,7 +93,7 @@ def create_ledger(root: zarr.Group, spec: CubeSpec) -> None:
     """Make the (empty) arrays for every variable of the spec, in the cube's root group."""
     for v in spec.variables:
         shape = spec.slot_shape(v)
-        dims = (*v.axes, "region_y", "region_x")
+        dims = ledger_dims(v)
         one = (1,) * len(shape)
         group = f"{LEDGER}/{v.name}"
         root.create_array(f"{group}/record", shape=shape, chunks=one, dtype="str", fill_value="", dimension_names=dims)

@@ -10,7 +10,6 @@ from contextlib import suppress
 from functools import partial
 
 from cubeingest.engine import (
-    KEPT_BYTES,
     Interrupts,
     Merger,
     Options,
@@ -189,7 +188,7 @@ def _work(
             stop.halted = report.aborted or bool(broken)
             if stop.halted and not alone:
                 break  # otherwise what is running commits by itself, and is waited for
-            if not alone and (since_commit == options.commit_every or merger.kept_bytes > KEPT_BYTES):
+            if not alone and (since_commit == options.commit_every or merger.is_full):
                 commit()
                 merger.start()
                 since_commit = 0
