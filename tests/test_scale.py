@@ -108,6 +108,8 @@ def test_what_waits_for_a_commit_is_bounded_by_free_memory(monkeypatch: pytest.M
     for free, kept in ((2**40, memory.MAX_KEPT_BYTES), (640 * 2**20, 10 * 2**20), (0, memory.MIN_KEPT_BYTES)):
         monkeypatch.setattr(memory, "free_bytes", lambda free=free: free)
         assert memory.kept_limit() == kept
+    monkeypatch.setattr(memory, "free_bytes", lambda: 64 * 2**30)
+    assert memory.kept_limit(whole=True) == 2**30
 
 
 def test_a_container_leaves_what_its_limit_is_above_what_its_processes_hold(tmp_path: Path) -> None:

@@ -24,9 +24,12 @@ VERSIONS = (("", "memory.max", "anon"), ("memory", "memory.limit_in_bytes", "tot
 """Of control groups, 2 and 1: the controller, the file with its limit, and what of ``memory.stat`` cannot be given up."""
 
 
-def kept_limit() -> int:
-    """Bytes of pickled forks to keep at most before a commit, by what is free now."""
-    return max(MIN_KEPT_BYTES, min(MAX_KEPT_BYTES, free_bytes() // SHARE // MERGED_BYTES))
+def kept_limit(whole: bool = False) -> int:
+    """Bytes of pickled forks to keep at most before a commit, by what is free now; ``whole`` is for a run that would rather
+    commit all at once: then only memory bounds it.
+    """
+    fits = free_bytes() // SHARE // MERGED_BYTES
+    return max(MIN_KEPT_BYTES, fits if whole else min(MAX_KEPT_BYTES, fits))
 
 
 def free_bytes() -> int:

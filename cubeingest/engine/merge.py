@@ -29,7 +29,7 @@ class Merger:
     was made, though the store's answer was lost.
 
     ``new`` are slots that the ledger did not have then. ``base`` is the session that all forks were made of, if the records in it are those of ``before``: then it is
-    committed, as long as nobody else has touched the same slots.
+    committed, as long as nobody else has touched the same slots. ``whole`` puts a commit off for as long as memory allows.
     """
 
     store: Store
@@ -38,6 +38,7 @@ class Merger:
     expected: Mapping[str, Mapping[tuple[int, ...], Any]] = field(default_factory=dict)
     new: Collection[Slot] = ()
     base: icechunk.Session | None = None
+    whole: bool = False
     kept: list[SlotResult] = field(default_factory=list)
     kept_bytes: int = 0
     lost: list[SlotResult] = field(default_factory=list)
@@ -51,7 +52,7 @@ class Merger:
         """Take note of how the store is before the work of the next commit begins."""
         import icechunk
 
-        self._limit = kept_limit()
+        self._limit = kept_limit(self.whole)
         try:
             self._mark = last_change(self.store)
         except icechunk.IcechunkError as e:

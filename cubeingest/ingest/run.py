@@ -75,7 +75,7 @@ def ingest(
     if not report.aborted:
         before = {p.slot: p.before for t in plan.tasks for p in t.slots if p.before is not None}
         new = {p.slot for t in plan.tasks for p in t.slots if p.is_new}
-        merger = Merger(store, run, before, prepared.expected, new)
+        merger = Merger(store, run, before, prepared.expected, new, whole=options.on_error == "abort")
         if plan.tasks:
             with made_known(store, run):
                 # From now on nobody collects garbage or extends the cube; what they did before is seen here.
