@@ -23,9 +23,9 @@ from rasterio.transform import from_origin
 
 import cubeingest as ci
 from cubeingest.ingest.prepare import prepare
-from cubeingest.ledger import LEDGER, Record, Slot, write_record
+from cubeingest.ledger import Record, Slot, write_record
 from cubeingest.plan import Selection
-from cubeingest.store import open_store
+from cubeingest.store import LEDGER, open_store
 from cubeingest.tile import source_id
 
 SPEC = """\

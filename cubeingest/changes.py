@@ -10,10 +10,10 @@ from typing import Any, Literal
 import numpy as np
 
 from cubeingest.errors import SpecError, StoreError
-from cubeingest.ledger import LEDGER, NOTHING, Slot, read_records, read_states
+from cubeingest.ledger import NOTHING, Slot, read_records, read_states
 from cubeingest.plan import slot_labels
 from cubeingest.spec import CubeSpec, find_growth
-from cubeingest.store import Store
+from cubeingest.store import LEDGER, Store
 
 Change = Literal["added", "removed", "changed", "reread"]
 """``changed``: other pixels. ``reread``: the same pixels, recorded anew (the source's date changed, or it was redone)."""

@@ -11,10 +11,11 @@ import numpy as np
 
 from cubeingest.create import changed_keys, commit_details, layout_of, list_expected, take_over, write_template
 from cubeingest.errors import StoreError
-from cubeingest.ledger import LEDGER, NOTHING, Slot, read_states, write_expected
+from cubeingest.ledger import NOTHING, Slot, read_states, write_expected
 from cubeingest.plan import Chosen, Selection, choose, slot_labels
 from cubeingest.spec import CubeSpec, Growth, Variable, find_growth, grow_axes, leaves_step
 from cubeingest.store import (
+    LEDGER,
     MAIN,
     OWN_BRANCHES,
     VALID,

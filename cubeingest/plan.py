@@ -55,7 +55,7 @@ class Chosen:
         return tuple(sorted({i // axis.block for i in self.positions[axis.name]}))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class SlotPlan:
     """One slot to fill. ``tiles`` are in order: where they overlap, the first with data there wins.
 
@@ -69,7 +69,7 @@ class SlotPlan:
     before: Record | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Task:
     """The unit of work: one region at one axis block, all variables with the same axes."""
 

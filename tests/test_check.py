@@ -19,8 +19,7 @@ import cubeingest as ci
 from cubeingest.check import count_chunks
 from cubeingest.errors import GridError, StoreError
 from cubeingest.garbage import parse_age
-from cubeingest.ledger import LEDGER
-from cubeingest.store import Run, made_known, read_runs
+from cubeingest.store import LEDGER, Run, made_known, read_runs
 from cubeingest.store.runs import SILENCE, birth_of, this_host
 from tests.conftest import Ran, World
 from tests.test_bad_store import refused

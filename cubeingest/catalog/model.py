@@ -11,7 +11,7 @@ Placed = tuple[str, dict[str, int], tuple[int, int] | Window | None]
 """A tile's href, its position by axis name, and its cell in the tile lattice, its window, or None: its header tells."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class TileRow:
     """One tile feeding one region at one axis position. ``position`` has an index for each axis of the variable.
 

@@ -130,7 +130,12 @@ def ingest(
     scheduler: SchedulerOption = None,
     commit_every: Annotated[
         int | None,
-        typer.Option("--commit-every", metavar="N", min=1, help="Commit after N tasks. Default: once; independent: 1."),
+        typer.Option(
+            "--commit-every",
+            metavar="N",
+            min=1,
+            help="Commit after N tasks. Default: once, or in batches of some 850,000 chunks; independent: 1.",
+        ),
     ] = None,
     on_error: Annotated[
         Literal["keep", "abort"], typer.Option("--on-error", help="keep: commit the good tiles; abort: none.")

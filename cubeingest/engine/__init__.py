@@ -5,7 +5,7 @@ coordinator keeps the pickles until the commit that holds them has succeeded.
 """
 
 from cubeingest.engine.interrupts import Interrupts, interrupts
-from cubeingest.engine.merge import KEPT_BYTES, Merger, timestamp
+from cubeingest.engine.merge import Merger, timestamp
 from cubeingest.engine.pools import ClusterPool, Pool, SerialPool, default_workers, open_pool
 from cubeingest.engine.probe import PROBE, PROBE_LENGTH
 from cubeingest.engine.work import (
@@ -21,7 +21,6 @@ from cubeingest.engine.work import (
 )
 
 __all__ = [
-    "KEPT_BYTES",
     "PROBE",
     "PROBE_LENGTH",
     "ClusterPool",

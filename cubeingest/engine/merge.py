@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from cubeingest.engine.memory import kept_limit
 from cubeingest.engine.work import SlotResult
 from cubeingest.errors import StoreError
 from cubeingest.ledger import Record, Slot, read_records, write_expected
@@ -16,10 +17,6 @@ from cubeingest.store import Store, last_change, read_internal, reason_of, was_c
 
 if TYPE_CHECKING:
     import icechunk
-
-KEPT_BYTES = 64 * 2**20
-"""Pickled forks that are kept before a commit is made without being asked for: about 2 million chunks, which take
-about half a gigabyte while they are merged."""
 
 
 @dataclass
@@ -32,7 +29,7 @@ class Merger:
     was made, though the store's answer was lost.
 
     ``new`` are slots that the ledger did not have then. ``base`` is the session that all forks were made of, if the records in it are those of ``before``: then it is
-    committed, as long as nobody else has touched the same slots.
+    committed, as long as nobody else has touched the same slots. ``whole`` puts a commit off for as long as memory allows.
     """
 
     store: Store
@@ -41,6 +38,7 @@ class Merger:
     expected: Mapping[str, Mapping[tuple[int, ...], Any]] = field(default_factory=dict)
     new: Collection[Slot] = ()
     base: icechunk.Session | None = None
+    whole: bool = False
     kept: list[SlotResult] = field(default_factory=list)
     kept_bytes: int = 0
     lost: list[SlotResult] = field(default_factory=list)
@@ -54,6 +52,7 @@ class Merger:
         """Take note of how the store is before the work of the next commit begins."""
         import icechunk
 
+        self._limit = kept_limit(self.whole)
         try:
             self._mark = last_change(self.store)
         except icechunk.IcechunkError as e:
@@ -64,6 +63,11 @@ class Merger:
         good = [r for r in results if r.error is None]
         self.kept += good
         self.kept_bytes += sum(len(r.fork or b"") for r in good)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether so much is kept that it is to be committed now; by the memory that was free when the work for it began."""
+        return self.kept_bytes > self._limit
 
     def commit(
         self,

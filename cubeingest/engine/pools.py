@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import pickle
 import socket
@@ -38,6 +39,9 @@ them anew, which took as long again as decoding and encoding."""
 
 WORKER_START_SECONDS = 120
 """How long local workers may take to import what they need; on a busy machine it has been seen to take 20."""
+
+ASK_SECONDS = 1.0
+"""How long the number of a cluster's threads is taken as known: asking after every small unit took as long as sending it."""
 
 
 class Pool(Protocol):
@@ -83,6 +87,7 @@ class ClusterPool:
     def __init__(self, client: Client) -> None:
         self.client = client
         self._threads = 1
+        self._asked = -math.inf
         self._probe: Probe | None = None
 
     def prove(self, store: Store, writes: bool = True) -> None:
@@ -132,9 +137,11 @@ class ClusterPool:
         return bool(self.client.status == "running")
 
     def _ask_threads(self) -> int:
-        """Threads of the workers that are there now; some may have joined or left."""
-        with suppress(OSError):  # the scheduler is being lost, which shows soon
-            self._threads = max(1, sum(self.client.nthreads().values()))
+        """Threads of the workers that were there a moment ago; some may have joined or left."""
+        if time.monotonic() - self._asked > ASK_SECONDS:
+            with suppress(OSError):  # the scheduler is being lost, which shows soon
+                self._threads = max(1, sum(self.client.nthreads().values()))
+            self._asked = time.monotonic()
         return self._threads
 
     def _results(self, future: Any, unit: Unit) -> list[SlotResult]:

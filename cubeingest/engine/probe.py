@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import pickle
 import uuid
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -84,7 +84,9 @@ class Probe:
         self._proven.add(token)
 
 
+@cache
 def versions() -> dict[str, str]:
+    """Versions of this process, looked up once: it reads files, and every unit of work is sent with them."""
     return {name: version(name) for name in VERSIONS}
 
 

@@ -12,7 +12,7 @@ from cubeingest.plan import SlotPlan, Task
 from cubeingest.store import reason_of
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class SlotResult:
     """What became of one slot: a pickled fork and the state it records, or an error.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import batched, chain
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,12 @@ from cubeingest.ingest.function import FunctionSource
 from cubeingest.ledger import NOTHING, Record, Slot, read_records, read_states
 from cubeingest.plan import Chosen, Plan, Selection, choose, hrefs_of, make_plan, slots_of, tiles_by_slot
 from cubeingest.spec import CubeSpec, Variable
-from cubeingest.storage import Storage
+from cubeingest.storage import Storage, is_remote
 from cubeingest.store import Store
 from cubeingest.tile import SourceId, source_id, storage_of
+
+ASKED_TOGETHER = 64
+"""Files of this machine whose size and time one thread asks for at once."""
 
 
 @dataclass(frozen=True)
@@ -83,15 +87,21 @@ def variables_to_compute(spec: CubeSpec, selection: Selection) -> tuple[Variable
 def current_ids(hrefs: Iterable[tuple[str, Storage]]) -> dict[str, SourceId | None]:
     """Identity of each source as it is now; None for one that cannot be asked."""
 
-    def ask(item: tuple[str, Storage]) -> SourceId | None:
-        try:
-            return source_id(*item)
-        except (OSError, CubeIngestError):
-            return None
+    def ask(items: tuple[tuple[str, Storage], ...]) -> list[tuple[str, SourceId | None]]:
+        return [(href, _ask(href, storage)) for href, storage in items]
 
     wanted = dict(hrefs)
+    # Files of this machine are asked so quickly that handing each to a thread would take longer.
+    several = 1 if any(map(is_remote, wanted)) else ASKED_TOGETHER
     with ThreadPoolExecutor(REQUESTS_AT_ONCE) as pool:
-        return dict(zip(wanted, pool.map(ask, wanted.items()), strict=True))
+        return dict(chain.from_iterable(pool.map(ask, batched(wanted.items(), several))))
+
+
+def _ask(href: str, storage: Storage) -> SourceId | None:
+    try:
+        return source_id(href, storage)
+    except (OSError, CubeIngestError):
+        return None
 
 
 def expected_slots(spec: CubeSpec, chosen: Chosen, catalog: Catalog | None) -> dict[str, dict[tuple[int, ...], Any]]:

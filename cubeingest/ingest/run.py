@@ -10,7 +10,6 @@ from contextlib import suppress
 from functools import partial
 
 from cubeingest.engine import (
-    KEPT_BYTES,
     Interrupts,
     Merger,
     Options,
@@ -38,6 +37,13 @@ from cubeingest.plan import Plan, Selection, choose, labels_of, slot_labels
 from cubeingest.spec import CubeSpec
 from cubeingest.storage import is_remote, public_href
 from cubeingest.store import Store, made_known
+
+UNIT_BYTES = 4 * 2**20
+"""Pixels, about, of small tasks that a worker is given at once. One by one, each waits some 10 ms for Dask's messages."""
+
+TASKS_IN_UNIT = 32
+UNITS_AT_LEAST = 256
+"""Tasks are not put together to fewer units than this, so that all workers have enough to do until the end."""
 
 
 def ingest(
@@ -69,7 +75,7 @@ def ingest(
     if not report.aborted:
         before = {p.slot: p.before for t in plan.tasks for p in t.slots if p.before is not None}
         new = {p.slot for t in plan.tasks for p in t.slots if p.is_new}
-        merger = Merger(store, run, before, prepared.expected, new)
+        merger = Merger(store, run, before, prepared.expected, new, whole=options.on_error == "abort")
         if plan.tasks:
             with made_known(store, run):
                 # From now on nobody collects garbage or extends the cube; what they did before is seen here.
@@ -165,8 +171,9 @@ def _work(
         if alone
         else IngestJob(spec, pickle.dumps(store.writable().fork()), merger.run, store.layout_key, source, in_turn)
     )
-    units = list(units_of(plan.tasks, options.commit_every or 1 if alone else 1))
-    with open_pool(options.workers, options.scheduler, len(units), sum(n for _, n in work), overlap) as pool:
+    n_bytes = sum(n for _, n in work)
+    units = list(units_of(plan.tasks, unit_size(options, len(plan.tasks), n_bytes, remote)))
+    with open_pool(options.workers, options.scheduler, len(units), n_bytes, overlap) as pool:
         pool.prove(store)
         since_commit = 0
         broken = ""
@@ -183,12 +190,21 @@ def _work(
             stop.halted = report.aborted or bool(broken)
             if stop.halted and not alone:
                 break  # otherwise what is running commits by itself, and is waited for
-            if not alone and (since_commit == options.commit_every or merger.kept_bytes > KEPT_BYTES):
+            if not alone and (since_commit == options.commit_every or merger.is_full):
                 commit()
                 merger.start()
                 since_commit = 0
         if broken:
             raise StoreError(broken)
+
+
+def unit_size(options: Options, n_tasks: int, n_bytes: int, remote: bool = False) -> int:
+    """How many tasks a worker is given at once: what it commits in independent mode; else one, or several small ones."""
+    if options.mode == "independent":
+        return options.commit_every or 1
+    if options.commit_every is not None or remote or not n_tasks:
+        return 1
+    return max(1, min(TASKS_IN_UNIT, n_tasks // UNITS_AT_LEAST, UNIT_BYTES * n_tasks // max(1, n_bytes)))
 
 
 def _stop_after_commit(report: IngestReport, error: StoreError, commit: Callable[[], None] | None = None) -> None:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from cubeingest.catalog import REQUESTS_AT_ONCE
 from cubeingest.engine import Options, default_workers
-from cubeingest.errors import CubeIngestError
-from cubeingest.ingest import prepare
+from cubeingest.ingest import current_ids, prepare
 from cubeingest.mosaic import size_of, slot_shape
 from cubeingest.plan import Plan, Selection, SlotPlan
 from cubeingest.preflight.absent import find_absent
@@ -21,7 +18,6 @@ from cubeingest.remote import FETCH_BYTES
 from cubeingest.spec import CubeSpec, storage_of
 from cubeingest.storage import Storage, is_remote, public_href
 from cubeingest.store import Store
-from cubeingest.tile import source_id
 
 WORKER_BYTES = 150 * 2**20
 """Memory of a worker that has only imported what it needs (measured)."""
@@ -102,15 +98,7 @@ def _hrefs(spec: CubeSpec, plans: Iterable[SlotPlan]) -> dict[str, Storage]:
 
 def _bytes_of(hrefs: dict[str, Storage]) -> int:
     """Bytes of the files, as far as they are there."""
-
-    def ask(item: tuple[str, Storage]) -> int:
-        try:
-            return source_id(*item).size or 0
-        except (OSError, CubeIngestError):
-            return 0
-
-    with ThreadPoolExecutor(REQUESTS_AT_ONCE) as pool:
-        return sum(pool.map(ask, hrefs.items()))
+    return sum(found.size or 0 for found in current_ids(hrefs.items()).values() if found is not None)
 
 
 def _memory(spec: CubeSpec, plan: Plan) -> int:

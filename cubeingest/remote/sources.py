@@ -13,7 +13,7 @@ from cubeingest.remote.trouble import is_nothing, why_unreachable
 from cubeingest.storage import Storage, public_href
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class SourceId:
     """What tells one version of a source from another: href without query and user, size in bytes, and a stamp.
 

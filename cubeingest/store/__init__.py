@@ -30,10 +30,11 @@ from cubeingest.store.runs import (
     remove_dead,
     was_collected_since,
 )
-from cubeingest.store.splitting import MAX_MANIFESTS, manifest_split, splitting
+from cubeingest.store.splitting import LEDGER, MAX_MANIFESTS, ledger_dims, ledger_split, manifest_split, splitting
 
 __all__ = [
     "FORMAT",
+    "LEDGER",
     "MAIN",
     "MAX_MANIFESTS",
     "OWN_BRANCHES",
@@ -48,6 +49,8 @@ __all__ = [
     "is_split",
     "is_unused",
     "last_change",
+    "ledger_dims",
+    "ledger_split",
     "made_known",
     "manifest_split",
     "normalize_uri",

@@ -55,6 +55,10 @@ LOCK_POLL_SECONDS = 0.5
 LOCK_RETRY_SECONDS = 0.005
 """How often a wait for the lock looks whether it is free: a commit takes a few times as long."""
 
+CACHED_REFERENCES = 1_000_000
+"""Chunk references of manifests that a process keeps, some 40 MB. By Icechunk's own setting, 15 million, a run's memory grew with the
+cube, and it was no quicker."""
+
 LOCK_NAME = ".cubeingest.lock"
 
 OWN_BRANCHES = "cubeingest-"
@@ -404,11 +408,10 @@ def _open_repository(uri: str) -> icechunk.Repository:
     import icechunk
 
     storage = icechunk_storage(uri)
-    if is_local(uri):
-        return icechunk.Repository.open(storage)
-    return icechunk.Repository.open(
-        storage, config=icechunk.RepositoryConfig(storage=request_settings(storage, patient=True))
-    )
+    config = icechunk.RepositoryConfig(caching=icechunk.CachingConfig(num_chunk_refs=CACHED_REFERENCES))
+    if not is_local(uri):
+        config.storage = request_settings(storage, patient=True)
+    return icechunk.Repository.open(storage, config=config)
 
 
 def _config(spec: CubeSpec) -> icechunk.RepositoryConfig:

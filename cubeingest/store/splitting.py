@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+from math import prod
 from typing import TYPE_CHECKING
 
-from cubeingest.spec import CubeSpec, Variable
+from cubeingest.spec import INTERNAL_GROUP, CubeSpec, Variable
 
 if TYPE_CHECKING:
     import icechunk
@@ -13,21 +16,37 @@ MAX_MANIFESTS = 200
 """An array's manifests. Measured: beyond 200 to 300 every second commit is slow; without splitting, a commit
 rewrites the references of the whole cube."""
 
+LEDGER_SIDE = 32
+"""Slots along the side of one manifest of the ledger, whose chunks lie in the manifest itself: some 60 kB, and 4 ms to rewrite."""
+
+LEDGER_WHOLE = 4096
+"""A ledger of so many slots is left in one manifest, which is read at once."""
+
+LEDGER = f"{INTERNAL_GROUP}/ledger"
+
 
 def splitting(spec: CubeSpec) -> icechunk.ManifestSplittingConfig:
-    """The splitting of all variables, as kept in the repository's configuration."""
+    """The splitting of all variables and their ledgers, as kept in the repository's configuration."""
     from icechunk import ManifestSplitCondition as Condition
     from icechunk import ManifestSplitDimCondition as Dim
     from icechunk import ManifestSplittingConfig
 
+    sizes = {}
+    for v in spec.variables:
+        slots = spec.slot_shape(v)
+        if prod(slots) > LEDGER_WHOLE:
+            where = Condition.path_matches(f"^/{LEDGER}/{re.escape(v.name)}/(record|empty)$")
+            sizes[where] = zip(ledger_dims(v), ledger_split(slots), strict=True)
+    for v in spec.variables:
+        sizes[Condition.name_matches(f"^{v.name}$")] = zip(v.dims, manifest_split(spec, v), strict=True)
     return ManifestSplittingConfig.from_dict(
-        {
-            Condition.name_matches(f"^{v.name}$"): {
-                Dim.DimensionName(dim): size for dim, size in zip(v.dims, manifest_split(spec, v), strict=True)
-            }
-            for v in spec.variables
-        }
+        {where: {Dim.DimensionName(dim): size for dim, size in along} for where, along in sizes.items()}
     )
+
+
+def ledger_dims(variable: Variable) -> tuple[str, ...]:
+    """Names of the dimensions of a variable's ledger: slots, not pixels."""
+    return (*variable.axes, "region_y", "region_x")
 
 
 def manifest_split(spec: CubeSpec, variable: Variable) -> tuple[int, ...]:
@@ -38,22 +57,25 @@ def manifest_split(spec: CubeSpec, variable: Variable) -> tuple[int, ...]:
     """
     shape, written = spec.shape_of(variable), variable.write_shape
     counts = [-(-n // w) for n, w in zip(shape, written, strict=True)]
-    n_axes = len(variable.axes)
-    region = [max(1, r // w) for r, w in zip(spec.grid.region_shape_yx, written[n_axes:], strict=True)]
-    sizes = [1] * n_axes + region
+    region = [max(1, r // w) for r, w in zip(spec.grid.region_shape_yx, written[-2:], strict=True)]
+    return _grow(counts, region)
 
-    def manifests() -> int:
-        total = 1
-        for count, size in zip(counts, sizes, strict=True):
-            total *= -(-count // size)
-        return total
 
+def ledger_split(slots: Sequence[int]) -> tuple[int, ...]:
+    """Slots that one manifest of a ledger spans along each dimension, likewise."""
+    return _grow(slots, [LEDGER_SIDE, LEDGER_SIDE])
+
+
+def _grow(counts: Sequence[int], unit_yx: Sequence[int]) -> tuple[int, ...]:
+    """One along each axis and ``unit_yx``, times what is needed for an array of ``counts`` to have no more than ``MAX_MANIFESTS``."""
+    n_axes = len(counts) - 2
+    sizes = [1] * n_axes + list(unit_yx)
     step = 0
-    while manifests() > MAX_MANIFESTS:
+    while prod(-(-count // size) for count, size in zip(counts, sizes, strict=True)) > MAX_MANIFESTS:
         spatial = [i for i in (n_axes, n_axes + 1) if sizes[i] < counts[i]]
         axes = [i for i in range(n_axes - 1, -1, -1) if sizes[i] < counts[i]]
         grows = spatial or axes[:1]
         i = grows[step % len(grows)]
-        sizes[i] += region[i - n_axes] if i >= n_axes else 1
+        sizes[i] += unit_yx[i - n_axes] if i >= n_axes else 1
         step += 1
     return tuple(min(s, c) for s, c in zip(sizes, counts, strict=True))
