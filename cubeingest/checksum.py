@@ -38,3 +38,20 @@ class SlotChecksum:
         if len(self._hashes) == 1:
             return str(self._hashes[0].hexdigest())
         return str(xxhash.xxh3_64_hexdigest(b"".join(h.digest() for h in self._hashes)))
+
+
+class BlocksChecksum:
+    """xxh3-64 of a slot's chunks as they are stored, in C order of their place in the array; those that are absent are left out."""
+
+    def __init__(self) -> None:
+        import xxhash
+
+        self._hash = xxhash.xxh3_64()
+
+    def update(self, place: tuple[int, ...], content: bytes) -> None:
+        """Take the next chunk that there is."""
+        self._hash.update(np.array([*place, len(content)], "<i8").tobytes())
+        self._hash.update(content)
+
+    def hexdigest(self) -> str:
+        return str(self._hash.hexdigest())

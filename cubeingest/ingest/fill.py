@@ -32,7 +32,7 @@ Windows = Generator[tuple[slice, np.ndarray[Any, Any]]]
 @dataclass(frozen=True)
 class IngestJob:
     """What a worker needs besides its slots. ``session`` is what to fork: the coordinator's fork, pickled, or a session of
-    the worker's own; ``layout`` is :attr:`Store.layout_key`. Without a ``source`` the slots' tiles are.
+    the worker's own; ``layout`` is :attr:`Store.layout_key`. Without a ``source`` the slots' tiles are, read as :attr:`Options.how` says.
     """
 
     spec: CubeSpec
@@ -40,6 +40,7 @@ class IngestJob:
     run: str
     layout: str
     source: FunctionSource | None = None
+    how: str = ""
 
 
 def fill_slot(job: IngestJob, plan: SlotPlan) -> SlotResult:

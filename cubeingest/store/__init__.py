@@ -3,6 +3,7 @@
 from cubeingest.store.arrays import open_array
 from cubeingest.store.history import Commit, is_ancestor, read_history
 from cubeingest.store.location import is_local, normalize_uri, quiet_icechunk, reason_of
+from cubeingest.store.references import ALLOWED_VARIABLE, Place, as_prefix, declare, declared, find_places
 from cubeingest.store.repository import (
     FORMAT,
     MAIN,
@@ -33,16 +34,22 @@ from cubeingest.store.runs import (
 from cubeingest.store.splitting import MAX_MANIFESTS, manifest_split, splitting
 
 __all__ = [
+    "ALLOWED_VARIABLE",
     "FORMAT",
     "MAIN",
     "MAX_MANIFESTS",
     "OWN_BRANCHES",
     "VALID",
     "Commit",
+    "Place",
     "Run",
     "Store",
+    "as_prefix",
     "check_clock",
     "create_store",
+    "declare",
+    "declared",
+    "find_places",
     "is_ancestor",
     "is_local",
     "is_split",
