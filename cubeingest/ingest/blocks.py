@@ -13,7 +13,7 @@ import numpy as np
 
 from cubeingest.catalog import TileRow
 from cubeingest.checksum import BlocksChecksum
-from cubeingest.engine import SlotResult, explain, timestamp
+from cubeingest.engine import SlotResult, timestamp
 from cubeingest.errors import TileError
 from cubeingest.ingest.chunks import Chunks, Place, places_in
 from cubeingest.ingest.fill import IngestJob
@@ -24,6 +24,7 @@ from cubeingest.plan import SlotPlan, hrefs_of, reading_of
 from cubeingest.remote import fetched, local_path, url_of, version_of
 from cubeingest.spec import CubeSpec, Variable
 from cubeingest.storage import is_remote, public_href
+from cubeingest.store import reason_of
 from cubeingest.tile import SourceId, Window, not_as_is, open_blocks, storage_of
 from cubeingest.tile.chunks import BlockReader
 from cubeingest.tile.pixels import Array
@@ -146,7 +147,10 @@ def _blocks(
     ranges = []
     for whole, part, size, end in zip(window, used, variable.chunks[-2:], spec.grid.shape_yx, strict=True):
         if whole.start % size or part.start % size or (part.stop % size and part.stop != end):
-            raise not_as_is(tile.href, f"pixels {part.start}:{part.stop} of the grid are used of it, which are no whole chunks of {size}")
+            raise not_as_is(
+                tile.href,
+                f"pixels {part.start}:{part.stop} of the grid are used of it, which are no whole chunks of {size}",
+            )
         ranges.append(range((part.start - whole.start) // size, -(-(part.stop - whole.start) // size)))
     rows, columns = ranges
     table = reader.table(rows, columns)
@@ -188,9 +192,11 @@ def _refer(
                 arr_offset=tile.first, checksum=version_of(tile.href, sources[tile.href]),
             )  # fmt: skip
         except (icechunk.InvalidInputError, ValueError) as e:
-            raise TileError(f"tile {public_href(tile.href)!r} cannot be referred to: {explain(e)}") from None
+            raise TileError(f"tile {public_href(tile.href)!r} cannot be referred to: {reason_of(e)}") from None
         if failed:
-            raise TileError(f"tile {public_href(tile.href)!r} cannot be referred to: it lies in none of the cube's places")
+            raise TileError(
+                f"tile {public_href(tile.href)!r} cannot be referred to: it lies in none of the cube's places"
+            )
 
 
 @contextmanager
@@ -212,7 +218,9 @@ def _copies(variable: Variable, sources: Mapping[str, SourceId], shape: SlotShap
 def _copy(chunks: Chunks, found: Sequence[TileBlocks], files: Mapping[str, str]) -> str:
     """Copy blocks into chunks, in the order of these; the checksum of their bytes."""
     checksum = BlocksChecksum()
-    places = sorted((place, n, row, column) for n, tile in enumerate(found) for place, row, column in tile.places(present=True))
+    places = sorted(
+        (place, n, row, column) for n, tile in enumerate(found) for place, row, column in tile.places(present=True)
+    )
     opened = {tile.href: open(files[tile.href], "rb") for tile in found}  # noqa: SIM115  (closed below)
     try:
         batch: dict[Place, bytes] = {}
@@ -242,21 +250,29 @@ def _prove(chunks: Chunks, variable: Variable, found: Sequence[TileBlocks]) -> N
 
     Raises :class:`TileError` if they differ: in bits, since what the ordinary path writes is what GDAL reads.
     """
-    import icechunk
-
-    array = chunks.array
+    size = variable.chunks[-2:]
     for tile in found:
         for (row, column), pixels in tile.samples.items():
-            place = tile.place(row, column)
-            y, x = (slice(p * n, p * n + size) for p, n, size in zip(place[-2:], variable.chunks[-2:], pixels.shape, strict=True))
-            inside = pixels[: array.shape[-2] - y.start, : array.shape[-1] - x.start]
-            try:
-                held = np.asarray(array[(*place[:-2], y, x)])
-            except (icechunk.IcechunkError, RuntimeError, ValueError) as e:
-                raise not_as_is(tile.href, f"its blocks cannot be read as chunks (a last strip may be short): {explain(e)}") from None
-            same = held.tobytes() == np.ascontiguousarray(inside).tobytes() if tile.lengths[row, column] else _alike(held, inside)
-            if not same:
+            *axes, iy, ix = tile.place(row, column)
+            y, x = slice(iy * size[0], iy * size[0] + pixels.shape[0]), slice(ix * size[1], ix * size[1] + pixels.shape[1])
+            held = _read(chunks, (*axes, y, x), tile.href)
+            inside = np.ascontiguousarray(pixels[: held.shape[0], : held.shape[1]])  # the array may end before the tile
+            is_there = tile.lengths[row, column] > 0
+            if not (held.tobytes() == inside.tobytes() if is_there else _alike(held, inside)):
                 raise not_as_is(tile.href, "its blocks, read as chunks, are other pixels than GDAL reads")
+
+
+def _read(chunks: Chunks, index: tuple[int | slice, ...], href: str) -> Array:
+    import icechunk
+
+    try:
+        return np.asarray(chunks.array[index])
+    except icechunk.IcechunkError as e:
+        if "VIRTUAL" not in e.kind.upper():
+            raise
+        raise not_as_is(href, f"what refers to it cannot be read: {reason_of(e)}") from None
+    except (RuntimeError, ValueError) as e:
+        raise not_as_is(href, f"its blocks cannot be read as chunks (is the last strip short?): {reason_of(e)}") from None
 
 
 def _alike(a: Array, b: Array) -> bool:

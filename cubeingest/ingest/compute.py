@@ -21,8 +21,8 @@ from cubeingest.errors import CubeIngestError, FunctionError
 from cubeingest.ingest.blocks import fill_blocks
 from cubeingest.ingest.fill import IngestJob, Windows, fill_slot, write_slot
 from cubeingest.ingest.function import FunctionSource, keyword
-from cubeingest.ingest.returned import take_pixels
 from cubeingest.ingest.materialize import MATERIALIZED, materialize_slot
+from cubeingest.ingest.returned import take_pixels
 from cubeingest.mosaic import SlotShape, slot_shape
 from cubeingest.plan import SlotPlan, Task
 from cubeingest.spec import CubeSpec, Variable

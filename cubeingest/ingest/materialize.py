@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from cubeingest.catalog import Catalog
 from cubeingest.checksum import BlocksChecksum
@@ -24,7 +24,7 @@ from cubeingest.tile import source_id, storage_of
 if TYPE_CHECKING:
     import icechunk
 
-MATERIALIZED = "materialized"
+MATERIALIZED: Literal["materialized"] = "materialized"
 """How :attr:`Options.how` names what this module does."""
 
 PUT_AT_ONCE = 64
@@ -94,9 +94,13 @@ def _refuse_changed(variable: Variable, record: Record) -> None:
         try:
             now = source_id(source.href, storage_of(variable))
         except FileNotFoundError:
-            raise TileError(f"tile {public_href(source.href)!r}, which the cube refers to, is not there any more") from None
+            raise TileError(
+                f"tile {public_href(source.href)!r}, which the cube refers to, is not there any more"
+            ) from None
         except (OSError, CubeIngestError) as e:
-            raise TileError(f"tile {public_href(source.href)!r}, which the cube refers to, cannot be asked: {e}") from None
+            raise TileError(
+                f"tile {public_href(source.href)!r}, which the cube refers to, cannot be asked: {e}"
+            ) from None
         if now != source:
             raise TileError(
                 f"tile {public_href(source.href)!r} is another than the cube refers to: ingest it again with --redo"

@@ -29,9 +29,7 @@ def prepare_blocks(store: Store, plan: Plan, how: str) -> Store:
     if how != VIRTUAL or not plan.tasks:
         return store
     storages = {v.name: _storage(v) for v in variables}
-    urls = {
-        url_of(t.href): storages[p.slot.variable] for task in plan.tasks for p in task.slots for t in p.tiles
-    }
+    urls = {url_of(t.href): storages[p.slot.variable] for task in plan.tasks for p in task.slots for t in p.tiles}
     roots = [root for v in variables for root in _roots(v)]
     _make_ledger(store, variables)
     known = declared(store.repo)
@@ -53,7 +51,9 @@ def _roots(variable: Variable) -> list[str]:
     out = []
     for pattern in variable.source.href.values() if variable.source else ():
         folder = pattern.partition("{")[0].rpartition("/")[0]
-        prefix = as_prefix(folder.partition("://")[2] if is_remote(folder) else folder, folder if is_remote(folder) else "file://")
+        prefix = as_prefix(
+            folder.partition("://")[2] if is_remote(folder) else folder, folder if is_remote(folder) else "file://"
+        )
         if prefix is not None:
             out.append(prefix)
     return out

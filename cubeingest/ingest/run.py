@@ -168,9 +168,7 @@ def _work(
     job = (
         CommitJob(store, merger.run, source, options.how)
         if alone
-        else IngestJob(
-            spec, pickle.dumps(store.writable().fork()), merger.run, store.layout_key, source, options.how
-        )
+        else IngestJob(spec, pickle.dumps(store.writable().fork()), merger.run, store.layout_key, source, options.how)
     )
     units = list(units_of(plan.tasks, options.commit_every or 1 if alone else 1))
     remote = any(is_remote(tile.href) for task in plan.tasks[:1] for slot in task.slots for tile in slot.tiles)

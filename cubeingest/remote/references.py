@@ -23,7 +23,9 @@ def url_of(href: str) -> str:
     path = "/" + local_path(href).lstrip("/") if kind == "file" else path_of(href)
     parts = path.strip("/").split("/")
     if re.search(r"[\x00-\x1f\x7f\\\ud800-\udfff]", path) or not all(parts) or {".", ".."} & set(parts):
-        raise TileError(f"tile {public_href(href)!r} cannot be referred to: no URL stands for its name; use --copy-blocks")
+        raise TileError(
+            f"tile {public_href(href)!r} cannot be referred to: no URL stands for its name; use --copy-blocks"
+        )
     return f"{kind}://{re.sub('[%?#]', lambda m: f'%{ord(m[0]):02X}', path)}"
 
 
@@ -59,5 +61,7 @@ def read_start(href: str, storage: Storage, n: int) -> bytes:
     except TileError:
         raise
     except Exception as e:  # noqa: BLE001  (each cloud's library has errors of its own)
-        raise TileError(f"cannot reach {public_href(href)!r}: {why_unreachable(e, href) or 'it is not there'}") from None
+        raise TileError(
+            f"cannot reach {public_href(href)!r}: {why_unreachable(e, href) or 'it is not there'}"
+        ) from None
     return data[:n]

@@ -11,7 +11,7 @@ import json
 import os
 import posixpath
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +37,7 @@ class Place:
     """What references may name: URLs that begin with ``prefix``, which ends in ``/``; and how its object store is reached."""
 
     prefix: str
-    storage: Storage = Storage()
+    storage: Storage = field(default_factory=Storage)
 
     def container(self) -> icechunk.VirtualChunkContainer:
         """The place as Icechunk keeps it. No credentials are in it."""
@@ -74,7 +74,9 @@ def find_places(urls: Mapping[str, Storage], roots: Iterable[str], known: Iterab
             head = _parts(url)[: 2 if url.startswith("file:") else 1]
             rest.setdefault(tuple(head), []).append(url)
     for of_one in rest.values():
-        prefix = as_prefix(posixpath.commonpath([posixpath.dirname(url.partition("://")[2]) for url in of_one]), of_one[0])
+        prefix = as_prefix(
+            posixpath.commonpath([posixpath.dirname(url.partition("://")[2]) for url in of_one]), of_one[0]
+        )
         if prefix is None:
             raise StoreError(
                 f"files in {posixpath.dirname(of_one[0])!r} cannot be referred to: move them into a folder whose name has no '%', "
@@ -100,7 +102,11 @@ def _parts(url: str) -> list[str]:
     """Scheme, and the folders below it; the bucket is one."""
     scheme, _, rest = url.partition("://")
     folders = rest.strip("/").split("/") if url.endswith("/") else rest.strip("/").split("/")[:-1]
-    return [scheme if scheme == "file" else f"{scheme}://{folders[0]}", *folders[scheme != "file" :]] if folders else [scheme]
+    return (
+        [scheme if scheme == "file" else f"{scheme}://{folders[0]}", *folders[scheme != "file" :]]
+        if folders
+        else [scheme]
+    )
 
 
 def declare(store: Store, places: Sequence[Place]) -> None:
@@ -158,8 +164,10 @@ def access_to(repo: icechunk.Repository, cube_id: str) -> dict[str, Any]:
         if prefix.startswith("file://"):
             out[prefix] = icechunk.credentials.LocalFileSystemAccess
         elif prefix.startswith("s3://"):
-            anonymous = bool(container.store.anonymous)
-            out[prefix] = icechunk.s3_credentials(anonymous=True) if anonymous else icechunk.s3_credentials(from_env=True)
+            anonymous = bool(getattr(container.store, "anonymous", False))
+            out[prefix] = (
+                icechunk.s3_credentials(anonymous=True) if anonymous else icechunk.s3_credentials(from_env=True)
+            )
     return out
 
 

@@ -68,7 +68,13 @@ class BlockReader:
     """One open tile whose blocks, as far as its header tells, are chunks of ``variable``."""
 
     def __init__(
-        self, src: DatasetReader, header: Header, placement: Placement, variable: Variable, signature: bytes, copy: str | None
+        self,
+        src: DatasetReader,
+        header: Header,
+        placement: Placement,
+        variable: Variable,
+        signature: bytes,
+        copy: str | None,
     ) -> None:
         self.window = placement.window
         self._src, self._header, self._band, self._variable = src, header, placement.band, variable
@@ -144,4 +150,6 @@ def open_blocks(
 
 def not_as_is(href: str, reason: Any) -> TileError:
     """What is said of a tile that must be decoded."""
-    return TileError(f"tile {public_href(href)!r} cannot be taken as it is: {reason}. Ingest it without --virtual and --copy-blocks")
+    return TileError(
+        f"tile {public_href(href)!r} cannot be taken as it is: {reason}. Ingest it without --virtual and --copy-blocks"
+    )
