@@ -114,7 +114,10 @@ class Cube:
         """
         options = Options(workers, scheduler, commit_every, on_error, redo, mode, how_of(virtual, copy_blocks))
         store = self.store if branch is None else start_branch(self.store, branch)
-        return ingest(store, self.select(**selection), options, on_progress, source)
+        report = ingest(store, self.select(**selection), options, on_progress, source)
+        if virtual:  # opened anew, it may read what it refers to now
+            object.__setattr__(self, "store", open_store(self.store.uri, self.store.branch))
+        return report
 
     def materialize(
         self,

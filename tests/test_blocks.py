@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import cubeingest as ci
-from cubeingest.errors import CubeIngestError, SpecError
+from cubeingest.errors import SpecError
 from tests.conftest import Ran, write_tile
 
 Invoke = Callable[..., Ran]
@@ -99,9 +99,9 @@ def test_references_and_copies_are_what_the_ordinary_path_writes(
         cube = ci.init(spec, tmp_path / how)
         report = cube.ingest(virtual=how == "virtual", copy_blocks=how == "copied")
         assert (report.written, report.failed) == (4, []), how
-        assert cube.verify().different == []
-        assert ci.open(tmp_path / how).check(deep=True).findings == []
-        assert ci.open(tmp_path / how).status().virtual == (4 if how == "virtual" else 0)
+        assert cube.verify().equal == 4
+        assert cube.check(deep=True).findings == []
+        assert cube.status().virtual == (4 if how == "virtual" else 0)
         assert cube.ingest(virtual=True).skipped == 4
     plain = values(tmp_path / "plain")
     assert bits(values(tmp_path / "virtual")) == bits(plain)
@@ -111,3 +111,249 @@ def test_references_and_copies_are_what_the_ordinary_path_writes(
     shutil.rmtree(tmp_path / "tiles")
     assert bits(values(tmp_path / "virtual")) == bits(plain)
     assert ci.open(tmp_path / "virtual").check(deep=True).findings == []
+
+
+# ---- what is refused ------------------------------------------------------------------------------------------
+
+
+def one(folder: Path, **profile: Any) -> np.ndarray:
+    """The tile of the first region and year, and its pixels."""
+    pixels = pixels_of((64, 64), profile.pop("dtype", "int16"))
+    tile(folder, "2000/y0_x0.tif", pixels, **profile)
+    return pixels
+
+
+def strips(folder: Path) -> None:
+    """Strips of 32 rows, the last of 16; as wide as a chunk."""
+    write_tile(
+        folder / "tiles/2000/y0_x0.tif",
+        pixels_of((48, 32)),
+        0,
+        20,
+        compress="zstd",
+        nodata=-1,
+        tiled=False,
+        blockysize=32,
+    )
+
+
+def two_bands(folder: Path) -> None:
+    tile(folder, "2000/y0_x0.tif", pixels_of((2, 64, 64)), interleave="pixel")
+
+
+def sparse(folder: Path) -> None:
+    """Blocks that are left out read as the file's own nodata."""
+    pixels = np.full((64, 64), 7, "int16")
+    pixels[32:, 32:] = 3
+    tile(folder, "2000/y0_x0.tif", pixels, SPARSE_OK=True, nodata=7)
+
+
+SMALL = (("shape: {y: 96, x: 120}, region: {y: 64, x: 64}", "shape: {y: 48, x: 32}, region: {y: 48, x: 32}"),)
+
+REFUSED: list[tuple[str, Callable[[Path], Any], dict[str, Any]]] = [
+    ("its blocks are LZW, the variable's chunks zstd", lambda f: one(f, compress="lzw"), {}),
+    ("its blocks are ZSTD, the variable's chunks not compressed", one, {"codec": "none"}),
+    ("its blocks are not compressed, the variable's chunks zstd", lambda f: one(f, compress=None), {}),
+    ("its blocks are written with predictor 2", lambda f: one(f, predictor=2), {}),
+    ("its pixels are big-endian", lambda f: one(f, ENDIANNESS="BIG"), {}),
+    ("it is uint8, the variable is int16", lambda f: one(f, dtype="uint8", nodata=None), {}),
+    ("its blocks are 16 x 16 pixels", lambda f: one(f, blockxsize=16, blockysize=16), {}),
+    ("its nodata 3 is not the fill value -1", lambda f: one(f, nodata=3), {}),
+    ("it has no nodata, so valid pixels may equal the fill value", lambda f: one(f, nodata=None), {}),
+    ("it leaves out blocks, which read as 7", sparse, {"more": ", nodata: -1"}),
+    ("mix bands", two_bands, {"more": ", band: 1"}),
+    ("is the last strip short", strips, {"changes": SMALL}),
+    ("its rows run the other way", one, {"changes": (("origin: {x: 0, y: 20}", "origin: {x: 0, y: 13.6}"), ("y: -1/10", "y: 1/10"))}),
+    ("which are no whole chunks of 32", one, {"more": ", overlap: {y: 8, x: 8}, tile: {y: 56, x: 56}", "changes": (
+        ("shape: {y: 96, x: 120}", "shape: {y: 120, x: 120}"),)}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("reason", "write", "spec"), REFUSED, ids=[r for r, _, _ in REFUSED])
+def test_a_tile_that_must_be_decoded_is_refused_with_the_reason(
+    tmp_path: Path, reason: str, write: Callable[[Path], Any], spec: dict[str, Any]
+) -> None:
+    write(tmp_path)
+    cube = ci.init(write_spec(tmp_path, **spec), tmp_path / "cube")
+    said = cube.plan(region="y0_x0", year=2000).blocks
+    assert said is not None
+    for virtual in (True, False):
+        report = cube.ingest(virtual=virtual, copy_blocks=not virtual, region="y0_x0", year=2000)
+        assert report.written == 0
+        assert [reason in f.error for f in report.failed] == [True], report.failed
+    if "strip" not in reason:
+        assert (said.copyable, said.virtual) == (0, 0)
+        assert reason in str(said.reason)
+    assert cube.ingest(region="y0_x0", year=2000).written == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (("compressor: {name: zstd}", "compressor: {name: gzip}"), "compressed with gzip"),
+        (("compressor:", "shards: {year: 1, y: 64, x: 64}, compressor:"), "it has shards"),
+        (("chunks: {year: 1", "chunks: {year: 2"), "its chunks span several values of year"),
+    ],
+)
+def test_a_variable_whose_chunks_no_blocks_can_be_is_refused_at_once(
+    tmp_path: Path, change: tuple[str, str], reason: str
+) -> None:
+    write_tiles(tmp_path)
+    cube = ci.init(write_spec(tmp_path, changes=(change,)), tmp_path / "cube")
+    with pytest.raises(SpecError, match=reason):
+        cube.ingest(copy_blocks=True)
+    said = cube.plan().blocks
+    assert said is not None
+    assert said.copyable == 0
+    assert reason in str(said.reason)
+
+
+def test_two_tiles_that_share_a_chunk_are_refused(tmp_path: Path) -> None:
+    write_tiles(tmp_path)
+    tile(tmp_path, "2000/again.tif", pixels_of((32, 32), seed=9))
+    spec = write_spec(
+        tmp_path, changes=(('href: "tiles/{year}/{id}.tif", missing: absent', 'tiles: {glob: "tiles/{year}/*.tif"}'),)
+    )
+    report = ci.init(spec, tmp_path / "cube").ingest(copy_blocks=True)
+    assert report.written == 3
+    assert ["shares pixels with" in f.error for f in report.failed] == [True]
+
+
+# ---- references -----------------------------------------------------------------------------------------------
+
+
+def virtual_cube(folder: Path, **options: Any) -> ci.Cube:
+    write_tiles(folder)
+    cube = ci.init(write_spec(folder), folder / "cube")
+    report = cube.ingest(virtual=True, **options)
+    assert (report.written, report.failed, report.to_json()["how"]) == (4, [], "virtual")
+    return cube
+
+
+def put_back_older(path: Path, pixels: np.ndarray) -> None:
+    """Another tile in the place of one, and older, as a backup that is restored."""
+    then = path.stat().st_mtime_ns - 10**12
+    tile(path.parents[2], f"2000/{path.name}", pixels)
+    os.utime(path, ns=(then, then))
+
+
+def test_a_tile_that_changed_is_an_error_for_every_reader_and_never_wrong_pixels(tmp_path: Path) -> None:
+    import icechunk
+
+    cube = virtual_cube(tmp_path)
+    changed, gone = tmp_path / "tiles/2000/y0_x0.tif", tmp_path / "tiles/2000/y1_x0.tif"
+    put_back_older(changed, pixels_of((64, 64), seed=8))
+    gone.unlink()
+    ds = cube.dataset()["v"]
+    for part in (ds[0, 40, 40], ds[0, 70, 3]):
+        with pytest.raises(icechunk.IcechunkError):
+            part.load()
+    assert int(ds[0, 0, 70]) == int(pixels_of((64, 56), seed=1)[0, 6])
+    for deep in (False, True):
+        found = {f.slot: f for f in cube.check(deep=deep).findings if f.kind == "reference"}
+        assert [(s.iy, s.ix) for s in found if s] == [(0, 0), (1, 0)]
+        assert all("--redo --region" in f.remedy for f in found.values())
+    report = cube.materialize()
+    assert report.written == 2
+    assert sorted("another than" in f.error for f in report.failed) == [False, True]
+    assert cube.status().virtual == 2
+    assert cube.ingest(region="y0_x0").written == 1
+    assert cube.status().virtual == 1
+
+
+def test_materialize_goes_on_where_it_was_interrupted(tmp_path: Path) -> None:
+    cube = virtual_cube(tmp_path)
+    before = bits(values(tmp_path / "cube"))
+    first = cube.store.tip
+    assert cube.materialize(limit=1).written == 1
+    assert cube.status().virtual == 3
+    assert [c.change for c in cube.diff(first)] == ["reread"]
+    assert cube.materialize(mode="independent", year=2000).written == 2
+    assert (cube.materialize().written, cube.materialize().planned) == (1, 0)
+    shutil.rmtree(tmp_path / "tiles")
+    assert bits(values(tmp_path / "cube")) == before
+    assert cube.check(deep=True).findings == []
+
+
+def test_references_and_pixels_take_the_place_of_each_other(tmp_path: Path) -> None:
+    cube = virtual_cube(tmp_path, mode="independent")
+    before = bits(values(tmp_path / "cube"))
+    for options, virtual in (({}, 0), ({"virtual": True}, 4), ({"copy_blocks": True}, 0)):
+        older = cube.store.tip
+        assert cube.ingest(redo=True, **options).written == 4
+        assert cube.status().virtual == virtual
+        assert {c.change for c in cube.diff(older)} == {"reread"}
+        assert bits(values(tmp_path / "cube")) == before
+        assert cube.check(deep=True).findings == []
+
+
+def test_readers_without_cubeingest_name_the_place_and_others_must_allow_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import icechunk
+    import xarray as xr
+
+    cube = virtual_cube(tmp_path)
+    expected = bits(values(tmp_path / "cube"))
+    prefix = f"file://{tmp_path}/tiles/"
+    storage = icechunk.local_filesystem_storage(str(tmp_path / "cube"))
+    repo = icechunk.Repository.open(
+        storage, authorize_virtual_chunk_access={prefix: icechunk.credentials.LocalFileSystemAccess}
+    )
+    ds = xr.open_zarr(repo.readonly_session("main").store, consolidated=False, chunks=None)
+    assert bits(ds["v"].values) == expected
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "another person"))
+    other = ci.open(tmp_path / "cube")
+    with pytest.raises(icechunk.IcechunkError, match="authorize"):
+        values(tmp_path / "cube")
+    assert "CUBEINGEST_VIRTUAL" in other.materialize().failed[0].error
+    monkeypatch.setenv("CUBEINGEST_VIRTUAL", prefix)
+    assert bits(values(tmp_path / "cube")) == expected
+    assert cube.store.repo.config.virtual_chunk_containers is not None
+
+
+def test_a_cube_with_references_grows_and_is_published(tmp_path: Path) -> None:
+    cube = virtual_cube(tmp_path, branch="beside")
+    assert cube.status().done == 0
+    assert cube.publish("beside").action == "published"
+    before = bits(values(tmp_path / "cube"))
+    cube.extend(year=2002)
+    assert bits(values(tmp_path / "cube")[:2]) == before
+    assert ci.open(tmp_path / "cube").check(deep=True).findings == []
+    tile(tmp_path, "2002/y0_x0.tif", pixels_of((64, 64), seed=5))
+    again = ci.open(tmp_path / "cube")
+    assert again.ingest(virtual=True, year=2002).written == 1
+    assert again.status().virtual == 5
+
+
+def test_worker_processes_and_commands_do_the_same(tmp_path: Path, run: Callable[..., Ran]) -> None:
+    write_tiles(tmp_path)
+    write_spec(tmp_path)
+    env = {"XDG_STATE_HOME": str(tmp_path / "state")}
+    call = lambda *args: run(*args, cwd=tmp_path, env=env)  # noqa: E731
+    assert call("init", "grid.yaml", "--store", "cube").code == 0
+    assert "--virtual and --copy-blocks can fill every slot" in call("plan").out
+    assert call("ingest", "--virtual", "--copy-blocks").code == 2
+    done = call("ingest", "--virtual", "--workers", 2, "--json")
+    assert (done.code, done.json["written"], done.json["how"]) == (0, 4, "virtual"), done.err
+    assert "4 of the slots done refer to tiles" in call("status").out
+    assert call("status", "--json").json["virtual"] == 4
+    assert call("materialize", "--workers", 2, "--mode", "independent", "--year", 2000, "--json").json["written"] == 3
+    last = call("materialize")
+    assert (last.code, last.out.startswith("1 written")) == (0, True)
+    assert json.loads(call("check", "--deep", "--json").out)["sound"] is True
+
+
+def test_names_that_a_url_writes_otherwise_are_referred_to(tmp_path: Path) -> None:
+    odd = tmp_path / "a b" / "50% done#1"
+    write_tiles(odd)
+    shutil.move(odd / "tiles" / "2000", odd / "tiles" / "2000é?")
+    spec = write_spec(tmp_path, changes=(
+        ('href: "tiles/{year}/{id}.tif", missing: absent', f'tiles: {{glob: "{tmp_path}/a b/50% done#1/tiles/{{year}}*/*.tif"}}'),
+    ))  # fmt: skip
+    cube = ci.init(spec, tmp_path / "cube")
+    report = cube.ingest(virtual=True)
+    assert (report.written, report.failed) == (4, [])
+    assert cube.verify().equal == 4
+    (folder,) = cube.on("main").store.repo.config.virtual_chunk_containers or {}
+    assert folder == f"file://{tmp_path}/"

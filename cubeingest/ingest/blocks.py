@@ -77,7 +77,7 @@ def fill_blocks(job: IngestJob, plan: SlotPlan) -> SlotResult:
     if job.how == VIRTUAL:
         found = slot_blocks(job.spec, variable, plan, shape)
         _refer(session, variable, found, by_href)
-        checksum = ""
+        checksum = "" if any(tile.lengths.any() for tile in found) else BlocksChecksum().hexdigest()
     else:
         with _copies(variable, by_href, shape) as copies:
             found = slot_blocks(job.spec, variable, plan, shape, copies)
@@ -87,10 +87,9 @@ def fill_blocks(job: IngestJob, plan: SlotPlan) -> SlotResult:
     _prove(chunks, variable, found)
     if source_ids(plan, storage) != sources:
         raise TileError(f"tile {public_href(plan.tiles[0].href)!r} changed while it was read: run the command again")
-    state = "done" if there else "empty"
-    how = VIRTUAL if job.how == VIRTUAL and there else "" if not there else COPIED
+    state, how = ("done", VIRTUAL if job.how == VIRTUAL else COPIED) if there else ("empty", COPIED)
     reading = reading_of(variable, plan.tiles)
-    record = Record(state, sources, checksum if there else "", reading, timestamp(), job.run, how)
+    record = Record(state, sources, checksum, reading, timestamp(), job.run, how)
     write_record(session, plan.slot, record, plan.is_new, job.layout)
     return SlotResult(
         plan.slot, public_href(plan.tiles[0].href), state, pickle.dumps(session),
@@ -254,7 +253,10 @@ def _prove(chunks: Chunks, variable: Variable, found: Sequence[TileBlocks]) -> N
     for tile in found:
         for (row, column), pixels in tile.samples.items():
             *axes, iy, ix = tile.place(row, column)
-            y, x = slice(iy * size[0], iy * size[0] + pixels.shape[0]), slice(ix * size[1], ix * size[1] + pixels.shape[1])
+            y, x = (
+                slice(iy * size[0], iy * size[0] + pixels.shape[0]),
+                slice(ix * size[1], ix * size[1] + pixels.shape[1]),
+            )
             held = _read(chunks, (*axes, y, x), tile.href)
             inside = np.ascontiguousarray(pixels[: held.shape[0], : held.shape[1]])  # the array may end before the tile
             is_there = tile.lengths[row, column] > 0
@@ -272,7 +274,9 @@ def _read(chunks: Chunks, index: tuple[int | slice, ...], href: str) -> Array:
             raise
         raise not_as_is(href, f"what refers to it cannot be read: {reason_of(e)}") from None
     except (RuntimeError, ValueError) as e:
-        raise not_as_is(href, f"its blocks cannot be read as chunks (is the last strip short?): {reason_of(e)}") from None
+        raise not_as_is(
+            href, f"its blocks cannot be read as chunks (is the last strip short?): {reason_of(e)}"
+        ) from None
 
 
 def _alike(a: Array, b: Array) -> bool:

@@ -172,7 +172,8 @@ def _work(
     )
     units = list(units_of(plan.tasks, options.commit_every or 1 if alone else 1))
     remote = any(is_remote(tile.href) for task in plan.tasks[:1] for slot in task.slots for tile in slot.tiles)
-    with open_pool(options.workers, options.scheduler, len(units), sum(n for _, n in work), overlap=remote) as pool:
+    n_bytes = 0 if options.how == VIRTUAL else sum(n for _, n in work)  # references take no time to write
+    with open_pool(options.workers, options.scheduler, len(units), n_bytes, overlap=remote) as pool:
         pool.prove(store)
         since_commit = 0
         broken = ""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import posixpath
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 ALLOWED_VARIABLE = "CUBEINGEST_VIRTUAL"
 """Environment variable with places that references of any cube may be read from, separated by blanks:
 ``file:///data/tiles/ s3://bucket/tiles/``."""
+
+PLAIN = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@-]*")
+"""Names that are written in a URL as they are: Icechunk compares prefixes with both spellings of one."""
 
 TRIES = 5
 """How often the configuration is written again that others are changing at the same time."""
@@ -79,8 +83,8 @@ def find_places(urls: Mapping[str, Storage], roots: Iterable[str], known: Iterab
         )
         if prefix is None:
             raise StoreError(
-                f"files in {posixpath.dirname(of_one[0])!r} cannot be referred to: move them into a folder whose name has no '%', "
-                "'?' or '#', or use --copy-blocks"
+                f"files in {posixpath.dirname(of_one[0])!r} cannot be referred to: move them into a folder whose name has "
+                "plain letters and digits only, or use --copy-blocks"
             )
         out[prefix] = Place(prefix, urls[of_one[0]])
     return list(out.values())
@@ -91,7 +95,7 @@ def as_prefix(folder: str, url: str) -> str | None:
     scheme = url.partition("://")[0]
     plain = []
     for part in folder.split("/"):
-        if "%" in part:
+        if not PLAIN.fullmatch(part):
             break
         plain.append(part)
     joined = "/".join(plain).strip("/")

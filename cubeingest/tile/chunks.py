@@ -58,7 +58,10 @@ def why_not(header: Header, placement: Placement, variable: Variable) -> str | N
     fill = variable.np_fill
     nodata = as_dtype(placement.nodata, variable.np_dtype)
     if nodata is None and not np.isnan(fill):
-        return f"it has no nodata, so valid pixels may equal the fill value {fill}, which only decoding shows"
+        return (
+            f"it has no nodata, so valid pixels may equal the fill value {fill}, which only decoding shows (if {fill} means no data "
+            f"there, say source.nodata: {fill})"
+        )
     if nodata is not None and not same(nodata, fill):
         return f"its nodata {nodata} is not the fill value {fill}, to which it would have to be changed"
     return None
