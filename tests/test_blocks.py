@@ -13,8 +13,11 @@ import numpy as np
 import pytest
 
 import cubeingest as ci
-from cubeingest.errors import SpecError
+from cubeingest.errors import CubeIngestError, SpecError
+from cubeingest.storage import Storage
+from cubeingest.store import find_places
 from tests.conftest import Ran, write_tile
+from tests.objectstore import Bucket
 
 Invoke = Callable[..., Ran]
 
@@ -326,6 +329,7 @@ def test_a_cube_with_references_grows_and_is_published(tmp_path: Path) -> None:
     assert again.status().virtual == 5
 
 
+@pytest.mark.slow
 def test_worker_processes_and_commands_do_the_same(tmp_path: Path, run: Callable[..., Ran]) -> None:
     write_tiles(tmp_path)
     write_spec(tmp_path)
@@ -357,3 +361,93 @@ def test_names_that_a_url_writes_otherwise_are_referred_to(tmp_path: Path) -> No
     assert cube.verify().equal == 4
     (folder,) = cube.on("main").store.repo.config.virtual_chunk_containers or {}
     assert folder == f"file://{tmp_path}/"
+
+
+@pytest.mark.slow
+def test_tiles_and_cube_in_an_object_store(tmp_path: Path, bucket: Bucket) -> None:
+    import icechunk
+
+    write_tiles(tmp_path)
+    for path in (tmp_path / "tiles").rglob("*.tif"):
+        bucket.put(str(path.relative_to(tmp_path)), path)
+    spec = write_spec(tmp_path, href=bucket.uri("tiles/{year}/{id}.tif"))
+    plain = ci.init(spec, tmp_path / "plain")
+    assert plain.ingest().written == 4
+    said = plain.plan(redo=True).blocks
+    assert said is not None
+    assert (said.copyable, said.virtual) == (4, 4), said
+    for how, mode in (("virtual", "cooperative"), ("copied", "independent")):
+        cube = ci.init(spec, bucket.uri(how))
+        report = cube.ingest(virtual=how == "virtual", copy_blocks=how == "copied", mode=mode)
+        assert (report.written, report.failed) == (4, [])
+        assert bits(values(bucket.uri(how))) == bits(values(tmp_path / "plain"))
+        assert cube.check(deep=True).findings == []
+    cube = ci.open(bucket.uri("virtual"))
+    (container,) = (cube.store.repo.config.virtual_chunk_containers or {}).values()
+    assert "SECRET" not in repr(container).upper()
+    tile(tmp_path, "2000/y0_x0.tif", pixels_of((64, 64), seed=8))
+    bucket.put("tiles/2000/y0_x0.tif", tmp_path / "tiles/2000/y0_x0.tif")
+    with pytest.raises(icechunk.IcechunkError):
+        cube.dataset()["v"][0, 40, 40].load()
+    assert [f.kind for f in cube.check().findings] == ["reference"]
+    report = cube.materialize()
+    assert (report.written, len(report.failed)) == (3, 1)
+
+
+def test_a_changed_cube_sends_nobodys_credentials_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A place counts with its endpoint: one that was allowed is not allowed by another server."""
+    import icechunk
+
+    from cubeingest.store import Place, declare
+    from cubeingest.store.references import access_to
+
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    write_tiles(tmp_path)
+    cube = ci.init(write_spec(tmp_path), tmp_path / "cube")
+    declare(cube.store, [Place("s3://bucket/tiles/", Storage("http://127.0.0.1:1")), Place("s3://other/")])
+    repo = ci.open(tmp_path / "cube").store.repo
+    assert sorted(access_to(repo, cube.store.cube_id)) == ["s3://bucket/tiles/", "s3://other/"]
+    assert access_to(repo, "another cube") == {}
+    config = repo.config
+    config.set_virtual_chunk_container(Place("s3://bucket/tiles/", Storage("http://127.0.0.1:2")).container())
+    icechunk.Repository.open(repo.storage, config=config).save_config()
+    assert sorted(access_to(ci.open(tmp_path / "cube").store.repo, cube.store.cube_id)) == ["s3://other/"]
+    monkeypatch.setenv("CUBEINGEST_VIRTUAL", "s3://bucket/tiles file:///data")
+    assert sorted(access_to(ci.open(tmp_path / "cube").store.repo, "another cube")) == []
+
+
+def test_a_cube_of_an_earlier_version_gets_room_for_references(tmp_path: Path) -> None:
+    import zarr
+
+    write_tiles(tmp_path)
+    cube = ci.init(write_spec(tmp_path), tmp_path / "cube")
+    session = cube.store.writable()
+    del zarr.open_group(session.store, mode="r+")["cubeingest/ledger/v/virtual"]
+    session.commit("as it was")
+    assert cube.check().findings == []
+    assert cube.ingest(region="y0_x0").written == 1
+    assert cube.ingest(region="y0_x0", redo=True).written == 1
+    cube.extend(year=2002)
+    assert cube.status().virtual == 0
+    assert cube.ingest(virtual=True).written == 3
+    assert cube.status().virtual == 3
+    assert cube.check(deep=True).findings == []
+
+
+@pytest.mark.parametrize(
+    ("urls", "roots", "places"),
+    [
+        (["file:///a/t/2000/x.tif", "file:///a/t/2001/x.tif"], ["file:///a/t/"], ["file:///a/t/"]),
+        (["file:///a/t/2000/x.tif", "file:///b/x.tif"], ["file:///"], ["file:///a/t/2000/", "file:///b/"]),
+        (["file:///a/x%23/x.tif", "file:///a/y/x.tif"], [], ["file:///a/"]),
+        (["s3://b/x.tif", "s3://c/t/x.tif"], ["s3://b/"], ["s3://b/", "s3://c/t/"]),
+        (["file:///k/t/x.tif"], ["file:///k/t/"], []),
+    ],
+)
+def test_places_are_folders_of_the_spec_or_what_tiles_share_and_never_everything(
+    urls: list[str], roots: list[str], places: list[str]
+) -> None:
+    found = find_places(dict.fromkeys(urls, Storage()), roots, ["file:///k/"])
+    assert sorted(p.prefix for p in found) == places
+    with pytest.raises(CubeIngestError, match="plain letters"):
+        find_places({"file:///a%23/x.tif": Storage()}, [], [])

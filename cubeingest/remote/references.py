@@ -55,7 +55,8 @@ def read_start(href: str, storage: Storage, n: int) -> bytes:
             with open(local_path(href), "rb") as file:
                 return file.read(n)
         client = client_of(href, storage)
-        data, _ = run(patiently(lambda: client.read(href, 0, n, None, "")))
+        size, stamp = run(patiently(lambda: client.head(href)))
+        data, _ = run(patiently(lambda: client.read(href, 0, n if size is None else min(n, size), size, stamp)))
     except OSError as e:
         raise TileError(f"tile {public_href(href)!r} cannot be read: {e.strerror or e}") from None
     except TileError:

@@ -103,14 +103,10 @@ def as_prefix(folder: str, url: str) -> str | None:
 
 
 def _parts(url: str) -> list[str]:
-    """Scheme, and the folders below it; the bucket is one."""
+    """Scheme (and bucket), and the folders below it, of a file's URL or a prefix."""
     scheme, _, rest = url.partition("://")
-    folders = rest.strip("/").split("/") if url.endswith("/") else rest.strip("/").split("/")[:-1]
-    return (
-        [scheme if scheme == "file" else f"{scheme}://{folders[0]}", *folders[scheme != "file" :]]
-        if folders
-        else [scheme]
-    )
+    folders = [part for part in rest.split("/")[:-1] if part]
+    return ["file", *folders] if scheme == "file" else [f"{scheme}://{folders[0]}", *folders[1:]]
 
 
 def declare(store: Store, places: Sequence[Place]) -> None:
@@ -162,23 +158,27 @@ def access_to(repo: icechunk.Repository, cube_id: str) -> dict[str, Any]:
     allowed = _allowed(cube_id) if containers else set()
     out: dict[str, Any] = {}
     for prefix, container in containers.items():
-        endpoint = _endpoint_of(container)
-        if (prefix, endpoint) not in allowed:
+        if not prefix.startswith(("file://", "s3://")) or (prefix, _endpoint_of(container)) not in allowed:
             continue
         if prefix.startswith("file://"):
             out[prefix] = icechunk.credentials.LocalFileSystemAccess
-        elif prefix.startswith("s3://"):
-            anonymous = bool(getattr(container.store, "anonymous", False))
-            out[prefix] = (
-                icechunk.s3_credentials(anonymous=True) if anonymous else icechunk.s3_credentials(from_env=True)
-            )
-    return out
+        else:
+            anonymous = bool(_s3_options(container).anonymous)
+            out[prefix] = icechunk.s3_credentials(anonymous=anonymous or None, from_env=not anonymous or None)
+    return icechunk.containers_credentials(out) if out else {}
 
 
 def _endpoint_of(container: icechunk.VirtualChunkContainer) -> str | None:
     """Where requests go: a cube that someone else has changed must not send this user's credentials elsewhere."""
-    endpoint: str | None = getattr(container.store, "endpoint_url", None)
+    options = _s3_options(container)
+    endpoint: str | None = None if options is None else options.endpoint_url
     return endpoint
+
+
+def _s3_options(container: icechunk.VirtualChunkContainer) -> Any:
+    """How a container's S3 server is reached; None for files."""
+    store: Any = container.store
+    return None if container.url_prefix.startswith("file://") else store[0]
 
 
 # ---- what this user allows ------------------------------------------------------------------------------------
