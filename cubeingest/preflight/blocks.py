@@ -15,7 +15,7 @@ from cubeingest.plan import SlotPlan
 from cubeingest.preflight.headers import Headers
 from cubeingest.remote import url_of
 from cubeingest.spec import CubeSpec
-from cubeingest.tile import Header, not_as_is, place, why_no_variable, why_not
+from cubeingest.tile import ADVICE, Header, not_as_is, place, why_no_variable, why_not
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,8 @@ def _reasons(spec: CubeSpec, plan: SlotPlan, headers: Headers) -> tuple[str | No
             _look(spec, plan, tile, headers)
         slot_blocks(spec, variable, plan, slot_shape(spec, variable, plan), proof=False)
     except CubeIngestError as e:
-        return str(e), str(e)
+        reason = str(e).removesuffix(ADVICE)
+        return reason, reason
     try:
         for tile in plan.tiles:
             url_of(tile.href)
@@ -71,11 +72,14 @@ def _reasons(spec: CubeSpec, plan: SlotPlan, headers: Headers) -> tuple[str | No
 
 
 def _look(spec: CubeSpec, plan: SlotPlan, tile: TileRow, headers: Headers) -> None:
-    """Raise what a tile's header says against it, without opening it again."""
-    header = headers[plan.slot.variable, tile.href]
-    if not isinstance(header, Header):
-        raise CubeIngestError(header)
-    variable = spec.variable(plan.slot.variable)
-    reason = why_not(header, place(header, spec.grid, variable, tile.band, tile.expected), variable)
+    """Raise what a tile's header says against it, without opening it again. What does not fit at all is told elsewhere."""
+    header, variable = headers[plan.slot.variable, tile.href], spec.variable(plan.slot.variable)
+    try:
+        placement = place(header, spec.grid, variable, tile.band, tile.expected) if isinstance(header, Header) else None
+    except CubeIngestError:
+        placement = None
+    if placement is None or not isinstance(header, Header):
+        raise not_as_is(tile.href, "it does not fit, or cannot be read")
+    reason = why_not(header, placement, variable)
     if reason is not None:
         raise not_as_is(tile.href, reason)

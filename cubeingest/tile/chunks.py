@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,6 +20,9 @@ from cubeingest.tile.pixels import Array, as_dtype, same
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
+
+ADVICE = ". Ingest it without --virtual and --copy-blocks"
+"""What to do with a tile that must be decoded."""
 
 CODECS = {"": None, "ZSTD": "zstd"}
 """GDAL's names of how TIFFs are compressed, by the name of the Zarr v3 codec that every reader has for it."""
@@ -86,8 +89,10 @@ class BlockReader:
     def table(self, rows: range, columns: range) -> BlockTable:
         """Where some of the blocks lie. Raises :class:`TileError` if they are not chunks as they are."""
         table = block_table(self._src, self._band, self._signature, (rows, columns))
-        reason = "it is no TIFF, or its blocks mix bands or parts of bytes" if table is None else self._why_not(table)
-        if reason is not None or table is None:
+        if table is None:
+            raise not_as_is(self._header.href, "it is no TIFF, or its blocks mix bands or parts of bytes")
+        reason = self._why_not(table)
+        if reason is not None:
             raise not_as_is(self._header.href, reason)
         return table
 
@@ -151,8 +156,6 @@ def open_blocks(
         yield BlockReader(src, header, placement, variable, read_start(copy or href, storage, 4), copy)
 
 
-def not_as_is(href: str, reason: Any) -> TileError:
+def not_as_is(href: str, reason: str) -> TileError:
     """What is said of a tile that must be decoded."""
-    return TileError(
-        f"tile {public_href(href)!r} cannot be taken as it is: {reason}. Ingest it without --virtual and --copy-blocks"
-    )
+    return TileError(f"tile {public_href(href)!r} cannot be taken as it is: {reason}{ADVICE}")
