@@ -81,10 +81,10 @@ def bits(a: np.ndarray) -> bytes:
 
 
 MATRIX = [
-    ("uint8", "255", "none", {"nodata": 255}),
     ("int16", "-1", "{name: zstd}", {}),
-    ("float32", ".nan", "{name: zstd}", {"nodata": float("nan")}),
-    ("float32", "-1", "none", {}),
+    pytest.param("uint8", "255", "none", {"nodata": 255}, marks=pytest.mark.slow),
+    pytest.param("float32", ".nan", "{name: zstd}", {"nodata": float("nan")}, marks=pytest.mark.slow),
+    pytest.param("float32", "-1", "none", {}, marks=pytest.mark.slow),
 ]
 
 
@@ -114,6 +114,50 @@ def test_references_and_copies_are_what_the_ordinary_path_writes(
     shutil.rmtree(tmp_path / "tiles")
     assert bits(values(tmp_path / "virtual")) == bits(plain)
     assert ci.open(tmp_path / "virtual").check(deep=True).findings == []
+
+
+def small_tiles(folder: Path) -> None:
+    """Tiles of one block and of two, several a region, of which one reaches into the next region."""
+    tile(folder, "2000/a.tif", pixels_of((32, 96)), 0, 0)
+    tile(folder, "2000/b.tif", pixels_of((32, 32), seed=1), 32, 32)
+    tile(folder, "2000/c.tif", pixels_of((32, 24), seed=2), 32, 96)
+
+
+def planar_bands(folder: Path) -> None:
+    tile(folder, "all.tif", pixels_of((2, 64, 64)), interleave="band")
+
+
+def one_raster(folder: Path) -> None:
+    """Of all regions and beyond the grid's end, one block left out."""
+    pixels = pixels_of((128, 160))
+    pixels[64:96, :32] = -1
+    tile(folder, "all.tif", pixels, SPARSE_OK=True)
+
+
+ARCHIVES: list[tuple[Callable[[Path], None], str, int]] = [
+    (small_tiles, 'tiles: {glob: "tiles/{year}/*.tif"}', 2),
+    (planar_bands, 'file: "tiles/all.tif", bands: {axis: year}', 2),
+    (one_raster, 'file: "tiles/all.tif"', 4),
+]
+
+
+@pytest.mark.parametrize(("write", "source", "slots"), ARCHIVES, ids=[w.__name__ for w, _, _ in ARCHIVES])
+def test_tiles_that_are_not_one_a_region(
+    tmp_path: Path, write: Callable[[Path], None], source: str, slots: int
+) -> None:
+    write(tmp_path)
+    changes = [('href: "tiles/{year}/{id}.tif", missing: absent', source)]
+    if write is one_raster:
+        changes.append(("values: [2000, 2001]", "values: [2000]"))
+    spec = write_spec(tmp_path, changes=tuple(changes))
+    found = {}
+    for how in ("plain", "virtual", "copied"):
+        cube = ci.init(spec, tmp_path / how)
+        report = cube.ingest(virtual=how == "virtual", copy_blocks=how == "copied")
+        assert (report.written, report.failed) == (slots, []), how
+        assert cube.check(deep=True).findings == []
+        found[how] = bits(values(tmp_path / how))
+    assert found["virtual"] == found["plain"] == found["copied"]
 
 
 # ---- what is refused ------------------------------------------------------------------------------------------

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from threading import Event
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from cubeingest.ingest.chunks import Chunks, Place, places_in
 from cubeingest.ingest.fill import IngestJob
 from cubeingest.ledger import COPIED, VIRTUAL, Record, write_record
 from cubeingest.mosaic import SlotShape, slot_shape, source_ids
-from cubeingest.pieces import overlap
+from cubeingest.pieces import OPEN_AT_ONCE, overlap
 from cubeingest.plan import SlotPlan, hrefs_of, reading_of
 from cubeingest.remote import fetched, local_path, url_of, version_of
 from cubeingest.spec import CubeSpec, Variable
@@ -28,6 +29,7 @@ from cubeingest.store import reason_of
 from cubeingest.tile import SourceId, Window, not_as_is, open_blocks, storage_of
 from cubeingest.tile.chunks import BlockReader
 from cubeingest.tile.pixels import Array
+from cubeingest.writer import is_fill
 
 if TYPE_CHECKING:
     import icechunk
@@ -44,14 +46,14 @@ FETCH_SHARE = 4
 class TileBlocks:
     """Blocks of one tile that are chunks of a slot: ``offsets`` and ``lengths`` (0: left out) by row and column, from chunk ``first`` on.
 
-    ``samples`` are what GDAL reads of some, and of some that are left out, by row and column.
+    ``samples`` are some that are there, by row and column: index of the pixels that the array has of it, and a digest of what GDAL reads there.
     """
 
     href: str
     first: Place
     offsets: npt.NDArray[np.int64]
     lengths: npt.NDArray[np.int64]
-    samples: Mapping[tuple[int, int], Array]
+    samples: Mapping[tuple[int, int], tuple[tuple[int | slice, ...], bytes]]
 
     def place(self, row: int, column: int) -> Place:
         """Index of the chunk that a block is."""
@@ -84,7 +86,7 @@ def fill_blocks(job: IngestJob, plan: SlotPlan) -> SlotResult:
             checksum = _copy(chunks, found, copies)
     there = {place for tile in found for place, _, _ in tile.places(present=True)}
     chunks.clear(place for place in places_in(shape, variable) if place not in there)
-    _prove(chunks, variable, found)
+    _prove(chunks, found)
     if source_ids(plan, storage) != sources:
         raise TileError(f"tile {public_href(plan.tiles[0].href)!r} changed while it was read: run the command again")
     state, how = ("done", VIRTUAL if job.how == VIRTUAL else COPIED) if there else ("empty", COPIED)
@@ -154,11 +156,33 @@ def _blocks(
     rows, columns = ranges
     table = reader.table(rows, columns)
     first = (*tile.position, *(part.start // size for part, size in zip(used, variable.chunks[-2:], strict=True)))
-    samples = {}
-    if proof:
-        for row, column in _sampled(table.lengths):
-            samples[row, column] = reader.pixels(rows[row], columns[column])
-    return TileBlocks(tile.href, first, table.offsets, table.lengths, samples)
+    found = TileBlocks(tile.href, first, table.offsets, table.lengths, {})
+    return replace(found, samples=_samples(spec, variable, reader, found, rows, columns)) if proof else found
+
+
+def _samples(
+    spec: CubeSpec, variable: Variable, reader: BlockReader, found: TileBlocks, rows: range, columns: range
+) -> dict[tuple[int, int], tuple[tuple[int | slice, ...], bytes]]:
+    """See :class:`TileBlocks`. Raises :class:`TileError` if blocks that are left out hold anything."""
+    out: dict[tuple[int, int], tuple[tuple[int | slice, ...], bytes]] = {}
+    for row, column in _sampled(found.lengths):
+        pixels = reader.pixels(rows[row], columns[column])
+        place = found.place(row, column)
+        iy, ix = place[-2:]
+        y, x = iy * variable.chunks[-2], ix * variable.chunks[-1]
+        ends = spec.grid.shape_yx
+        inside = np.ascontiguousarray(pixels[: ends[0] - y, : ends[1] - x])  # the array may end before the tile
+        if found.lengths[row, column] == 0:
+            if not is_fill(inside, variable).all():
+                raise not_as_is(found.href, "GDAL does not tell where its blocks lie")
+            continue
+        index: tuple[int | slice, ...] = (*place[:-2], slice(y, y + inside.shape[0]), slice(x, x + inside.shape[1]))
+        out[row, column] = index, _digest(inside)
+    return out
+
+
+def _digest(pixels: Array) -> bytes:
+    return hashlib.blake2b(np.ascontiguousarray(pixels).data, digest_size=16).digest()
 
 
 def _sampled(lengths: npt.NDArray[np.int64]) -> set[tuple[int, int]]:
@@ -220,13 +244,12 @@ def _copy(chunks: Chunks, found: Sequence[TileBlocks], files: Mapping[str, str])
     places = sorted(
         (place, n, row, column) for n, tile in enumerate(found) for place, row, column in tile.places(present=True)
     )
-    opened = {tile.href: open(files[tile.href], "rb") for tile in found}  # noqa: SIM115  (closed below)
-    try:
-        batch: dict[Place, bytes] = {}
-        held = 0
+    batch: dict[Place, bytes] = {}
+    held = 0
+    with _OpenFiles() as opened:
         for place, n, row, column in places:
             tile = found[n]
-            file, length = opened[tile.href], int(tile.lengths[row, column])
+            file, length = opened.open(files[tile.href]), int(tile.lengths[row, column])
             file.seek(int(tile.offsets[row, column]))
             content = file.read(length)
             if len(content) != length:
@@ -238,29 +261,33 @@ def _copy(chunks: Chunks, found: Sequence[TileBlocks], files: Mapping[str, str])
                 chunks.put(batch)
                 batch, held = {}, 0
         chunks.put(batch)
-    finally:
-        for file in opened.values():
-            file.close()
     return checksum.hexdigest()
 
 
-def _prove(chunks: Chunks, variable: Variable, found: Sequence[TileBlocks]) -> None:
+class _OpenFiles(ExitStack):
+    """A few files, kept open while they are read in turn."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._files: dict[str, BinaryIO] = {}
+
+    def open(self, path: str) -> BinaryIO:
+        if path not in self._files:
+            if len(self._files) == OPEN_AT_ONCE:
+                self.close()
+                self._files.clear()
+            self._files[path] = self.enter_context(open(path, "rb"))  # noqa: SIM115  (it is one)
+        return self._files[path]
+
+
+def _prove(chunks: Chunks, found: Sequence[TileBlocks]) -> None:
     """Read the sampled chunks as any reader would, and compare them with what GDAL reads of the tile.
 
     Raises :class:`TileError` if they differ: in bits, since what the ordinary path writes is what GDAL reads.
     """
-    size = variable.chunks[-2:]
     for tile in found:
-        for (row, column), pixels in tile.samples.items():
-            *axes, iy, ix = tile.place(row, column)
-            y, x = (
-                slice(iy * size[0], iy * size[0] + pixels.shape[0]),
-                slice(ix * size[1], ix * size[1] + pixels.shape[1]),
-            )
-            held = _read(chunks, (*axes, y, x), tile.href)
-            inside = np.ascontiguousarray(pixels[: held.shape[0], : held.shape[1]])  # the array may end before the tile
-            is_there = tile.lengths[row, column] > 0
-            if not (held.tobytes() == inside.tobytes() if is_there else _alike(held, inside)):
+        for index, digest in tile.samples.values():
+            if _digest(_read(chunks, index, tile.href)) != digest:
                 raise not_as_is(tile.href, "its blocks, read as chunks, are other pixels than GDAL reads")
 
 
@@ -277,7 +304,3 @@ def _read(chunks: Chunks, index: tuple[int | slice, ...], href: str) -> Array:
         raise not_as_is(
             href, f"its blocks cannot be read as chunks (is the last strip short?): {reason_of(e)}"
         ) from None
-
-
-def _alike(a: Array, b: Array) -> bool:
-    return bool(np.array_equal(a, b, equal_nan=a.dtype.kind == "f"))

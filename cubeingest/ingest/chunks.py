@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,10 @@ if TYPE_CHECKING:
     import icechunk
 
 AT_ONCE = 32
-"""Chunks that are taken at a time."""
+"""Chunks that are taken at a time, at most."""
+
+TAKEN_BYTES = 32 * 2**20
+"""Bytes of chunks, before compression, that are taken at a time; at least one chunk."""
 
 Place = tuple[int, ...]
 """Index of a chunk in its array."""
@@ -31,6 +35,8 @@ class Chunks:
         self.array = open_array(session, variable.name, "r", layout)
         metadata: Any = self.array.metadata  # of Zarr v3: Icechunk holds no other
         self._key_of, self._prefix = metadata.encode_chunk_key, variable.name
+        n_bytes = math.prod(variable.chunks) * variable.np_dtype.itemsize
+        self._at_once = max(1, min(AT_ONCE, TAKEN_BYTES // n_bytes))
         self._store, self._prototype = session.store, default_buffer_prototype()
 
     def key(self, place: Place) -> str:
@@ -75,7 +81,7 @@ class Chunks:
             found = (self._store.get(self.key(place), self._prototype) for place in part)
             return await asyncio.gather(*found, return_exceptions=True)
 
-        for part in itertools.batched(places, AT_ONCE):
+        for part in itertools.batched(places, self._at_once):
             for place, found in zip(part, sync(get(part)), strict=True):
                 if isinstance(found, BaseException):
                     raise found

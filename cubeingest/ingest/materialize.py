@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 MATERIALIZED: Literal["materialized"] = "materialized"
 """How :attr:`Options.how` names what this module does."""
 
-PUT_AT_ONCE = 64
-"""Chunks that are held before they are handed to the store."""
+HELD_BYTES = 16 * 2**20
+"""What is held before it is handed to the store."""
 
 
 def prepare_references(store: Store, selection: Selection) -> Prepared:
@@ -66,6 +66,7 @@ def materialize_slot(job: IngestJob, plan: SlotPlan) -> SlotResult:
     chunks, checksum = Chunks(session, variable, job.layout), BlocksChecksum()
     _refuse_changed(variable, record)
     batch: dict[Place, bytes] = {}
+    held = 0
     taken = chunks.take(places_in(shape, variable))
     while True:
         try:
@@ -76,9 +77,10 @@ def materialize_slot(job: IngestJob, plan: SlotPlan) -> SlotResult:
             raise TileError(why_unreadable(record, e)) from None
         checksum.update(place, content)
         batch[place] = content
-        if len(batch) == PUT_AT_ONCE:
+        held += len(content)
+        if held > HELD_BYTES:
             chunks.put(batch)
-            batch = {}
+            batch, held = {}, 0
     chunks.put(batch)
     _refuse_changed(variable, record)
     done = Record(record.state, record.sources, checksum.hexdigest(), record.reading, timestamp(), job.run, COPIED)

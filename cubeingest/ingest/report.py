@@ -99,11 +99,14 @@ class IngestReport:
         return 1 if self.failed or self.aborted else 0
 
 
-HOW_IN_MESSAGES = {"": "", "virtual": " as references", "copied": " as blocks", "materialized": " of references"}
+MESSAGES = {
+    "": "ingest {} slots", "virtual": "refer to {} slots", "copied": "copy blocks of {} slots", "materialized": "materialize {} slots",
+}  # fmt: skip
+"""Of commits, by :attr:`Options.how`."""
 
 
 def commit_message(results: list[SlotResult], how: str = "") -> str:
-    return f"ingest {len(results)} slots{HOW_IN_MESSAGES[how]}" if results else "read the catalog"
+    return MESSAGES[how].format(len(results)) if results else "read the catalog"
 
 
 def commit_metadata(spec: CubeSpec, results: list[SlotResult], run: str, n_new: int, how: str = "") -> dict[str, Any]:
