@@ -16,7 +16,17 @@ from cubeingest.ledger import DONE, EMPTY, NOTHING, VIRTUAL, Slot, read_records,
 from cubeingest.mosaic import size_of
 from cubeingest.plan import Plan, SlotPlan, Task, slot_labels
 from cubeingest.spec import INTERNAL_GROUP, CubeSpec, Variable, storage_of
-from cubeingest.store import MAIN, OWN_BRANCHES, Store, declared, is_ancestor, is_split, read_runs
+from cubeingest.store import (
+    ALLOWED_VARIABLE,
+    MAIN,
+    OWN_BRANCHES,
+    Store,
+    closed_to_this_user,
+    declared,
+    is_ancestor,
+    is_split,
+    read_runs,
+)
 from cubeingest.verify import VerifyJob, check_slot
 
 if TYPE_CHECKING:
@@ -222,6 +232,12 @@ def _references(store: Store, session: icechunk.Session) -> Iterator[Finding]:
         return
     virtual = read_virtual(session, spec)
     slots = [Slot(v, tuple(i[:-2]), i[-2], i[-1]) for v, where in virtual.items() for i in np.argwhere(where).tolist()]
+    if slots and (closed := closed_to_this_user(store.repo)):
+        yield Finding(
+            "access",
+            f"references into {', '.join(closed)} cannot be read: this user has not let the cube do so",
+            f'export {ALLOWED_VARIABLE}="{" ".join(closed)}"',
+        )
     records = read_records(session, slots)
     wanted = ((s.href, storage_of(spec.variable(slot.variable))) for slot, r in records.items() for s in r.sources)
     now = current_ids(wanted)
@@ -254,6 +270,8 @@ def _check_pixels(
     report.findings += [
         _of_slot(store, "record", slot, "has a record that cannot be read") for slot in slots if slot not in records
     ]
+    if closed_to_this_user(store.repo):  # which is said once
+        records = {slot: r for slot, r in records.items() if r.how != VIRTUAL}
     plans = [SlotPlan(slot, (), before=records[slot]) for slot in slots if slot in records]
     tasks = [Task((), p.slot.block, p.slot.iy, p.slot.ix, (p,)) for p in plans]
     work = size_of(spec, Plan(tuple(tasks), ()))

@@ -354,6 +354,8 @@ def test_readers_without_cubeingest_name_the_place_and_others_must_allow_it(
     with pytest.raises(icechunk.IcechunkError, match="authorize"):
         values(tmp_path / "cube")
     assert "CUBEINGEST_VIRTUAL" in other.materialize().failed[0].error
+    assert "CUBEINGEST_VIRTUAL" in other.verify().missing[0]["error"]
+    assert [f.kind for f in other.check(deep=True).findings] == ["access"]
     monkeypatch.setenv("CUBEINGEST_VIRTUAL", prefix)
     assert bits(values(tmp_path / "cube")) == expected
     assert cube.store.repo.config.virtual_chunk_containers is not None

@@ -3,7 +3,15 @@
 from cubeingest.store.arrays import open_array
 from cubeingest.store.history import Commit, is_ancestor, read_history
 from cubeingest.store.location import is_local, normalize_uri, quiet_icechunk, reason_of
-from cubeingest.store.references import ALLOWED_VARIABLE, Place, as_prefix, declare, declared, find_places
+from cubeingest.store.references import (
+    ALLOWED_VARIABLE,
+    Place,
+    as_prefix,
+    closed_to_this_user,
+    declare,
+    declared,
+    find_places,
+)
 from cubeingest.store.repository import (
     FORMAT,
     MAIN,
@@ -46,6 +54,7 @@ __all__ = [
     "Store",
     "as_prefix",
     "check_clock",
+    "closed_to_this_user",
     "create_store",
     "declare",
     "declared",

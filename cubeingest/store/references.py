@@ -150,6 +150,11 @@ def declared(repo: icechunk.Repository) -> list[str]:
     return sorted(repo.config.virtual_chunk_containers or {})
 
 
+def closed_to_this_user(repo: icechunk.Repository) -> list[str]:
+    """Prefixes of the places that a repository declares and was not opened to read."""
+    return sorted(set(declared(repo)) - set(repo.authorized_virtual_container_prefixes))
+
+
 def access_to(repo: icechunk.Repository, cube_id: str) -> dict[str, Any]:
     """What Icechunk is told to open of the places that a repository declares: those that this user allows, by prefix."""
     import icechunk
