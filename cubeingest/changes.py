@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from cubeingest.errors import SpecError, StoreError
-from cubeingest.ledger import NOTHING, Slot, read_records, read_states
+from cubeingest.ledger import NOTHING, Record, Slot, read_records, read_states
 from cubeingest.plan import slot_labels
 from cubeingest.spec import CubeSpec, find_growth
 from cubeingest.store import LEDGER, Store
@@ -60,9 +60,18 @@ def read_changes(store: Store, older: str, newer: str) -> list[SlotChange]:
         a, b = first.get(slot), second.get(slot)
         if a == b and a is not None:
             continue  # (two that cannot be read were written anew, or Icechunk would not have named them)
-        same = a is not None and b is not None and (a.checksum, a.state) == (b.checksum, b.state)
+        same = a is not None and b is not None and _are_alike(a, b)
         out.append(SlotChange(slot, "reread" if same else "changed"))
     return sorted(out, key=lambda c: c.slot)
+
+
+def _are_alike(a: Record, b: Record) -> bool:
+    """Whether two records speak of the same pixels. Those of references have no checksum, those of copied blocks another
+    kind: then the sources tell, and how they were read.
+    """
+    if a.how == b.how and a.checksum:
+        return (a.checksum, a.state) == (b.checksum, b.state)
+    return (a.state, a.sources, a.reading) == (b.state, b.sources, b.reading)
 
 
 def _is_grown(old: CubeSpec, new: CubeSpec) -> bool:

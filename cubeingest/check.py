@@ -11,11 +11,22 @@ import numpy as np
 
 from cubeingest.create import layout_of, write_template
 from cubeingest.engine import EachSlot, Options, Progress, interrupts, open_pool
-from cubeingest.ledger import DONE, EMPTY, NOTHING, Slot, read_records, read_states
+from cubeingest.ingest import current_ids
+from cubeingest.ledger import DONE, EMPTY, NOTHING, VIRTUAL, Slot, read_records, read_states, read_virtual
 from cubeingest.mosaic import size_of
 from cubeingest.plan import Plan, SlotPlan, Task, slot_labels
-from cubeingest.spec import INTERNAL_GROUP, CubeSpec, Variable
-from cubeingest.store import MAIN, OWN_BRANCHES, Store, is_ancestor, is_split, read_runs
+from cubeingest.spec import INTERNAL_GROUP, CubeSpec, Variable, storage_of
+from cubeingest.store import (
+    ALLOWED_VARIABLE,
+    MAIN,
+    OWN_BRANCHES,
+    Store,
+    closed_to_this_user,
+    declared,
+    is_ancestor,
+    is_split,
+    read_runs,
+)
 from cubeingest.verify import VerifyJob, check_slot
 
 if TYPE_CHECKING:
@@ -84,6 +95,7 @@ def check(
     report.findings += _arrays(session, spec)
     report.findings += _repository(store)
     states = read_states(session, spec)
+    report.findings += _references(store, session)
     for v in spec.variables:
         counts, outside = count_chunks(session, spec, v)
         report.chunks += int(counts.sum()) + outside
@@ -166,6 +178,8 @@ def _arrays(session: icechunk.Session, spec: CubeSpec) -> Iterator[Finding]:
         if not isinstance(array, zarr.Array):
             continue
         kind = "coordinate" if path in coordinates else "ledger" if path.startswith(INTERNAL_GROUP) else "layout"
+        if path not in there and path.endswith(f"/{VIRTUAL}"):
+            continue  # a cube of an earlier version, which has no references
         if path not in there or not isinstance(own := there[path], zarr.Array):
             yield Finding(
                 kind, f"the array {path!r} is missing", "the cube is damaged: go back to a snapshot that has it"
@@ -208,6 +222,34 @@ def _repository(store: Store) -> Iterator[Finding]:
             )
 
 
+# ---- references -----------------------------------------------------------------------------------------------
+
+
+def _references(store: Store, session: icechunk.Session) -> Iterator[Finding]:
+    """Slots that refer to tiles which are gone, or others by now."""
+    spec = store.spec
+    if not declared(store.repo):
+        return
+    virtual = read_virtual(session, spec)
+    slots = [Slot(v, tuple(i[:-2]), i[-2], i[-1]) for v, where in virtual.items() for i in np.argwhere(where).tolist()]
+    if slots and (closed := closed_to_this_user(store.repo)):
+        yield Finding(
+            "access",
+            f"references into {', '.join(closed)} cannot be read: this user has not let the cube do so",
+            f'export {ALLOWED_VARIABLE}="{" ".join(closed)}"',
+        )
+    records = read_records(session, slots)
+    wanted = ((s.href, storage_of(spec.variable(slot.variable))) for slot, r in records.items() for s in r.sources)
+    now = current_ids(wanted)
+    for slot, record in records.items():
+        if record.how != VIRTUAL:
+            yield _of_slot(store, "record", slot, "is marked as references to tiles, but its record says otherwise")
+        for source in record.sources:
+            if now[source.href] != source:
+                what = "is not there, or cannot be asked" if now[source.href] is None else "is another by now"
+                yield _of_slot(store, "reference", slot, f"refers to {source.href!r}, which {what}")
+
+
 # ---- pixels ---------------------------------------------------------------------------------------------------
 
 
@@ -228,6 +270,8 @@ def _check_pixels(
     report.findings += [
         _of_slot(store, "record", slot, "has a record that cannot be read") for slot in slots if slot not in records
     ]
+    if closed_to_this_user(store.repo):  # which is said once
+        records = {slot: r for slot, r in records.items() if r.how != VIRTUAL}
     plans = [SlotPlan(slot, (), before=records[slot]) for slot in slots if slot in records]
     tasks = [Task((), p.slot.block, p.slot.iy, p.slot.ix, (p,)) for p in plans]
     work = size_of(spec, Plan(tuple(tasks), ()))

@@ -51,3 +51,20 @@ def _plain(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     if missing.any():
         out[missing] = np.nan
     return out
+
+
+class BlocksChecksum:
+    """xxh3-64 of a slot's chunks as they are stored, in C order of their place in the array; those that are absent are left out."""
+
+    def __init__(self) -> None:
+        import xxhash
+
+        self._hash = xxhash.xxh3_64()
+
+    def update(self, place: tuple[int, ...], content: bytes) -> None:
+        """Take the next chunk that there is."""
+        self._hash.update(np.array([*place, len(content)], "<i8").tobytes())
+        self._hash.update(content)
+
+    def hexdigest(self) -> str:
+        return str(self._hash.hexdigest())

@@ -20,7 +20,7 @@ from cubeingest.errors import GridError, nearest
 from cubeingest.extend import Extended, extend
 from cubeingest.garbage import GcReport, collect_garbage
 from cubeingest.grid import TilingGrid
-from cubeingest.ingest import IngestReport, SourceFunction, ingest
+from cubeingest.ingest import MATERIALIZED, IngestReport, SourceFunction, ingest
 from cubeingest.plan import Selection, choose
 from cubeingest.preflight import PlanReport, preflight
 from cubeingest.spec import CubeSpec, read_spec
@@ -86,6 +86,8 @@ class Cube:
         redo: bool = False,
         mode: Literal["cooperative", "independent"] = "cooperative",
         branch: str | None = None,
+        virtual: bool = False,
+        copy_blocks: bool = False,
         on_progress: OnProgress = _silent,
         **selection: Any,
     ) -> IngestReport:
@@ -98,6 +100,9 @@ class Cube:
         A tile that fails is in the report's ``failed``; with ``on_error="abort"`` the first one ends the run and nothing
         more is committed. What is wrong before any work raises a :class:`CubeIngestError`.
 
+        Where the blocks of the tiles are chunks as they lie (:meth:`plan` says), ``virtual`` writes references to them, and
+        ``copy_blocks`` copies their bytes; a tile whose blocks are not is a failure, with the reason. See :meth:`materialize`.
+
         With a ``source``, a function ``f(geobox, **axes)``, regions are filled by what it returns instead of from tiles:
         the variables that are named, else those that have no source in the spec, else all. It is called once for each
         region and set of axis values (``geobox`` is :meth:`TilingGrid.geobox`; values are int, float, str or datetime), and returns
@@ -107,9 +112,30 @@ class Cube:
         (``redo=True``). Say ``workers=`` if it takes long: by default that is decided by the bytes to write. It reaches
         workers by value from a script or notebook, else by import; what it prints there is not shown.
         """
-        options = Options(workers, scheduler, commit_every, on_error, redo, mode)
+        options = Options(workers, scheduler, commit_every, on_error, redo, mode, how_of(virtual, copy_blocks))
         store = self.store if branch is None else start_branch(self.store, branch)
-        return ingest(store, self.select(**selection), options, on_progress, source)
+        report = ingest(store, self.select(**selection), options, on_progress, source)
+        if virtual:  # opened anew, it may read what it refers to now
+            object.__setattr__(self, "store", open_store(self.store.uri, self.store.branch))
+        return report
+
+    def materialize(
+        self,
+        *,
+        workers: int | None = None,
+        scheduler: str | None = None,
+        commit_every: int | None = None,
+        on_error: Literal["keep", "abort"] = "keep",
+        mode: Literal["cooperative", "independent"] = "cooperative",
+        on_progress: OnProgress = _silent,
+        **selection: Any,
+    ) -> IngestReport:
+        """Make chunks of the cube's own of what is selected and refers to tiles (:meth:`ingest` with ``virtual``): the same bytes.
+
+        A slot whose tiles are gone, or others by now, is in the report's ``failed``, and stays as it was.
+        """
+        options = Options(workers, scheduler, commit_every, on_error, mode=mode, how=MATERIALIZED)
+        return ingest(self.store, self.select(**selection), options, on_progress)
 
     def extend(
         self,
@@ -243,6 +269,13 @@ class Cube:
             for name, value in axes.items()
             if value is not None
         }
+
+
+def how_of(virtual: bool, copy_blocks: bool) -> Literal["", "virtual", "copied"]:
+    """As :attr:`Options.how`. Raises :class:`GridError` for both at once."""
+    if virtual and copy_blocks:
+        raise GridError("virtual refers to blocks, copy-blocks copies them: say one of the two")
+    return "virtual" if virtual else "copied" if copy_blocks else ""
 
 
 def read_shape(polygon: Any) -> BaseGeometry:

@@ -11,7 +11,7 @@ import numpy as np
 
 from cubeingest.create import changed_keys, commit_details, layout_of, list_expected, take_over, write_template
 from cubeingest.errors import StoreError
-from cubeingest.ledger import NOTHING, Slot, read_states, write_expected
+from cubeingest.ledger import NOTHING, VIRTUAL, Slot, read_states, write_expected
 from cubeingest.plan import Chosen, Selection, choose, slot_labels
 from cubeingest.spec import CubeSpec, Growth, Variable, find_growth, grow_axes, leaves_step
 from cubeingest.store import (
@@ -267,6 +267,8 @@ def _grow_arrays(session: icechunk.Session, fresh: zarr.storage.MemoryStore, new
         if not isinstance(array, zarr.Array) or path == VALID:
             continue
         own = root.get(path)
+        if own is None and path.endswith(f"/{VIRTUAL}"):
+            continue  # of an earlier version; made when it is first needed
         if not isinstance(own, zarr.Array):
             raise StoreError(f"the array {path!r} is missing in the cube: run `cubeingest check`")
         before, after = layout_of(own), layout_of(array)

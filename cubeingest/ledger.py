@@ -8,6 +8,8 @@ It lies in the cube, in the same transaction as the pixels it speaks of. Per var
     never conflict, and counting is listing chunks.
 ``empty``
     one byte a slot that is done and holds nothing but fill value, likewise one chunk a slot.
+``virtual``
+    one byte a slot whose chunks are references into its tiles, likewise. Cubes of earlier versions lack it until they have such slots.
 ``expected``
     1 where the catalog, as last read, has a tile, and everywhere for a variable without a source; one chunk an axis block.
 """
@@ -16,13 +18,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from cubeingest.spec import CubeSpec
+from cubeingest.spec import CubeSpec, Variable
 from cubeingest.store import LEDGER, ledger_dims, open_array
 from cubeingest.tile import SourceId
 
@@ -33,6 +36,9 @@ if TYPE_CHECKING:
 
 NOTHING, DONE, EMPTY = 0, 1, 2
 """States of a slot as :func:`read_states` gives them."""
+
+VIRTUAL, COPIED = "virtual", "copied"
+"""How a slot was filled, where its pixels were not decoded; see :class:`Record`."""
 
 MANY = 64
 """Records from which on it is quicker to go through all that there are."""
@@ -58,6 +64,9 @@ class Record:
 
     ``checksum`` is the xxh3-64 of its pixels in C order, little endian; ``reading`` says how the sources were read (band and
     nodata), so that a spec that reads them otherwise is noticed.
+
+    ``how`` is empty for pixels that were decoded and encoded. ``"copied"``: the chunks are the tiles' blocks as they are, and the checksum is that of their
+    bytes (:class:`BlocksChecksum`). ``"virtual"``: they are references to those, and there is no checksum.
     """
 
     state: str
@@ -66,6 +75,7 @@ class Record:
     reading: str
     time: str
     run: str
+    how: str = ""
 
     def to_json(self) -> str:
         sources = [[s.href, s.size, s.stamp] for s in self.sources]
@@ -77,6 +87,8 @@ class Record:
             "time": self.time,
             "run": self.run,
         }
+        if self.how:
+            kept["how"] = self.how
         return json.dumps(kept, separators=(",", ":"))
 
     @classmethod
@@ -85,7 +97,9 @@ class Record:
         try:
             kept = json.loads(text)
             sources = tuple(SourceId(str(h), size, str(stamp)) for h, size, stamp in kept["sources"])
-            return cls(kept["state"], sources, kept["checksum"], kept["reading"], kept["time"], kept["run"])
+            texts = (kept[key] for key in ("state", "checksum", "reading", "time", "run"))
+            state, checksum, reading, time, run = texts
+            return cls(state, sources, checksum, reading, time, run, kept.get("how", ""))
         except (ValueError, KeyError, TypeError):
             return None
 
@@ -98,11 +112,21 @@ def create_ledger(root: zarr.Group, spec: CubeSpec) -> None:
         one = (1,) * len(shape)
         group = f"{LEDGER}/{v.name}"
         root.create_array(f"{group}/record", shape=shape, chunks=one, dtype="str", fill_value="", dimension_names=dims)
-        root.create_array(f"{group}/empty", shape=shape, chunks=one, dtype="uint8", fill_value=0, dimension_names=dims)
+        for flag in ("empty", VIRTUAL):
+            create_flag(root, spec, v, flag)
         lattice = (*one[:-2], *shape[-2:])
         root.create_array(
             f"{group}/expected", shape=shape, chunks=lattice, dtype="uint8", fill_value=0, dimension_names=dims
         )
+
+
+def create_flag(root: zarr.Group, spec: CubeSpec, variable: Variable, name: str) -> None:
+    """Make an (empty) array of one byte a slot, which only the slots have that it is true of."""
+    shape = spec.slot_shape(variable)
+    dims = (*variable.axes, "region_y", "region_x")
+    root.create_array(
+        f"{LEDGER}/{variable.name}/{name}", shape=shape, chunks=(1,) * len(shape), dtype="uint8", fill_value=0, dimension_names=dims,
+    )  # fmt: skip
 
 
 def _array(
@@ -117,6 +141,9 @@ def write_record(session: icechunk.Session, slot: Slot, record: Record, is_new: 
     _array(session, slot, "record", "r+", layout)[slot.index] = record.to_json()
     if record.state == "empty" or not is_new:
         _array(session, slot, "empty", "r+", layout)[slot.index] = record.state == "empty"
+    if record.how == VIRTUAL or not is_new:
+        with suppress(FileNotFoundError):  # in a cube that has never had references
+            _array(session, slot, "virtual", "r+", layout)[slot.index] = record.how == VIRTUAL
 
 
 def read_states(session: icechunk.Session, spec: CubeSpec) -> dict[str, npt.NDArray[np.uint8]]:
@@ -130,6 +157,25 @@ def read_states(session: icechunk.Session, spec: CubeSpec) -> dict[str, npt.NDAr
                 states[tuple(np.array(present).T)] = state
         out[v.name] = states
     return out
+
+
+def read_virtual(session: icechunk.Session, spec: CubeSpec) -> dict[str, npt.NDArray[np.bool_]]:
+    """Whether each slot's chunks are references into its tiles, by variable, from lists of chunks."""
+    out = {}
+    for v in spec.variables:
+        out[v.name] = np.zeros(spec.slot_shape(v), bool)
+        if has_references(session, v.name):
+            present = present_chunks(session, f"/{LEDGER}/{v.name}/virtual")
+            if present:
+                out[v.name][tuple(np.array(present).T)] = True
+    return out
+
+
+def has_references(session: icechunk.Session, variable: str) -> bool:
+    """Whether a cube can record references to tiles of a variable: those that earlier versions made cannot at first."""
+    from zarr.core.sync import sync
+
+    return bool(sync(session.store.exists(f"{LEDGER}/{variable}/virtual/zarr.json")))
 
 
 def present_chunks(session: icechunk.Session, path: str) -> list[tuple[int, ...]]:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cubeingest.ledger import DONE, EMPTY, NOTHING, read_expected, read_states
+from cubeingest.ledger import DONE, EMPTY, NOTHING, read_expected, read_states, read_virtual
 from cubeingest.plan import Chosen, Selection, choose, is_in_part, slots_of
-from cubeingest.store import Store
+from cubeingest.store import Store, declared
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -19,7 +19,10 @@ STATES = ("done", "empty", "pending", "absent")
 
 @dataclass(frozen=True)
 class Status:
-    """Slots by state; ``by`` has the same counts by axis and label. done + empty + pending + absent = total."""
+    """Slots by state; ``by`` has the same counts by axis and label. done + empty + pending + absent = total.
+
+    ``virtual`` are those of the done ones whose chunks are references to tiles.
+    """
 
     store: str
     snapshot: str
@@ -29,11 +32,12 @@ class Status:
     pending: int
     absent: int
     by: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
+    virtual: int = 0
 
     def to_json(self) -> dict[str, Any]:
         return {
             "store": self.store, "snapshot": self.snapshot, "total": self.total, "done": self.done, "empty": self.empty,
-            "pending": self.pending, "absent": self.absent, "by": self.by,
+            "pending": self.pending, "absent": self.absent, "virtual": self.virtual, "by": self.by,
         }  # fmt: skip
 
 
@@ -48,6 +52,8 @@ def read_status(store: Store, selection: Selection) -> Status:
     chosen = choose(spec, selection)
     session = store.readonly()
     states, expected = read_states(session, spec), read_expected(session, spec)
+    virtual = read_virtual(session, spec) if declared(store.repo) else {}
+    n_virtual = 0
     counts = dict.fromkeys(STATES, 0)
     by: dict[str, dict[str, dict[str, int]]] = {
         a.name: {a.block_label(b): dict.fromkeys(STATES, 0) for b in chosen.blocks(a)} for a in spec.grid.axes
@@ -55,6 +61,7 @@ def read_status(store: Store, selection: Selection) -> Status:
     for v in chosen.variables:
         axes = spec.axes_of(v)
         selected = _mask(store, chosen, selection, v.name)
+        n_virtual += int(np.count_nonzero(virtual[v.name] & selected)) if virtual else 0
         for name, where in _by_state(states[v.name], expected[v.name]).items():
             hits = where & selected
             counts[name] += int(np.count_nonzero(hits))
@@ -62,7 +69,7 @@ def read_status(store: Store, selection: Selection) -> Status:
                 per_block = np.count_nonzero(hits, axis=tuple(j for j in range(hits.ndim) if j != i))
                 for b in chosen.blocks(axis):
                     by[axis.name][axis.block_label(b)][name] += int(per_block[b])
-    return Status(store.uri, session.snapshot_id, sum(counts.values()), **counts, by=by)
+    return Status(store.uri, session.snapshot_id, sum(counts.values()), **counts, by=by, virtual=n_virtual)
 
 
 def _by_state(states: npt.NDArray[np.uint8], expected: npt.NDArray[np.bool_]) -> dict[str, npt.NDArray[np.bool_]]:

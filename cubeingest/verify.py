@@ -13,8 +13,9 @@ import numpy as np
 from cubeingest.catalog import read_catalog
 from cubeingest.checksum import SlotChecksum
 from cubeingest.engine import EachSlot, Options, Progress, SlotResult, interrupts, open_pool
-from cubeingest.errors import GridError
-from cubeingest.ledger import NOTHING, Slot, read_records, read_states
+from cubeingest.errors import GridError, TileError
+from cubeingest.ingest import stored_checksum, why_unreadable
+from cubeingest.ledger import COPIED, NOTHING, VIRTUAL, Slot, read_records, read_states
 from cubeingest.mosaic import read_ahead, size_of, slot_shape, source_ids
 from cubeingest.plan import (
     COMPUTED,
@@ -99,16 +100,31 @@ def compare_slot(job: VerifyJob, plan: SlotPlan) -> SlotResult:
 
 
 def check_slot(job: VerifyJob, plan: SlotPlan) -> SlotResult:
-    """Whether a slot's pixels, read from the cube, have the checksum of its record: ``equal`` or ``different``."""
+    """Whether a slot's pixels, read from the cube, have the checksum of its record: ``equal`` or ``different``.
+
+    Of blocks that were copied, their bytes are looked at. What is only referred to has no checksum: it is read, which Icechunk
+    refuses where a tile has changed; that raises :class:`TileError`.
+    """
+    import icechunk
     import zarr
 
     variable = job.spec.variable(plan.slot.variable)
-    array = zarr.open_array(pickle.loads(job.session).store, path=variable.name, mode="r")
-    shape = slot_shape(job.spec, variable, plan)
-    checksum = SlotChecksum(variable, shape.block_shape)
-    for rows in shape.row_slices():
-        checksum.update(np.asarray(array[(*shape.axes, rows, shape.x)]))
-    same = plan.before is not None and checksum.hexdigest() == plan.before.checksum
+    session, shape = pickle.loads(job.session), slot_shape(job.spec, variable, plan)
+    how = plan.before.how if plan.before is not None else ""
+    if how == COPIED:
+        found = stored_checksum(session, variable, shape)
+    else:
+        array = zarr.open_array(session.store, path=variable.name, mode="r")
+        checksum = SlotChecksum(variable, shape.block_shape)
+        for rows in shape.row_slices():
+            try:
+                checksum.update(np.asarray(array[(*shape.axes, rows, shape.x)]))
+            except icechunk.IcechunkError as e:
+                if how != VIRTUAL or plan.before is None:
+                    raise
+                raise TileError(why_unreadable(plan.before, e)) from None
+        found = "" if how == VIRTUAL else checksum.hexdigest()
+    same = plan.before is not None and found == plan.before.checksum
     return SlotResult(plan.slot, _maker_of(plan), "equal" if same else "different", n_pixels=shape.n_pixels)
 
 
@@ -118,10 +134,11 @@ def _maker_of(plan: SlotPlan) -> str:
 
 
 def _is_lost(error: icechunk.IcechunkError) -> bool:
-    """Whether the cube has lost what lay there."""
+    """Whether the cube has lost what lay there, or what it refers to is another by now."""
     import icechunk
 
-    return error.kind in (icechunk.ErrorKind.OBJECT_NOT_FOUND, icechunk.ErrorKind.CHUNK_NOT_FOUND)
+    kinds = icechunk.ErrorKind
+    return error.kind in (kinds.OBJECT_NOT_FOUND, kinds.CHUNK_NOT_FOUND, kinds.VIRTUAL_CHUNK_MODIFIED)
 
 
 @dataclass

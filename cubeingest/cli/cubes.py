@@ -141,34 +141,44 @@ def ingest(
         Literal["keep", "abort"], typer.Option("--on-error", help="keep: commit the good tiles; abort: none.")
     ] = "keep",
     redo: RedoOption = False,
+    virtual: Annotated[
+        bool,
+        typer.Option("--virtual", help="Refer to the tiles' blocks where they lie, where they are chunks as they are."),
+    ] = False,
+    copy_blocks: Annotated[
+        bool, typer.Option("--copy-blocks", help="Copy the tiles' blocks as they are, where they are chunks.")
+    ] = False,
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Read tiles into the cube, and commit. What is done already is skipped. Example: cubeingest ingest --year 2000"""
     with guard(debug):
         from cubeingest.branches import start_branch
+        from cubeingest.cube import how_of
         from cubeingest.engine import Options
         from cubeingest.ingest import ingest as run
 
         cube = open_cube(store)
         selection = read_selection(ctx, cube, bbox, region, variable, limit, part, polygon)
         target = cube.store if branch is None else start_branch(cube.store, branch)
-        options = Options(workers, scheduler, commit_every, on_error, redo, mode)
+        how = how_of(virtual, copy_blocks)
+        options = Options(workers, scheduler, commit_every, on_error, redo, mode, how)
         with show_progress("ingest") as show:
             report = run(target, selection, options, show)
         if json:
             print_json(report.to_json())
-        _say_ingest(report, to_out=not json, in_part=part is not None)
+        say_ingest(report, to_out=not json, in_part=part is not None)
         raise typer.Exit(report.exit_code)
 
 
-def _say_ingest(report: Any, to_out: bool, in_part: bool) -> None:
+def say_ingest(report: Any, to_out: bool, in_part: bool) -> None:
+    """What a run did: failures and warnings on stderr, the counts on stdout."""
     for failure in report.failed[:20]:
         where = " ".join([failure.region or "no region", *failure.axes.values(), failure.variable])
         say(f"failed: {where}: {failure.error}", "red")
     if len(report.failed) > 20:
         say(f"... and {len(report.failed) - 20} more (--json has them all)", "red")
-    if not report.planned and not in_part:
+    if not report.planned and not in_part and report.how != "materialized":
         say("warning: no tile was found for what is selected, so there was nothing to do: `cubeingest plan` says where it looked", "yellow")  # fmt: skip
     if report.signum is not None:
         say(
@@ -224,6 +234,10 @@ def status(
                 table.add_row(f"{axis} {label}", *(str(counts[s]) for s in STATES), str(sum(counts.values())))
         table.add_row("all", *(str(getattr(report, s)) for s in STATES), str(report.total), style="bold")
         out_console().print(table)
+        if report.virtual:
+            out_console().print(
+                f"\n{report.virtual} of the slots done refer to tiles, which must stay as they are: `cubeingest materialize` copies them"
+            )
 
 
 @app.command(context_settings=SELECTING)

@@ -9,6 +9,7 @@ from cubeingest.cli.output import format_bytes, out_console
 
 if TYPE_CHECKING:
     from cubeingest.preflight import PlanReport
+    from cubeingest.preflight.blocks import BlocksReport
 
 EXAMPLES = 3
 """Findings of one kind that are shown."""
@@ -30,6 +31,21 @@ def format_seconds(seconds: float) -> str:
         return f"{max(1, round(seconds))} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def describe_blocks(blocks: BlocksReport) -> str:
+    """Whether tiles' blocks can be taken as they are."""
+    of = f"{blocks.copyable} of {blocks.slots} slots" if blocks.copyable < blocks.slots else "every slot"
+    if not blocks.copyable:
+        return f"no slot: {blocks.reason}"
+    same = blocks.virtual == blocks.copyable
+    both = (
+        f"--virtual and --copy-blocks can fill {of}"
+        if same
+        else f"--copy-blocks can fill {of}, --virtual {blocks.virtual}"
+    )
+    reason = blocks.reason or blocks.why_not_virtual
+    return both + (f"; the first that must be decoded: {reason}" if blocks.reason else f"; {reason}" if reason else "")
 
 
 def print_plan(report: PlanReport) -> None:
@@ -56,6 +72,8 @@ def print_plan(report: PlanReport) -> None:
             "time",
             f"about {format_seconds(report.seconds)} with {workers} here, by a sample, besides what the store takes",
         )
+    if report.blocks is not None and report.blocks.slots:
+        table.add_row("as it is", describe_blocks(report.blocks))
     out.print(table)
     order = list(MEANINGS)
     problems = sorted(report.problems, key=lambda p: order.index(p.kind))

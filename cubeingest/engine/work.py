@@ -91,7 +91,11 @@ def explain(error: BaseException) -> str:
 
 @dataclass(frozen=True)
 class Options:
-    """How to run, and what to do with failures. ``workers`` None means one for every two cores; ``scheduler`` is a Dask address."""
+    """How to run, and what to do with failures. ``workers`` None means one for every two cores; ``scheduler`` is a Dask address.
+
+    ``how`` is empty where pixels are decoded and encoded, ``"virtual"`` or ``"copied"`` where tiles' blocks are taken as they are, and
+    ``"materialized"`` where references become chunks.
+    """
 
     workers: int | None = None
     scheduler: str | None = None
@@ -99,6 +103,7 @@ class Options:
     on_error: Literal["keep", "abort"] = "keep"
     redo: bool = False
     mode: Literal["cooperative", "independent"] = "cooperative"
+    how: Literal["", "virtual", "copied", "materialized"] = ""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be. Raises :class:`GridError`, as for a selection."""

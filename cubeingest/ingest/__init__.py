@@ -1,13 +1,17 @@
 """Fill regions from their tiles or by a function, cooperatively or each by itself, and account for every slot."""
 
+from cubeingest.ingest.blocks import slot_blocks
+from cubeingest.ingest.chunks import stored_checksum
 from cubeingest.ingest.compute import fill_unit
 from cubeingest.ingest.fill import IngestJob, fill_slot
 from cubeingest.ingest.function import SourceFunction
+from cubeingest.ingest.materialize import MATERIALIZED, why_unreadable
 from cubeingest.ingest.prepare import Prepared, current_ids, expected_slots, prepare
 from cubeingest.ingest.report import Failure, IngestReport
 from cubeingest.ingest.run import ingest
 
 __all__ = [
+    "MATERIALIZED",
     "Failure",
     "IngestJob",
     "IngestReport",
@@ -19,4 +23,7 @@ __all__ = [
     "fill_unit",
     "ingest",
     "prepare",
+    "slot_blocks",
+    "stored_checksum",
+    "why_unreadable",
 ]

@@ -18,8 +18,10 @@ import numpy as np
 from cubeingest.axes import AxisValue
 from cubeingest.engine import EachSlot, SlotResult, Unit, failed
 from cubeingest.errors import CubeIngestError, FunctionError
+from cubeingest.ingest.blocks import fill_blocks
 from cubeingest.ingest.fill import IngestJob, fill_slot, write_slot
 from cubeingest.ingest.function import FunctionSource, keyword
+from cubeingest.ingest.materialize import MATERIALIZED, materialize_slot
 from cubeingest.ingest.returned import take_pixels
 from cubeingest.mosaic import SlotShape, slot_shape
 from cubeingest.plan import SlotPlan, Task
@@ -44,7 +46,7 @@ Computed = dict[str, Array | FunctionError | None]
 def fill_unit(job: IngestJob, unit: Unit) -> list[SlotResult]:
     """Fill the slots of a unit from their tiles, or from the job's function: one that fails costs no other."""
     if job.source is None:
-        return EachSlot(fill_slot)(job, unit)
+        return EachSlot({"": fill_slot, MATERIALIZED: materialize_slot}.get(job.how, fill_blocks))(job, unit)
     out: list[SlotResult] = []
     for task in unit:
         if out and out[-1].by_store:  # nothing can be written any more

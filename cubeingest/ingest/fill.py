@@ -31,8 +31,9 @@ MEMORY = Memory()
 @dataclass(frozen=True)
 class IngestJob:
     """What a worker needs besides its slots. ``session`` is what to fork: the coordinator's fork, pickled, or a session of
-    the worker's own; ``layout`` is :attr:`Store.layout_key`. Without a ``source`` the slots' tiles are. If they are read ``in_turn``, a process may take
-    two slots at a time for the memory of one: it opens and reads the second when all of the first is read.
+    the worker's own; ``layout`` is :attr:`Store.layout_key`. Without a ``source`` the slots' tiles are, read as :attr:`Options.how` says.
+    If they are read ``in_turn``, a process may take two slots at a time for the memory of one: it opens and reads the second when
+    all of the first is read.
     """
 
     spec: CubeSpec
@@ -40,6 +41,7 @@ class IngestJob:
     run: str
     layout: str
     source: FunctionSource | None = None
+    how: str = ""
     in_turn: bool = False
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import batched
 
 from cubeingest.engine import Merger, SlotResult, Unit, explain, failed, slots_in
@@ -29,6 +30,7 @@ class CommitJob:
     store: Store
     run: str
     source: FunctionSource | None = None
+    how: str = ""
     in_turn: bool = False
 
 
@@ -55,7 +57,7 @@ def _fill_and_commit(job: CommitJob, unit: Unit, plans: list[SlotPlan]) -> list[
     new = {p.slot for p in plans if p.is_new}
     merger = Merger(store, job.run, before, new=new, base=session if as_planned else None)
     merger.check_layout(session)
-    results = fill_unit(IngestJob(spec, session, job.run, store.layout_key, job.source, job.in_turn), unit)
+    results = fill_unit(IngestJob(spec, session, job.run, store.layout_key, job.source, job.how, job.in_turn), unit)
     merger.keep(results)
     bad = [r for r in results if r.error is not None]
 
@@ -65,7 +67,9 @@ def _fill_and_commit(job: CommitJob, unit: Unit, plans: list[SlotPlan]) -> list[
 
     try:
         snapshot = merger.commit(
-            commit_message, lambda kept: commit_metadata(spec, kept, job.run, merger.n_new(kept)), check
+            partial(commit_message, how=job.how),
+            lambda kept: commit_metadata(spec, kept, job.run, merger.n_new(kept), job.how),
+            check,
         )
     except StoreError as e:
         kept = {r.slot for r in merger.kept}

@@ -40,11 +40,15 @@ class Failure:
 
 @dataclass
 class IngestReport:
-    """What a run did, in slots: planned = written + empty + skipped + len(failed) + unfinished."""
+    """What a run did, in slots: planned = written + empty + skipped + len(failed) + unfinished.
+
+    ``how`` is as :attr:`Options.how`.
+    """
 
     store: str
     mode: str
     branch: str = MAIN
+    how: str = ""
     snapshot: str | None = None
     planned: int = 0
     written: int = 0
@@ -65,6 +69,8 @@ class IngestReport:
             "empty": self.empty, "skipped": self.skipped, "failed": [f.to_json() for f in self.failed], "bytes": self.bytes,
             "seconds": round(self.seconds, 3),
         }  # fmt: skip
+        if self.how:
+            out["how"] = self.how
         if self.branch != MAIN:
             out["branch"] = self.branch
         if self.error:
@@ -93,11 +99,17 @@ class IngestReport:
         return 1 if self.failed or self.aborted else 0
 
 
-def commit_message(results: list[SlotResult]) -> str:
-    return f"ingest {len(results)} slots" if results else "read the catalog"
+MESSAGES = {
+    "": "ingest {} slots", "virtual": "refer to {} slots", "copied": "copy blocks of {} slots", "materialized": "materialize {} slots",
+}  # fmt: skip
+"""Of commits, by :attr:`Options.how`."""
 
 
-def commit_metadata(spec: CubeSpec, results: list[SlotResult], run: str, n_new: int) -> dict[str, Any]:
+def commit_message(results: list[SlotResult], how: str = "") -> str:
+    return MESSAGES[how].format(len(results)) if results else "read the catalog"
+
+
+def commit_metadata(spec: CubeSpec, results: list[SlotResult], run: str, n_new: int, how: str = "") -> dict[str, Any]:
     """Short: it is rewritten with every later commit. Which slot came from which run, the ledger says.
 
     ``new`` counts the slots that were neither done nor empty before, so that over a history they add up to what the ledger has.
@@ -113,6 +125,7 @@ def commit_metadata(spec: CubeSpec, results: list[SlotResult], run: str, n_new: 
         "cubeingest": __version__,
         "action": "ingest" if results else "catalog",
         "run": run,
+        **({"how": how} if how else {}),
         "written": sum(r.state == "done" for r in results),
         "empty": sum(r.state == "empty" for r in results),
         "new": n_new,

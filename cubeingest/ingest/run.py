@@ -18,11 +18,13 @@ from cubeingest.engine import (
     interrupts,
     open_pool,
 )
-from cubeingest.errors import CatalogError, StoreError
+from cubeingest.errors import CatalogError, GridError, StoreError
 from cubeingest.ingest.compute import fill_unit
 from cubeingest.ingest.fill import IngestJob
 from cubeingest.ingest.function import FunctionSource, SourceFunction, function_source
 from cubeingest.ingest.independent import CommitJob, fill_and_commit, given_up, units_of
+from cubeingest.ingest.materialize import MATERIALIZED, prepare_references
+from cubeingest.ingest.places import prepare_blocks
 from cubeingest.ingest.prepare import Prepared, prepare, prepare_function, variables_to_compute
 from cubeingest.ingest.report import (
     Failure,
@@ -31,7 +33,7 @@ from cubeingest.ingest.report import (
     commit_metadata,
     failure_of,
 )
-from cubeingest.ledger import read_records
+from cubeingest.ledger import COPIED, VIRTUAL, read_records
 from cubeingest.mosaic import size_of
 from cubeingest.plan import Plan, Selection, choose, labels_of, slot_labels
 from cubeingest.spec import CubeSpec
@@ -65,7 +67,9 @@ def ingest(
     spec = store.spec
     prepared, source = _prepare(store, selection, options, function)
     plan, run = prepared.plan, uuid.uuid4().hex[:12]
-    report = IngestReport(store.uri, options.mode, branch=store.branch, skipped=len(plan.skipped))
+    if options.how in (VIRTUAL, COPIED):
+        store = prepare_blocks(store, plan, options.how)
+    report = IngestReport(store.uri, options.mode, branch=store.branch, how=options.how, skipped=len(plan.skipped))
     report.failed += [
         Failure(None, labels_of(spec, m.variable, m.position), m.variable, public_href(m.href), m.message)
         for m in prepared.catalog.misplaced
@@ -94,6 +98,10 @@ def _prepare(
     store: Store, selection: Selection, options: Options, function: SourceFunction | None
 ) -> tuple[Prepared, FunctionSource | None]:
     spec = store.spec
+    if function is not None and options.how:
+        raise GridError("a function returns pixels: blocks can only be taken from tiles")
+    if options.how == MATERIALIZED:
+        return prepare_references(store, selection), None
     if function is None:
         _refuse_without_source(spec, selection)
         return prepare(store, selection, options.redo), None
@@ -167,11 +175,13 @@ def _work(
     # Of remote tiles one is fetched while another is encoded; of others the next is begun when one has been read.
     overlap, in_turn = source is None, source is None and not remote and options.scheduler is None
     job = (
-        CommitJob(store, merger.run, source, in_turn)
+        CommitJob(store, merger.run, source, options.how, in_turn)
         if alone
-        else IngestJob(spec, pickle.dumps(store.writable().fork()), merger.run, store.layout_key, source, in_turn)
+        else IngestJob(
+            spec, pickle.dumps(store.writable().fork()), merger.run, store.layout_key, source, options.how, in_turn
+        )
     )
-    n_bytes = sum(n for _, n in work)
+    n_bytes = 0 if options.how == VIRTUAL else sum(n for _, n in work)  # references take no time to write
     units = list(units_of(plan.tasks, unit_size(options, len(plan.tasks), n_bytes, remote)))
     with open_pool(options.workers, options.scheduler, len(units), n_bytes, overlap) as pool:
         pool.prove(store)
@@ -224,7 +234,9 @@ def _commit(merger: Merger, report: IngestReport, stop: Interrupts) -> None:
     before = len(merger.committed), len(merger.lost)
     spec = merger.store.spec
     snapshot = merger.commit(
-        commit_message, lambda kept: commit_metadata(spec, kept, merger.run, merger.n_new(kept)), stop.check_again
+        partial(commit_message, how=report.how),
+        lambda kept: commit_metadata(spec, kept, merger.run, merger.n_new(kept), report.how),
+        stop.check_again,
     )
     report.snapshot = snapshot or report.snapshot
     for result in merger.committed[before[0] :]:

@@ -11,6 +11,7 @@ from cubeingest.ingest import current_ids, prepare
 from cubeingest.mosaic import size_of, slot_shape
 from cubeingest.plan import Plan, Selection, SlotPlan
 from cubeingest.preflight.absent import find_absent
+from cubeingest.preflight.blocks import BlocksReport, find_blocks
 from cubeingest.preflight.cover import find_problems
 from cubeingest.preflight.headers import Problem, find_mixed, read_headers
 from cubeingest.preflight.sample import measure_rate
@@ -32,7 +33,8 @@ class PlanReport:
 
     ``bytes`` are those of the pixels that it would fill, ``bytes_to_read`` those of the tiles' files as they lie (None if not
     asked), ``absent`` the slots chosen that have no tile. ``seconds`` is the time that ``workers`` processes of this machine would take by
-    a measured sample of reading and encoding (None if not measured), without the store's own time.
+    a measured sample of reading and encoding (None if not measured), without the store's own time. ``blocks`` says for how many slots
+    there is nothing to decode (None without headers).
     """
 
     tasks: int
@@ -47,6 +49,7 @@ class PlanReport:
     seconds: float | None
     headers_read: bool
     problems: tuple[Problem, ...]
+    blocks: BlocksReport | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -54,6 +57,7 @@ class PlanReport:
             "bytes": self.bytes, "bytes_to_read": self.bytes_to_read, "memory_per_worker": self.memory_per_worker,
             "workers": self.workers, "seconds": None if self.seconds is None else round(self.seconds, 1),
             "headers_read": self.headers_read, "problems": [p.to_json() for p in self.problems],
+            "blocks": None if self.blocks is None else self.blocks.to_json(),
         }  # fmt: skip
 
 
@@ -73,13 +77,14 @@ def preflight(
     plans = [p for task in plan.tasks for p in task.slots]
     problems = [Problem("misfit", None, public_href(m.href), m.message) for m in prepared.catalog.misplaced]
     problems += find_absent(spec, prepared.catalog)
-    rate = None
+    rate = blocks = None
     if headers:
         found = read_headers(spec, plan, prepared.catalog.headers)
         problems += find_mixed(spec, found)
         for slot in plans:
             problems += find_problems(spec, slot, found)
         rate = measure_rate(store, plans)
+        blocks = find_blocks(spec, plans, found)
     work = size_of(spec, plan)
     count = (options.workers if options else None) or default_workers(len(plan.tasks), sum(n for _, n in work))
     hrefs = _hrefs(spec, plans)
@@ -88,7 +93,7 @@ def preflight(
         bytes=sum(n for _, n in work), bytes_to_read=_bytes_of(hrefs) if headers or not any(map(is_remote, hrefs)) else None,
         memory_per_worker=_memory(spec, plan), workers=count,
         seconds=sum(pixels for pixels, _ in work) / rate / min(count, max(1, len(plan.tasks))) if rate else None,
-        headers_read=headers, problems=tuple(problems),
+        headers_read=headers, problems=tuple(problems), blocks=blocks,
     )  # fmt: skip
 
 

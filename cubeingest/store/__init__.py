@@ -3,6 +3,15 @@
 from cubeingest.store.arrays import open_array
 from cubeingest.store.history import Commit, is_ancestor, read_history
 from cubeingest.store.location import is_local, normalize_uri, quiet_icechunk, reason_of
+from cubeingest.store.references import (
+    ALLOWED_VARIABLE,
+    Place,
+    as_prefix,
+    closed_to_this_user,
+    declare,
+    declared,
+    find_places,
+)
 from cubeingest.store.repository import (
     FORMAT,
     MAIN,
@@ -33,6 +42,7 @@ from cubeingest.store.runs import (
 from cubeingest.store.splitting import LEDGER, MAX_MANIFESTS, ledger_dims, ledger_split, manifest_split, splitting
 
 __all__ = [
+    "ALLOWED_VARIABLE",
     "FORMAT",
     "LEDGER",
     "MAIN",
@@ -40,10 +50,16 @@ __all__ = [
     "OWN_BRANCHES",
     "VALID",
     "Commit",
+    "Place",
     "Run",
     "Store",
+    "as_prefix",
     "check_clock",
+    "closed_to_this_user",
     "create_store",
+    "declare",
+    "declared",
+    "find_places",
     "is_ancestor",
     "is_local",
     "is_split",

@@ -23,6 +23,8 @@ LONGEST_CLOCK_WAIT_SECONDS = 120
 """By how much this machine's clock may be behind that of another writer, whose changes Icechunk must not precede."""
 
 PLAIN_WORDS = {
+    "authorize the virtual chunk container": "this user has not let the cube read the tiles that it refers to: name their folder in $CUBEINGEST_VIRTUAL",
+    "owning the virtual chunk has changed": "a tile that the cube refers to has changed",
     "loading credentials": "no credentials were found; set those of the store in the environment (AWS_ACCESS_KEY_ID and "
     "AWS_SECRET_ACCESS_KEY, or a profile), or add ?anonymous=true to its URI if it is public",
     "NoSuchBucket": "the bucket does not exist",

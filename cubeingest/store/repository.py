@@ -24,6 +24,7 @@ from cubeingest.store.location import (
     reason_of,
     request_settings,
 )
+from cubeingest.store.references import access_to
 from cubeingest.store.splitting import splitting
 
 if TYPE_CHECKING:
@@ -278,6 +279,8 @@ def open_store(uri: str, branch: str = MAIN, at: str | None = None) -> Store:
         if at is not None:
             store = store.on(branch, resolve_ref(store, at))
         store.spec  # noqa: B018  (refused here rather than later, if it is not a cube)
+        if repo.config.virtual_chunk_containers and (access := access_to(repo, store.cube_id)):
+            store = replace(store, repo=_open_repository(uri, access))
     except icechunk.IcechunkError as e:
         raise StoreError(f"cannot open store {uri!r}: {reason_of(e)}") from e
     return store
@@ -403,15 +406,18 @@ def _save_config(uri: str, spec: CubeSpec) -> None:
     icechunk.Repository.open(icechunk_storage(uri), config=_config(spec)).save_config()
 
 
-def _open_repository(uri: str) -> icechunk.Repository:
-    """Open it so that requests are repeated for a while, but not for hours; what it keeps as its own configuration stays."""
+def _open_repository(uri: str, access: Mapping[str, Any] | None = None) -> icechunk.Repository:
+    """Open it so that requests are repeated for a while, but not for hours; what it keeps as its own configuration stays.
+
+    ``access`` is what its references may read, see :func:`access_to`.
+    """
     import icechunk
 
     storage = icechunk_storage(uri)
     config = icechunk.RepositoryConfig(caching=icechunk.CachingConfig(num_chunk_refs=CACHED_REFERENCES))
     if not is_local(uri):
         config.storage = request_settings(storage, patient=True)
-    return icechunk.Repository.open(storage, config=config)
+    return icechunk.Repository.open(storage, config=config, authorize_virtual_chunk_access=dict(access or {}) or None)
 
 
 def _config(spec: CubeSpec) -> icechunk.RepositoryConfig:

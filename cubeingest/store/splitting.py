@@ -35,7 +35,7 @@ def splitting(spec: CubeSpec) -> icechunk.ManifestSplittingConfig:
     for v in spec.variables:
         slots = spec.slot_shape(v)
         if prod(slots) > LEDGER_WHOLE:
-            where = Condition.path_matches(f"^/{LEDGER}/{re.escape(v.name)}/(record|empty)$")
+            where = Condition.path_matches(f"^/{LEDGER}/{re.escape(v.name)}/(record|empty|virtual)$")
             sizes[where] = zip(ledger_dims(v), ledger_split(slots), strict=True)
     for v in spec.variables:
         sizes[Condition.name_matches(f"^{v.name}$")] = zip(v.dims, manifest_split(spec, v), strict=True)

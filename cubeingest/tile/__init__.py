@@ -7,6 +7,7 @@ named dimensions is read through xarray (``labelled``).
 from cubeingest.remote import SourceId, source_id
 from cubeingest.spec import Variable, storage_of
 from cubeingest.storage import public_href
+from cubeingest.tile.chunks import ADVICE, not_as_is, open_blocks, why_no_variable, why_not
 from cubeingest.tile.coordinates import labels_for
 from cubeingest.tile.fit import Placement, Window, place
 from cubeingest.tile.header import Header, gdal_env, read_header
@@ -17,9 +18,9 @@ from cubeingest.tile.survey import Survey, read_survey
 from cubeingest.tile.warp import WarpTile, group_tiles, in_turns, kernel_reach, open_warped
 
 __all__ = [
-    "Header", "Placement", "SourceId", "Survey", "TileReader", "WarpTile", "Window", "gdal_env", "group_tiles",
-    "header_for", "in_turns", "kernel_reach", "labelled_header", "labels_for", "open_array", "open_tile", "open_warped", "place", "public_href", "read_header", "read_survey", "reader_at", "regions_of_mask",
-    "source_id", "storage_of",
+    "ADVICE", "Header", "Placement", "SourceId", "Survey", "TileReader", "WarpTile", "Window", "gdal_env", "group_tiles",
+    "header_for", "in_turns", "kernel_reach", "labelled_header", "labels_for", "not_as_is", "open_array", "open_blocks", "open_tile", "open_warped", "place", "public_href", "read_header", "read_survey", "reader_at", "regions_of_mask",
+    "source_id", "storage_of", "why_no_variable", "why_not",
 ]  # fmt: skip
 
 

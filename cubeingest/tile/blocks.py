@@ -31,9 +31,12 @@ class BlockTable:
     lengths: npt.NDArray[np.int64]
 
 
-def block_table(src: DatasetReader, band: int, signature: bytes) -> BlockTable | None:
+def block_table(
+    src: DatasetReader, band: int, signature: bytes, part: tuple[range, range] | None = None
+) -> BlockTable | None:
     """The blocks of one ``band`` (from 1) of an open raster; ``signature`` is how its file begins (4 bytes).
 
+    With ``part`` only of those rows and columns of blocks, whose first are then the table's first.
     None for what is no TIFF, whose blocks mix bands, or whose pixels do not fill whole bytes.
     """
     byte_orders: dict[bytes, Literal["<", ">"]] = {b"II*\0": "<", b"II+\0": "<", b"MM\0*": ">", b"MM\0+": ">"}
@@ -47,14 +50,16 @@ def block_table(src: DatasetReader, band: int, signature: bytes) -> BlockTable |
     ):
         return None
     rows, columns = src.block_shapes[band - 1]
-    counts = -(-src.height // rows), -(-src.width // columns)
+    part = part or (range(-(-src.height // rows)), range(-(-src.width // columns)))
     return BlockTable(
         structure.get("COMPRESSION", ""), int(structure.get("PREDICTOR", 1)), byte_orders[signature], (rows, columns),
-        _items(src, band, "BLOCK_OFFSET", counts), _items(src, band, "BLOCK_SIZE", counts),
+        _items(src, band, "BLOCK_OFFSET", part), _items(src, band, "BLOCK_SIZE", part),
     )  # fmt: skip
 
 
-def _items(src: Any, band: int, name: str, counts: tuple[int, int]) -> npt.NDArray[np.int64]:
-    rows, columns = counts
-    items = (src.get_tag_item(f"{name}_{x}_{y}", "TIFF", bidx=band) for y in range(rows) for x in range(columns))
-    return np.fromiter((int(item or 0) for item in items), np.int64, rows * columns).reshape(counts)
+def _items(src: Any, band: int, name: str, part: tuple[range, range]) -> npt.NDArray[np.int64]:
+    rows, columns = part
+    items = (src.get_tag_item(f"{name}_{x}_{y}", "TIFF", bidx=band) for y in rows for x in columns)
+    return np.fromiter((int(item or 0) for item in items), np.int64, len(rows) * len(columns)).reshape(
+        len(rows), len(columns)
+    )

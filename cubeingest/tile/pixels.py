@@ -24,7 +24,7 @@ class NodataMap:
         self._fill = variable.np_fill
         self._nodata = as_dtype(nodata, dtype)
         self._fill_here = as_dtype(self._fill.item(), dtype)
-        self._maps = not _same(self._nodata, self._fill)
+        self._maps = not same(self._nodata, self._fill)
 
     def apply(self, raw: Array, out: Array) -> None:
         """Copy ``raw`` to ``out`` (which may be the same), nodata as the fill value.
@@ -83,5 +83,6 @@ def _is_nan(value: Any) -> bool:
     return bool(np.isnan(value))
 
 
-def _same(nodata: np.generic | None, fill: np.generic) -> bool:
+def same(nodata: np.generic | None, fill: np.generic) -> bool:
+    """Whether a source's nodata is the fill value; NaN is equal to NaN here."""
     return nodata is not None and (nodata == fill or (_is_nan(nodata) and _is_nan(fill)))

@@ -1,0 +1,104 @@
+"""A slot's chunks as they are stored: which there are, their bytes, put and taken several at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from cubeingest.checksum import BlocksChecksum
+from cubeingest.mosaic import SlotShape
+from cubeingest.spec import Variable
+from cubeingest.store import open_array
+
+if TYPE_CHECKING:
+    import icechunk
+
+AT_ONCE = 32
+"""Chunks that are taken at a time, at most."""
+
+TAKEN_BYTES = 32 * 2**20
+"""Bytes of chunks, before compression, that are taken at a time; at least one chunk."""
+
+Place = tuple[int, ...]
+"""Index of a chunk in its array."""
+
+
+class Chunks:
+    """The chunks of one variable in a session, as bytes. ``layout`` is the store's ``layout_key``."""
+
+    def __init__(self, session: icechunk.Session, variable: Variable, layout: str = "") -> None:
+        from zarr.core.buffer import default_buffer_prototype
+
+        self.array = open_array(session, variable.name, "r", layout)
+        metadata: Any = self.array.metadata  # of Zarr v3: Icechunk holds no other
+        self._key_of, self._prefix = metadata.encode_chunk_key, variable.name
+        n_bytes = math.prod(variable.chunks) * variable.np_dtype.itemsize
+        self._at_once = max(1, min(AT_ONCE, TAKEN_BYTES // n_bytes))
+        self._store, self._prototype = session.store, default_buffer_prototype()
+
+    def key(self, place: Place) -> str:
+        """The store's key of a chunk."""
+        return f"{self._prefix}/{self._key_of(place)}"
+
+    def put(self, contents: Mapping[Place, bytes]) -> None:
+        """Store chunks."""
+        from zarr.core.sync import sync
+
+        make = self._prototype.buffer.from_bytes
+
+        async def store() -> None:
+            await asyncio.gather(*(self._store.set(self.key(place), make(c)) for place, c in contents.items()))
+
+        sync(store())
+
+    def clear(self, places: Iterable[Place]) -> None:
+        """Take away the chunks at ``places`` that are there, of an earlier time."""
+        from zarr.core.sync import sync
+
+        keys = [self.key(place) for place in places]
+
+        async def delete() -> None:
+            for part in itertools.batched(keys, 1024):
+                there = await asyncio.gather(*map(self._store.exists, part))
+                for key, is_there in zip(part, there, strict=True):
+                    if is_there:
+                        await self._store.delete(key)
+
+        if keys:
+            sync(delete())
+
+    def take(self, places: Sequence[Place]) -> Iterator[tuple[Place, bytes]]:
+        """The bytes of the chunks that are there of ``places``, in their order; of references, those that they mean.
+
+        Raises what the store raises.
+        """
+        from zarr.core.sync import sync
+
+        async def get(part: Sequence[Place]) -> list[Any]:
+            found = (self._store.get(self.key(place), self._prototype) for place in part)
+            return await asyncio.gather(*found, return_exceptions=True)
+
+        for part in itertools.batched(places, self._at_once):
+            for place, found in zip(part, sync(get(part)), strict=True):
+                if isinstance(found, BaseException):
+                    raise found
+                if found is not None:
+                    yield place, found.to_bytes()
+
+
+def places_in(shape: SlotShape, variable: Variable) -> list[Place]:
+    """Places of all chunks of a slot, in C order."""
+    parts = (*shape.axes, shape.y, shape.x)
+    ranges = (range(s.start // n, -(-s.stop // n)) for s, n in zip(parts, variable.chunks, strict=True))
+    return list(itertools.product(*ranges))
+
+
+def stored_checksum(session: icechunk.Session, variable: Variable, shape: SlotShape) -> str:
+    """The checksum of a slot's chunks as they are stored."""
+    checksum = BlocksChecksum()
+    for place, content in Chunks(session, variable).take(places_in(shape, variable)):
+        checksum.update(place, content)
+    return checksum.hexdigest()
