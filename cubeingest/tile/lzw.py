@@ -6,10 +6,11 @@ GDAL opens the file, says where its blocks lie, and reads whatever is unusual or
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import partial
+from threading import local
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,16 +33,6 @@ DECODERS = 2
 """Threads that decode: of a worker's two cores one would wait where decoding takes longer than encoding."""
 
 
-@dataclass(frozen=True)
-class Block:
-    """Where a block lies in the file, and row and column of its first pixel."""
-
-    offset: int
-    length: int
-    top: int
-    left: int
-
-
 class LzwReader:
     """Reads whole rows of blocks of one band."""
 
@@ -52,6 +43,7 @@ class LzwReader:
         self._stored = np.dtype(src.dtypes[band - 1]).newbyteorder(table.byte_order)
         # GDAL gives the nodata value, or 0, for blocks that the file leaves out.
         self._absent = src.nodatavals[band - 1] or 0
+        self._own = local()
 
     def read_into(self, out: Array, rows: slice, columns: slice) -> bool:
         """Fill ``out`` with ``rows``, which start at a row of blocks and end at one or at the file's end, and with ``columns``.
@@ -59,74 +51,111 @@ class LzwReader:
         ``out`` is in the band's dtype. False if a block cannot be read or is not what the file says: ``out`` holds nothing then.
         """
         height, width = self.table.block_shape_yx
-        down = range(rows.start // height, -(-rows.stop // height))
-        across = range(columns.start // width, -(-columns.stop // width))
-        blocks = [
-            Block(int(self.table.offsets[y, x]), int(self.table.lengths[y, x]), y * height, x * width)
-            for y in down
-            for x in across
-        ]
+        down = slice(rows.start // height, -(-rows.stop // height))
+        across = slice(columns.start // width, -(-columns.stop // width))
+        offsets: list[int] = self.table.offsets[down, across].ravel().tolist()
+        lengths: list[int] = self.table.lengths[down, across].ravel().tolist()
+        place = partial(self._place, out, rows, columns)
+        if width == out.shape[1] == self._shape[1] and self._stored.isnative and out.flags.c_contiguous:
+            place = partial(self._decode_in_place, out)
+
+        def read(span: range) -> None:
+            start, stop = offsets[span.start], offsets[span.stop - 1] + lengths[span.stop - 1]
+            place(span, [offsets[i] - start for i in span], [lengths[i] for i in span], self._read(start, stop))
+
         try:
-            list(self._threads.map(lambda span: self._read_span(span, out, rows, columns), spans(blocks)))
+            list(self._threads.map(read, spans(offsets, lengths)))
         except (ValueError, OSError, RuntimeError):
             return False
         return True
 
-    def _read_span(self, span: list[Block], out: Array, rows: slice, columns: slice) -> None:
-        """Read blocks that lie next to one another in the file, and put them where they belong."""
-        height, width = self.table.block_shape_yx
-        in_place = width == out.shape[1] == self._shape[1] and self._stored.isnative and out.flags.c_contiguous
-        start, stop = span[0].offset, span[-1].offset + span[-1].length
-        encoded = memoryview(os.pread(self._file, stop - start, start))
-        if len(encoded) < stop - start:
+    def _read(self, start: int, stop: int) -> memoryview:
+        """Bytes of the file, in memory that this thread uses again."""
+        memory: bytearray = getattr(self._own, "memory", bytearray())
+        if len(memory) < stop - start:
+            memory = self._own.memory = bytearray(max(SPAN_BYTES, stop - start))
+        view = memoryview(memory)[: stop - start]
+        if os.preadv(self._file, [view], start) < stop - start:
             raise OSError("the file ends before its blocks do")
-        for block in span:
-            target = out[
-                block.top - rows.start : block.top - rows.start + height,
-                max(0, block.left - columns.start) : block.left - columns.start + width,
-            ]
-            part = encoded[block.offset - start : block.offset - start + block.length]
-            if not block.length:
-                target[...] = self._absent
-            elif in_place:
-                self._decode(part, target)
+        return view
+
+    def _decode_in_place(
+        self, out: Array, span: range, offsets: list[int], lengths: list[int], encoded: memoryview
+    ) -> None:
+        """Blocks as wide as the band, which follow one another in ``out`` as they are numbered."""
+        height = self.table.block_shape_yx[0]
+        rows = out[span.start * height : span.stop * height]
+        flat, size = rows.reshape(-1).view(np.uint8), height * out.shape[1] * out.itemsize
+        for i, (offset, length) in enumerate(zip(offsets, lengths, strict=True)):
+            if length:
+                decode(encoded[offset : offset + length], flat[i * size : (i + 1) * size])
             else:
-                whole = np.empty((self._rows_from(block.top), width), self._stored)
-                self._decode(part, whole)
-                first = max(0, columns.start - block.left)
-                target[...] = whole[: len(target), first : first + target.shape[1]]
+                rows[i * height : (i + 1) * height] = self._absent
+        if any(lengths):  # a span has several blocks only if the file holds them all
+            self._undo_predictor(rows)
+
+    def _place(
+        self,
+        out: Array,
+        rows: slice,
+        columns: slice,
+        span: range,
+        offsets: list[int],
+        lengths: list[int],
+        encoded: memoryview,
+    ) -> None:
+        """Blocks of any width: each is decoded by itself, and what is wanted of it put in its place."""
+        height, width = self.table.block_shape_yx
+        across = slice(columns.start // width, -(-columns.stop // width))
+        for i, offset, length in zip(span, offsets, lengths, strict=True):
+            y, x = divmod(i, across.stop - across.start)
+            top, left = (rows.start // height + y) * height, (across.start + x) * width
+            first = max(0, left - columns.start)
+            target = out[top - rows.start : top - rows.start + height, first : left - columns.start + width]
+            if not length:
+                target[...] = self._absent
+                continue
+            block = np.empty((self._rows_from(top), width), self._stored)
+            decode(encoded[offset : offset + length], block.reshape(-1).view(np.uint8))
+            block = block.astype(block.dtype.newbyteorder("="), copy=False)
+            self._undo_predictor(block)
+            skipped = max(0, columns.start - left)
+            target[...] = block[: len(target), skipped : skipped + target.shape[1]]
 
     def _rows_from(self, top: int) -> int:
         """Rows that a block holds: a file's last strip is cut at its end, tiles are not."""
         height, width = self.table.block_shape_yx
         return min(height, self._shape[0] - top) if width == self._shape[1] else height
 
-    def _decode(self, encoded: memoryview, out: Array) -> None:
-        from imagecodecs import delta_decode, lzw_decode
-
-        flat: Any = out.reshape(-1).view(np.uint8)
-        decoded: Any = lzw_decode(encoded, out=flat)
-        if decoded.size != out.nbytes:
-            raise ValueError(f"a block has {decoded.size} bytes, expected {out.nbytes}")
+    def _undo_predictor(self, rows: Array) -> None:
         if self.table.predictor == HORIZONTAL:
-            out[...] = delta_decode(out.astype(out.dtype.newbyteorder("="), copy=False), axis=1)
+            from imagecodecs import delta_decode
+
+            rows[...] = delta_decode(rows, axis=1)
 
 
-def spans(blocks: Iterable[Block]) -> Iterator[list[Block]]:
+def decode(encoded: memoryview, out: Any) -> None:
+    """Decode a block into bytes. Raises :class:`ValueError` if it has fewer, :class:`RuntimeError` if it is no LZW."""
+    from imagecodecs import lzw_decode
+
+    decoded: Any = lzw_decode(encoded, out=out)
+    if decoded.size != out.size:
+        raise ValueError(f"a block has {decoded.size} bytes, expected {out.size}")
+
+
+def spans(offsets: list[int], lengths: list[int]) -> Iterator[range]:
     """Runs of blocks that follow one another closely, in the file as in order, of some MB at most; one that the file leaves
-    out is in a run of its own.
+    out is a run of its own.
     """
-    span: list[Block] = []
-    for block in blocks:
-        if span:
-            stop = span[-1].offset + span[-1].length
-            follows = stop <= block.offset <= stop + 64 and block.length and span[-1].length
-            if not follows or block.offset + block.length - span[0].offset > SPAN_BYTES:
-                yield span
-                span = []
-        span.append(block)
-    if span:
-        yield span
+    first = 0
+    for i in range(1, len(offsets)):
+        stop = offsets[i - 1] + lengths[i - 1]
+        follows = stop <= offsets[i] <= stop + 64 and lengths[i] and lengths[i - 1]
+        if not follows or offsets[i] + lengths[i] - offsets[first] > SPAN_BYTES:
+            yield range(first, i)
+            first = i
+    if offsets:
+        yield range(first, len(offsets))
 
 
 @contextmanager

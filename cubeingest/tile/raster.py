@@ -83,7 +83,10 @@ class TileReader:
                 continue
             first = start - start % block
             if not self._keeps(start // block, columns):
-                kept = np.empty((min(block, height - first), columns.stop - columns.start), self._dtype)
+                shape = min(block, height - first), columns.stop - columns.start
+                old = None if self._kept is None else self._kept[1]
+                kept = old if old is not None and old.shape == shape else np.empty(shape, self._dtype)
+                self._kept = None  # until this one is read
                 self._read(kept, slice(first, first + len(kept)), columns)
                 self._kept = (start // block, columns.start, columns.stop), kept
             assert self._kept is not None
