@@ -114,18 +114,20 @@ def read_ahead(
     rows: list[slice] | None = None,
     sources: Sequence[SourceId] | None = None,
     memory: Memory | None = None,
+    by_gdal: bool = False,
 ) -> Iterator[Windows]:
     """Stream a slot's windows, the next one being read while the caller works on this one.
 
     ``rows`` restricts the stream to some of ``shape.row_slices()``. ``sources`` is what :func:`source_ids` said just now, if
     the caller knows. Remote tiles of which much is read are fetched before the first window. Every tile is opened, and proven to fit,
     before the first window is given. ``memory`` is what several slots share that are to be read in turn.
+    ``by_gdal``: nothing but GDAL decodes rasters, for those who check what an ingest has read.
 
     Raises :class:`TileError` for a tile that does not fit or cannot be read.
     """
     stop = Event()
     wanted = list(shape.row_slices()) if rows is None else rows
-    windows = Windows(partial(_read, spec, variable, plan, shape, wanted, sources, stop), memory or Memory())
+    windows = Windows(partial(_read, spec, variable, plan, shape, wanted, sources, stop, by_gdal), memory or Memory())
     try:
         yield windows
     finally:
@@ -141,6 +143,7 @@ def _read(
     rows: list[slice],
     sources: Sequence[SourceId] | None,
     stop: Event,
+    by_gdal: bool,
     windows: Windows,
 ) -> Generator[Lent]:
     height = max((r.stop - r.start for r in rows), default=0)
@@ -148,7 +151,7 @@ def _read(
     wanted = _worth_fetching(spec, variable, plan, shape, rows, sources)
     with ExitStack() as stack:
         copies = stack.enter_context(fetched(wanted, storage_of(variable), stop))
-        pieces = stack.enter_context(open_pieces(spec, variable, plan, shape.axes, (shape.y, shape.x), copies))
+        pieces = stack.enter_context(open_pieces(spec, variable, plan, shape.axes, (shape.y, shape.x), copies, by_gdal))
         for part in rows:
             taken = windows.take(size, variable.np_dtype)
             if taken is None:

@@ -6,6 +6,7 @@ A piece is one tile on the grid's lattice, one position of a labelled source, or
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
 from typing import Any, Protocol
@@ -34,6 +35,9 @@ from cubeingest.tile import (
 OPEN_AT_ONCE = 128
 """Tiles of a slot that are kept open. If there are more, each is proven first, and opened again when its rows come: a region of
 10,000 tiles would need more files than a process may open."""
+
+DECODERS = 2
+"""Threads that decode the LZW blocks of a slot: with one, it would be waited for where decoding takes longer than encoding."""
 
 Array = np.ndarray[Any, Any]
 
@@ -82,10 +86,11 @@ def open_pieces(
     blocks: tuple[slice, ...],
     region: Window,
     copies: Mapping[str, str],
+    by_gdal: bool = False,
 ) -> Iterator[list[Piece]]:
     """The pieces of a slot in order of precedence, all proven to fit. ``copies`` are copies of tiles on this disk, by href.
 
-    ``blocks`` are the positions of the slot's axis block, ``region`` its window. Tiles that must be warped come where the first of
+    ``blocks`` are the positions of the slot's axis block, ``region`` its window. ``by_gdal``: nothing but GDAL decodes rasters. Tiles that must be warped come where the first of
     their lattice stands.
 
     Raises :class:`TileError` for a tile that does not fit or cannot be opened.
@@ -93,7 +98,10 @@ def open_pieces(
     with ExitStack() as stack:
         if plan.tiles:
             stack.enter_context(gdal_env(plan.tiles[0].href, storage_of(variable)))
-        opener = _Opener(spec, variable, copies, stack, keep=len(plan.tiles) <= OPEN_AT_ONCE)
+        decoders = None
+        if not by_gdal:
+            decoders = stack.enter_context(ThreadPoolExecutor(DECODERS, thread_name_prefix="cubeingest-decode"))
+        opener = _Opener(spec, variable, copies, stack, len(plan.tiles) <= OPEN_AT_ONCE, decoders)
         found = [
             (tuple(i - s.start for i, s in zip(t.position, blocks, strict=True)), what)
             for t in plan.tiles
@@ -134,9 +142,16 @@ class _Opener:
     """Opens the tiles of one slot, or looks only at their headers if they are too many to ``keep`` open."""
 
     def __init__(
-        self, spec: CubeSpec, variable: Variable, copies: Mapping[str, str], stack: ExitStack, keep: bool
+        self,
+        spec: CubeSpec,
+        variable: Variable,
+        copies: Mapping[str, str],
+        stack: ExitStack,
+        keep: bool,
+        decoders: ThreadPoolExecutor | None,
     ) -> None:
         self.spec, self.variable, self.copies, self.stack, self.keep = spec, variable, copies, stack, keep
+        self.decoders = decoders
         self.source = variable.source
         self._arrays: dict[str, tuple[Any, Header]] = {}
 
@@ -146,7 +161,7 @@ class _Opener:
         if self.source is not None and self.source.array is not None:
             reader = self._labelled(tile, self.source.array)
             return self._turned(tile, region, reader.window, _opened(reader))
-        opener = partial(open_tile, tile.href, grid, variable, tile.band, tile.expected, copy)
+        opener = partial(open_tile, tile.href, grid, variable, tile.band, tile.expected, copy, self.decoders)
         if self.keep and (self.source is None or self.source.resampling is None):
             reader = self.stack.enter_context(opener())
             return self._turned(tile, region, reader.window, _opened(reader))

@@ -76,7 +76,7 @@ def compare_slot(job: VerifyJob, plan: SlotPlan) -> SlotResult:
         rows = sorted(Random(str(plan.slot)).sample(rows, count), key=lambda r: r.start)
     sources = source_ids(plan, storage_of(variable))
     different = compared = 0
-    with read_ahead(spec, variable, plan, shape, rows, sources) as windows:
+    with read_ahead(spec, variable, plan, shape, rows, sources, by_gdal=True) as windows:
         for part, pixels in windows:
             compared += pixels.size
             try:

@@ -64,9 +64,16 @@ class Memory:
             if is_over():
                 return None
             memory = self._free.pop()
-        return memory if memory is not None and memory.size >= n_bytes else np.empty(n_bytes, np.uint8)
+        if memory is not None and memory.size >= n_bytes:
+            return memory
+        try:
+            return np.empty(n_bytes, np.uint8)
+        except MemoryError:
+            self.give_back(None)
+            raise
 
-    def give_back(self, memory: Array) -> None:
+    def give_back(self, memory: Array | None) -> None:
+        """Memory that is not needed any more; None for what was never had."""
         with self._changed:
             self._free.append(memory if self._users else None)
             self._changed.notify_all()
@@ -90,9 +97,13 @@ class Windows:
         self._lent: dict[int, Array] = {}
         self._lock = Lock()
         self._is_over = self._is_exhausted = False
-        memory.enter()
         self._thread = Thread(target=self._run, name="cubeingest-read", daemon=True)
-        self._thread.start()
+        memory.enter()
+        try:
+            self._thread.start()
+        except RuntimeError:  # the system has no more threads
+            memory.leave()
+            raise
 
     def _run(self) -> None:
         try:

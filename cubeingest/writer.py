@@ -11,11 +11,13 @@ import itertools
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from threading import Lock, Semaphore
+from functools import partial
+from threading import Condition, Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cubeingest.errors import StoreError
 from cubeingest.spec import Variable
 from cubeingest.store import open_array
 
@@ -27,6 +29,9 @@ ENCODERS = 2
 
 PUTS_AT_ONCE = 16
 """Encoded chunks that are on their way to the store at a time: to one across a network, each takes tens of milliseconds."""
+
+PUT_BYTES = 32 * 2**20
+"""And their bytes, if it is more than one."""
 
 Array = np.ndarray[Any, Any]
 
@@ -118,6 +123,10 @@ class WindowEncoder:
             self._prototype.nd_buffer.from_numpy_array(np.ascontiguousarray(part)), self._chunk_spec
         )
         assert encoded is not None, "only a shard of fill value encodes to nothing, and that was found above"
+        if np.may_share_memory(
+            encoded.as_numpy_array(), pixels
+        ):  # nothing compresses it, and ``pixels`` are given back before it is written
+            return encoded.from_bytes(encoded.to_bytes())
         return encoded
 
 
@@ -126,7 +135,8 @@ class WindowWriter(WindowEncoder):
 
     def __init__(self, session: icechunk.Session, variable: Variable, threads: ThreadPoolExecutor, layout: str) -> None:
         super().__init__(session, variable, threads, layout)
-        self._on_their_way = Semaphore(PUTS_AT_ONCE)
+        self._on_their_way = self._bytes_on_their_way = 0
+        self._changed = Condition()
         self._left_out: list[str] = []
 
     def _put(self, key: str, encoded: Any) -> None:
@@ -135,21 +145,39 @@ class WindowWriter(WindowEncoder):
         if encoded is None:
             self._left_out.append(key)
             return
-        self._on_their_way.acquire()
-        future = asyncio.run_coroutine_threadsafe(self._store.set(key, encoded), _get_loop())
-        future.add_done_callback(self._landed)
+        size = len(encoded)
+        with self._changed:
+            self._changed.wait_for(lambda: self._has_room(size))
+            self._on_their_way += 1
+            self._bytes_on_their_way += size
+        try:
+            future = asyncio.run_coroutine_threadsafe(self._store.set(key, encoded), _get_loop())
+        except BaseException:
+            self._landed(size)
+            raise
+        future.add_done_callback(partial(self._landed, size))
 
-    def _landed(self, future: Future[None]) -> None:
-        if not future.cancelled() and (error := future.exception()) is not None:
+    def _has_room(self, size: int) -> bool:
+        return not self._on_their_way or (
+            self._on_their_way < PUTS_AT_ONCE and self._bytes_on_their_way + size <= PUT_BYTES
+        )
+
+    def _landed(self, size: int, future: Future[None] | None = None) -> None:
+        if future is not None and future.cancelled():
+            self.give_up(StoreError("writing a chunk was cancelled"))
+        elif future is not None and (error := future.exception()) is not None:
             self.give_up(error)
-        self._on_their_way.release()
+        with self._changed:
+            self._on_their_way -= 1
+            self._bytes_on_their_way -= size
+            self._changed.notify_all()
 
     def finish(self) -> None:
         """Wait until all is in the store, and take out of it what lies where only fill value should."""
         from zarr.core.sync import sync
 
-        for _ in range(PUTS_AT_ONCE):
-            self._on_their_way.acquire()
+        with self._changed:
+            self._changed.wait_for(lambda: not self._on_their_way)
         self.check()
         sync(self._delete(self._left_out))
 

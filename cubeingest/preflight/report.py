@@ -19,6 +19,7 @@ from cubeingest.remote import FETCH_BYTES
 from cubeingest.spec import CubeSpec, storage_of
 from cubeingest.storage import Storage, is_remote, public_href
 from cubeingest.store import Store
+from cubeingest.writer import PUT_BYTES
 
 WORKER_BYTES = 150 * 2**20
 """Memory of a worker that has only imported what it needs (measured)."""
@@ -107,7 +108,7 @@ def _bytes_of(hrefs: dict[str, Storage]) -> int:
 
 
 def _memory(spec: CubeSpec, plan: Plan) -> int:
-    """Two windows of the largest slot, what is kept of a row of blocks, and the worker itself.
+    """Two windows of the largest slot, what is kept of a row of blocks, chunks on their way to the store, and the worker itself.
 
     Of remote tiles two slots are at work at once, and ranges are in flight.
     """
@@ -123,4 +124,4 @@ def _memory(spec: CubeSpec, plan: Plan) -> int:
             row_bytes = shape.n_pixels // rows * variable.np_dtype.itemsize
             largest = max(largest, min(rows, shape.window_rows) * row_bytes)
     one = 3 * largest + WARP_BYTES * warps
-    return WORKER_BYTES + (2 * (one + FETCH_BYTES) if remote else one)
+    return WORKER_BYTES + PUT_BYTES + (2 * (one + FETCH_BYTES) if remote else one)

@@ -5,10 +5,10 @@ GDAL opens the file, says where its blocks lie, and reads whatever is unusual or
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import partial
 from threading import local
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cubeingest.tile.blocks import BlockTable, block_table
+from cubeingest.tile.pixels import as_dtype
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
@@ -23,26 +24,30 @@ if TYPE_CHECKING:
 SPAN_BYTES = 2**20
 """Blocks that follow one another in the file are read together, up to this many bytes."""
 
+MAX_BLOCK_BYTES = 4 * 2**20
+"""Larger blocks are left to GDAL, which holds one of them at a time."""
+
 NO_PREDICTOR, HORIZONTAL = 1, 2
 INTEGERS = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64")
 
 Array = np.ndarray[Any, Any]
 
 
-DECODERS = 2
-"""Threads that decode: of a worker's two cores one would wait where decoding takes longer than encoding."""
-
-
 class LzwReader:
     """Reads whole rows of blocks of one band."""
 
     def __init__(
-        self, src: DatasetReader, band: int, file: int, table: BlockTable, threads: ThreadPoolExecutor
+        self,
+        src: DatasetReader,
+        band: int,
+        path: str,
+        table: BlockTable,
+        absent: np.generic,
+        threads: ThreadPoolExecutor,
     ) -> None:
-        self._file, self.table, self._shape, self._threads = file, table, (src.height, src.width), threads
+        self._path, self.table, self._shape, self._threads = path, table, (src.height, src.width), threads
         self._stored = np.dtype(src.dtypes[band - 1]).newbyteorder(table.byte_order)
-        # GDAL gives the nodata value, or 0, for blocks that the file leaves out.
-        self._absent = src.nodatavals[band - 1] or 0
+        self._absent = absent
         self._own = local()
 
     def read_into(self, out: Array, rows: slice, columns: slice) -> bool:
@@ -59,23 +64,32 @@ class LzwReader:
         if width == out.shape[1] == self._shape[1] and self._stored.isnative and out.flags.c_contiguous:
             place = partial(self._decode_in_place, out)
 
-        def read(span: range) -> None:
+        def read(file: int, span: range) -> None:
             start, stop = offsets[span.start], offsets[span.stop - 1] + lengths[span.stop - 1]
-            place(span, [offsets[i] - start for i in span], [lengths[i] for i in span], self._read(start, stop))
+            place(span, [offsets[i] - start for i in span], [lengths[i] for i in span], self._read(file, start, stop))
 
         try:
-            list(self._threads.map(read, spans(offsets, lengths)))
-        except (ValueError, OSError, RuntimeError):
+            file = os.open(self._path, os.O_RDONLY)
+        except OSError:
             return False
-        return True
+        try:
+            futures = [self._threads.submit(read, file, span) for span in spans(offsets, lengths)]
+            wait(futures)  # also after a failure: nothing is written into ``out`` when somebody else fills it
+        finally:
+            os.close(file)
+        for future in futures:
+            error = future.exception()
+            if error is not None and not isinstance(error, (ValueError, OSError, RuntimeError)):
+                raise error
+        return all(future.exception() is None for future in futures)
 
-    def _read(self, start: int, stop: int) -> memoryview:
+    def _read(self, file: int, start: int, stop: int) -> memoryview:
         """Bytes of the file, in memory that this thread uses again."""
         memory: bytearray = getattr(self._own, "memory", bytearray())
         if len(memory) < stop - start:
             memory = self._own.memory = bytearray(max(SPAN_BYTES, stop - start))
         view = memoryview(memory)[: stop - start]
-        if os.preadv(self._file, [view], start) < stop - start:
+        if os.preadv(file, [view], start) < stop - start:
             raise OSError("the file ends before its blocks do")
         return view
 
@@ -158,39 +172,38 @@ def spans(offsets: list[int], lengths: list[int]) -> Iterator[range]:
         yield range(first, len(offsets))
 
 
-@contextmanager
-def open_lzw(src: DatasetReader, band: int, path: str | None) -> Iterator[LzwReader | None]:
+def lzw_reader(src: DatasetReader, band: int, path: str | None, threads: ThreadPoolExecutor | None) -> LzwReader | None:
     """A reader of one ``band`` of an open raster whose file is at ``path``; None where GDAL is to read it.
 
-    It has been seen to decode the band's first block as GDAL does.
+    It has been seen to read a few blocks as GDAL does: the first and the last that the file holds, and one that it leaves out.
     """
-    if path is None or src.tags(ns="IMAGE_STRUCTURE").get("COMPRESSION") != "LZW":
-        yield None
-        return
-    file = os.open(path, os.O_RDONLY)
-    threads = ThreadPoolExecutor(DECODERS, thread_name_prefix="cubeingest-decode")
-    try:
-        table = block_table(src, band, os.pread(file, 4, 0))
-        usable = table is not None and (
-            table.predictor == NO_PREDICTOR or (table.predictor == HORIZONTAL and src.dtypes[band - 1] in INTEGERS)
-        )
-        reader = LzwReader(src, band, file, table, threads) if table is not None and usable else None
-        yield reader if reader is not None and _agrees(reader, src, band) else None
-    finally:
-        threads.shutdown()
-        os.close(file)
+    if path is None or threads is None or src.tags(ns="IMAGE_STRUCTURE").get("COMPRESSION") != "LZW":
+        return None
+    dtype = src.dtypes[band - 1]
+    if math.prod(src.block_shapes[band - 1]) * np.dtype(dtype).itemsize > MAX_BLOCK_BYTES:
+        return None
+    with open(path, "rb") as file:
+        table = block_table(src, band, file.read(4))
+    if table is None or not (table.predictor == NO_PREDICTOR or (table.predictor == HORIZONTAL and dtype in INTEGERS)):
+        return None
+    nodata = src.nodatavals[band - 1]  # which GDAL gives for blocks that the file leaves out; else 0
+    absent = as_dtype(0 if nodata is None else nodata, np.dtype(dtype))
+    if absent is None:
+        return None
+    reader = LzwReader(src, band, path, table, absent, threads)
+    there, left_out = np.argwhere(table.lengths), np.argwhere(table.lengths == 0)
+    proofs = [*there[:1], *there[-1:], *left_out[:1]]
+    # Of a high strip GDAL makes blocks of one row, and tells the place of the first alone.
+    is_split = table.block_shape_yx[0] == 1 and len(there) <= 1 < src.height
+    return reader if not is_split and all(_agrees(reader, src, band, int(y), int(x)) for y, x in proofs) else None
 
 
-def _agrees(reader: LzwReader, src: DatasetReader, band: int) -> bool:
-    """Whether GDAL and ``reader`` read the same in a block that the file holds."""
+def _agrees(reader: LzwReader, src: DatasetReader, band: int, y: int, x: int) -> bool:
+    """Whether GDAL and ``reader`` read the same in the block at row ``y`` and column ``x`` of blocks."""
     from rasterio.errors import RasterioError
     from rasterio.windows import Window
 
-    present = np.argwhere(reader.table.lengths)
-    if not len(present):
-        return True
     height, width = reader.table.block_shape_yx
-    y, x = (int(i) for i in present[0])
     rows = slice(y * height, min((y + 1) * height, src.height))
     columns = slice(x * width, min((x + 1) * width, src.width))
     own = np.empty((rows.stop - rows.start, columns.stop - columns.start), src.dtypes[band - 1])

@@ -6,6 +6,7 @@ A tile is never held whole, and none of its blocks is decoded twice.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ from cubeingest.spec import Variable, storage_of
 from cubeingest.storage import is_remote, public_href
 from cubeingest.tile.fit import Placement, Window, place
 from cubeingest.tile.header import Header, clean, header_of, open_raster
-from cubeingest.tile.lzw import LzwReader, open_lzw
+from cubeingest.tile.lzw import LzwReader, lzw_reader
 from cubeingest.tile.pixels import Array, NodataMap
 
 if TYPE_CHECKING:
@@ -123,14 +124,15 @@ def open_tile(
     band: int | None = None,
     expected: Window | None = None,
     copy: str | None = None,
+    decoders: ThreadPoolExecutor | None = None,
 ) -> Iterator[TileReader]:
     """Open a tile, prove that it fits (see :func:`place`), and give a reader of its pixels.
 
-    They are read from ``copy``, where there is one on this disk.
+    They are read from ``copy``, where there is one on this disk. LZW is decoded in ``decoders``; without, by GDAL as all else.
     """
     with open_raster(href, storage_of(variable), copy) as src:
         header = header_of(href, src)
         placement = place(header, grid, variable, band, expected)
         path = copy or (None if is_remote(href) else local_path(href))
-        with open_lzw(src, placement.band, path) as lzw:
-            yield TileReader(src, header, placement, variable, lzw, copy)
+        lzw = lzw_reader(src, placement.band, path, decoders)
+        yield TileReader(src, header, placement, variable, lzw, copy)
