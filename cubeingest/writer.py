@@ -123,11 +123,9 @@ class WindowEncoder:
             self._prototype.nd_buffer.from_numpy_array(np.ascontiguousarray(part)), self._chunk_spec
         )
         assert encoded is not None, "only a shard of fill value encodes to nothing, and that was found above"
-        if np.may_share_memory(
-            encoded.as_numpy_array(), pixels
-        ):  # nothing compresses it, and ``pixels`` are given back before it is written
-            return encoded.from_bytes(encoded.to_bytes())
-        return encoded
+        # Where nothing compresses it, it is part of ``pixels``, which are given back before it is written.
+        shared = np.may_share_memory(encoded.as_numpy_array(), pixels)
+        return encoded.from_bytes(encoded.to_bytes()) if shared else encoded
 
 
 class WindowWriter(WindowEncoder):
