@@ -22,6 +22,8 @@ from benchmarks.rivals import say
 QUICK = ["--size", "2000", "--tiles", "2", "--runs", "1"]
 QUICK_INPUTS = {"rivals": ["--inputs", "strips,blocks-int16-ocean"], "remote": ["--inputs", "blocks"]}
 OTHERS: dict[str, tuple[list[str], list[str]]] = {
+    "blocks": (["--side", "16384"], ["--side", "2048", "--runs", "1"]),
+    "scale": ([], ["--sizes", "20", "--regions", "0", "--runs", "1"]),
     "memory": ([], ["--size", "4000"]),
     "sources": ([], ["--size", "3600", "--runs", "1"]),
     "commits": (["--runs", "2"], ["--processes", "2", "--each", "2", "--runs", "1"]),

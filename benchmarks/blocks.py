@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import statistics
 import tempfile
 import time
@@ -59,8 +58,8 @@ def write_world(folder: Path, args: argparse.Namespace) -> Path:
 
 def measure(spec: Path, way: str) -> tuple[float, float]:
     """Seconds and seconds of processor time of one ingest into a new cube."""
-    store = spec.parent / f"{way}.icechunk"
-    shutil.rmtree(store, ignore_errors=True)
+    # A new one each time: files are slow to make where others have just been deleted.
+    store = spec.parent / f"{way}-{time.time_ns()}.icechunk"
     cube = ci.init(spec, store)
     started, processor = time.perf_counter(), time.process_time()
     report = cube.ingest(workers=1, **WAYS[way])
