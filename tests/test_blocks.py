@@ -13,9 +13,13 @@ import numpy as np
 import pytest
 
 import cubeingest as ci
+from cubeingest.catalog import TileRow
 from cubeingest.errors import CubeIngestError, SpecError
+from cubeingest.ingest.places import prepare_blocks
+from cubeingest.ledger import Slot
+from cubeingest.plan import Plan, SlotPlan, Task
 from cubeingest.storage import Storage
-from cubeingest.store import find_places
+from cubeingest.store import Place, find_places, opened_by_this_user
 from tests.conftest import Ran, write_tile
 from tests.objectstore import Bucket
 
@@ -444,7 +448,7 @@ def test_a_changed_cube_sends_nobodys_credentials_elsewhere(tmp_path: Path, monk
     """A place counts with its endpoint: one that was allowed is not allowed by another server."""
     import icechunk
 
-    from cubeingest.store import Place, declare
+    from cubeingest.store import declare
     from cubeingest.store.references import access_to
 
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
@@ -485,15 +489,63 @@ def test_a_cube_of_an_earlier_version_gets_room_for_references(tmp_path: Path) -
     [
         (["file:///a/t/2000/x.tif", "file:///a/t/2001/x.tif"], ["file:///a/t/"], ["file:///a/t/"]),
         (["file:///a/t/2000/x.tif", "file:///b/x.tif"], ["file:///"], ["file:///a/t/2000/", "file:///b/"]),
+        (["file:///home/me/a/x.tif", "file:///home/me/b/y.tif"], [], ["file:///home/me/a/", "file:///home/me/b/"]),
         (["file:///a/x%23/x.tif", "file:///a/y/x.tif"], [], ["file:///a/"]),
+        (["file:///a/y/x.tif", "file:///a/x.tif"], [], ["file:///a/"]),
         (["s3://b/x.tif", "s3://c/t/x.tif"], ["s3://b/"], ["s3://b/", "s3://c/t/"]),
         (["file:///k/t/x.tif"], ["file:///k/t/"], []),
     ],
 )
-def test_places_are_folders_of_the_spec_or_what_tiles_share_and_never_everything(
+def test_places_are_folders_of_the_spec_or_of_tiles_and_never_what_several_share(
     urls: list[str], roots: list[str], places: list[str]
 ) -> None:
     found = find_places(dict.fromkeys(urls, Storage()), roots, ["file:///k/"])
     assert sorted(p.prefix for p in found) == places
+
+
+def test_places_that_cannot_be_or_are_too_many_are_refused() -> None:
     with pytest.raises(CubeIngestError, match="plain letters"):
         find_places({"file:///a%23/x.tif": Storage()}, [], [])
+    many = {f"file:///a/{n}/x.tif": Storage() for n in range(33)}
+    with pytest.raises(CubeIngestError, match=r"more than 32 folders .*CUBEINGEST_VIRTUAL"):
+        find_places(many, [], [])
+    assert [p.prefix for p in find_places(many, ["file:///a/"], [])] == ["file:///a/"]
+
+
+def test_a_place_that_the_cubes_maker_declared_is_not_opened_by_an_ingest_within_it(tmp_path: Path) -> None:
+    import icechunk
+
+    (tmp_path / "secret").write_bytes(b"S" * 2048)
+    tile(tmp_path, "2000/y0_x0.tif", pixels_of((64, 64)), compress=None)
+    cube = ci.init(write_spec(tmp_path, codec="none"), tmp_path / "cube")
+    config = cube.store.repo.config
+    config.set_virtual_chunk_container(Place(f"file://{tmp_path}/").container())
+    icechunk.Repository.open(cube.store.repo.storage, config=config).save_config()
+    session = ci.open(tmp_path / "cube").store.writable()
+    session.store.set_virtual_ref("v/c/0/2/0", f"file://{tmp_path}/secret", offset=0, length=2048)
+    session.commit("a trap")
+    for redo in (False, True):
+        report = ci.open(tmp_path / "cube").ingest(virtual=True, region="y0_x0", year=2000, redo=redo)
+        assert (report.written, report.failed) == (1, [])
+        repo = ci.open(tmp_path / "cube").store.repo
+        assert opened_by_this_user(repo) == [f"file://{tmp_path}/tiles/"]
+        ds = ci.open(tmp_path / "cube").dataset()["v"]
+        assert bits(ds[0, :64, :64].values) == bits(pixels_of((64, 64)))
+        with pytest.raises(icechunk.IcechunkError, match="authorize"):
+            ds[0, 70, 3].load()
+
+
+def test_each_place_is_reached_as_its_own_kind_whatever_the_spec_lists(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A spec whose patterns are all local, with a table that names an object store too."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    cube = ci.init(write_spec(tmp_path), tmp_path / "cube")
+    hrefs = ("s3://bucket/tiles/a.tif", f"{tmp_path}/tiles/b.tif")
+    slot = SlotPlan(Slot("v", (0,), 0, 0), tuple(TileRow(h, (0,), 0, 0) for h in hrefs), is_new=True)
+    plan = Plan((Task(("year",), (0,), 0, 0, (slot,)),), ())
+    for _ in range(2):
+        store = prepare_blocks(cube.store, plan, "virtual")
+        containers = store.repo.config.virtual_chunk_containers or {}
+        assert opened_by_this_user(store.repo) == [f"file://{tmp_path}/tiles/", "s3://bucket/tiles/"]
+        assert containers["s3://bucket/tiles/"].store[0].endpoint_url == "http://127.0.0.1:1"
