@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
 
 import cubeingest as ci
 from cubeingest.catalog import TileRow
@@ -199,6 +201,28 @@ def sparse(folder: Path) -> None:
     tile(folder, "2000/y0_x0.tif", pixels, SPARSE_OK=True, nodata=7)
 
 
+def other_bits(folder: Path, tell: str = "<", **profile: Any) -> None:
+    """Blocks that are not compressed, with the tag of FillOrder 2 in the place of one that TIFF does not require; the first and last are nodata."""
+    pixels = np.full((64, 64), -1, "int8").astype("uint8")
+    pixels[:32, 32:] = pixels_of((32, 32), "uint8")
+    tile(folder, "2000/y0_x0.tif", pixels, compress=None, nodata=255, **profile)
+    path = folder / "tiles/2000/y0_x0.tif"
+    content = bytearray(path.read_bytes())
+    number, size, start = ("Q", 20, 16) if "BIGTIFF" in profile else ("H", 12, 8)
+    (n,) = struct.unpack_from(tell + number, content, start)
+    first = start + struct.calcsize(number)
+    entries = [bytes(content[at : at + size]) for at in range(first, first + n * size, size)]
+    kept = [e for e in entries if struct.unpack_from(tell + "H", e)[0] != 284]  # PlanarConfiguration
+    value = struct.pack(tell + ("HHQHHHH" if size == 20 else "HHIHH"), 266, 3, 1, 2, *([0] * (3 if size == 20 else 1)))
+    kept = sorted([*kept, value], key=lambda e: struct.unpack_from(tell + "H", e)[0])
+    content[first : first + n * size] = b"".join(kept)
+    path.write_bytes(content)
+    with rasterio.open(path) as src:
+        assert (src.read(1) != pixels).any()
+
+
+BYTES = {"dtype": "uint8", "fill": "255", "codec": "none"}
+
 SMALL = (("shape: {y: 96, x: 120}, region: {y: 64, x: 64}", "shape: {y: 48, x: 32}, region: {y: 48, x: 32}"),)
 
 REFUSED: list[tuple[str, Callable[[Path], Any], dict[str, Any]]] = [
@@ -212,6 +236,9 @@ REFUSED: list[tuple[str, Callable[[Path], Any], dict[str, Any]]] = [
     ("its nodata 3 is not the fill value -1", lambda f: one(f, nodata=3), {}),
     ("it has no nodata, so valid pixels may equal the fill value", lambda f: one(f, nodata=None), {}),
     ("it leaves out blocks, which read as 7", sparse, {"more": ", nodata: -1"}),
+    ("the bits of its bytes run the other way", other_bits, BYTES),
+    ("bits of its bytes run the other way", lambda f: other_bits(f, BIGTIFF="YES"), BYTES),
+    ("of its bytes run the other way", lambda f: other_bits(f, ">", ENDIANNESS="BIG"), BYTES),
     ("mix bands", two_bands, {"more": ", band: 1"}),
     ("is the last strip short", strips, {"changes": SMALL}),
     ("its rows run the other way", one, {"changes": (("origin: {x: 0, y: 20}", "origin: {x: 0, y: 13.6}"), ("y: -1/10", "y: 1/10"))}),

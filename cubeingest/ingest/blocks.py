@@ -186,13 +186,17 @@ def _digest(pixels: Array) -> bytes:
 
 
 def _sampled(lengths: npt.NDArray[np.int64]) -> set[tuple[int, int]]:
-    """The first and the last block that is there (a strip may be short at the end), the largest, and one that is left out."""
+    """The first and the last block that is there (a strip may be short at the end), the largest, and two that are left out.
+
+    Of several that are the largest, as all that are not compressed, the middle one.
+    """
     out = set()
     for where in (lengths > 0, lengths == 0):
         places = np.argwhere(where)
         out |= {tuple(p) for p in places[[0, -1]].tolist()} if len(places) else set()
-    row, column = np.unravel_index(int(lengths.argmax()), lengths.shape)
-    return out | {(int(row), int(column))}
+    largest = np.argwhere(lengths == lengths.max())
+    row, column = largest[len(largest) // 2].tolist()
+    return out | {(row, column)}
 
 
 # ---- referring, copying, proof --------------------------------------------------------------------------------
