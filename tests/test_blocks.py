@@ -16,6 +16,7 @@ import rasterio
 
 import cubeingest as ci
 from cubeingest.catalog import TileRow
+from cubeingest.cli.tables import describe_blocks
 from cubeingest.errors import CubeIngestError, SpecError
 from cubeingest.ingest.places import prepare_blocks
 from cubeingest.ledger import Slot
@@ -24,6 +25,7 @@ from cubeingest.storage import Storage
 from cubeingest.store import Place, find_places, opened_by_this_user
 from tests.conftest import Ran, write_tile
 from tests.objectstore import Bucket
+from tests.website import open_site
 
 Invoke = Callable[..., Ran]
 
@@ -295,6 +297,25 @@ def test_two_tiles_that_share_a_chunk_are_refused(tmp_path: Path) -> None:
     report = ci.init(spec, tmp_path / "cube").ingest(copy_blocks=True)
     assert report.written == 3
     assert ["shares pixels with" in f.error for f in report.failed] == [True]
+
+
+def test_a_plan_says_that_a_large_remote_tile_is_not_fetched_for_a_small_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cubeingest.ingest.blocks.COPY_BYTES", 0)
+    path = tile(tmp_path, "all.tif", pixels_of((96, 192)), compress=None)
+    with open_site() as site:
+        href = site.put("/all.tif", path.read_bytes())
+        changes = (('href: "tiles/{year}/{id}.tif", missing: absent', f'file: "{href}"'), ("[2000, 2001]", "[2000]"))
+        cube = ci.init(write_spec(tmp_path, codec="none", changes=changes), tmp_path / "cube")
+        said = cube.plan(region="y0_x0").blocks
+        (failure,) = cube.ingest(region="y0_x0", copy_blocks=True).failed
+    assert said is not None
+    assert (said.copyable, said.virtual) == (0, 0)
+    assert "only a small part" in str(said.reason)
+    assert failure.error.startswith(str(said.reason))
+    assert "files of this machine" in str(said.why_not_virtual)
+    assert f"; not copied: {said.reason}; not referred to: {said.why_not_virtual}" in describe_blocks(said)
 
 
 # ---- references -----------------------------------------------------------------------------------------------

@@ -226,15 +226,20 @@ def _refer(
             )
 
 
+def refuse_large(variable: Variable, sources: Mapping[str, SourceId], shape: SlotShape) -> None:
+    """Raise :class:`TileError` for a remote tile, by href, that is too large to be fetched for the sake of one slot."""
+    largest = FETCH_SHARE * shape.n_pixels * variable.np_dtype.itemsize
+    for href, source in sources.items():
+        if is_remote(href) and (source.size is None or source.size > max(largest, COPY_BYTES)):
+            raise not_as_is(href, "only a small part of it is used here, and it would have to be fetched whole")
+
+
 @contextmanager
 def _copies(variable: Variable, sources: Mapping[str, SourceId], shape: SlotShape) -> Iterator[dict[str, str]]:
     """The files of a slot's tiles on this disk, by href; remote ones are fetched."""
     here = {href: local_path(href) for href in sources if not is_remote(href)}
     wanted = {href: source for href, source in sources.items() if href not in here}
-    largest = FETCH_SHARE * shape.n_pixels * variable.np_dtype.itemsize
-    for href, source in wanted.items():
-        if source.size is None or source.size > max(largest, COPY_BYTES):
-            raise not_as_is(href, "only a small part of it is used here, and it would have to be fetched whole")
+    refuse_large(variable, wanted, shape)
     with fetched(wanted, storage_of(variable), Event()) as copies:
         for href in wanted:
             if href not in copies:
