@@ -17,12 +17,12 @@ import rasterio
 import cubeingest as ci
 from cubeingest.catalog import TileRow
 from cubeingest.cli.tables import describe_blocks
-from cubeingest.errors import CubeIngestError, SpecError
+from cubeingest.errors import CubeIngestError, SpecError, StoreError
 from cubeingest.ingest.places import prepare_blocks
 from cubeingest.ledger import Slot
 from cubeingest.plan import Plan, SlotPlan, Task
 from cubeingest.storage import Storage
-from cubeingest.store import Place, find_places, opened_by_this_user
+from cubeingest.store import Place, Store, declare, find_places, opened_by_this_user
 from tests.conftest import Ran, write_tile
 from tests.objectstore import Bucket
 from tests.website import open_site
@@ -496,7 +496,6 @@ def test_a_changed_cube_sends_nobodys_credentials_elsewhere(tmp_path: Path, monk
     """A place counts with its endpoint: one that was allowed is not allowed by another server."""
     import icechunk
 
-    from cubeingest.store import declare
     from cubeingest.store.references import access_to
 
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
@@ -512,6 +511,21 @@ def test_a_changed_cube_sends_nobodys_credentials_elsewhere(tmp_path: Path, monk
     assert sorted(access_to(ci.open(tmp_path / "cube").store.repo, cube.store.cube_id)) == ["s3://other/"]
     monkeypatch.setenv("CUBEINGEST_VIRTUAL", "s3://bucket/tiles file:///data")
     assert sorted(access_to(ci.open(tmp_path / "cube").store.repo, "another cube")) == []
+
+
+def test_a_cube_that_is_extended_after_the_plan_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_tiles(tmp_path)
+    cube = ci.init(write_spec(tmp_path), tmp_path / "cube")
+
+    def extend_and_declare(store: Store, places: list[Place]) -> None:
+        ci.open(tmp_path / "cube").extend(year=2002)
+        declare(store, places)
+
+    monkeypatch.setattr("cubeingest.ingest.places.declare", extend_and_declare)
+    with pytest.raises(StoreError, match="was changed during this run"):
+        cube.ingest(virtual=True)
+    monkeypatch.undo()
+    assert ci.open(tmp_path / "cube").status().done == 0
 
 
 def test_a_cube_of_an_earlier_version_gets_room_for_references(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from cubeingest.errors import SpecError
+from cubeingest.errors import SpecError, StoreError
 from cubeingest.ledger import VIRTUAL, create_flag, has_references
 from cubeingest.plan import Plan
 from cubeingest.remote import url_of
@@ -27,7 +27,8 @@ from cubeingest.tile import storage_of, why_no_variable
 def prepare_blocks(store: Store, plan: Plan, how: str) -> Store:
     """Refuse what can have no blocks; for references, declare the places that they lie in. The store, which may read them.
 
-    Raises :class:`SpecError` for a variable whose chunks no tile's blocks can be, :class:`TileError` for a tile that cannot be referred to.
+    Raises :class:`SpecError` for a variable whose chunks no tile's blocks can be, :class:`TileError` for a tile that cannot be referred
+    to, :class:`StoreError` if the cube's spec is not the plan's any more.
     """
     names = dict.fromkeys(p.slot.variable for task in plan.tasks for p in task.slots)
     variables = [store.spec.variable(name) for name in names]
@@ -54,7 +55,12 @@ def prepare_blocks(store: Store, plan: Plan, how: str) -> Store:
     used = {p: next((s for url, s in urls.items() if url.startswith(p)), None) for p in declared(store.repo)}
     within = {p: Place(p, s) for p, s in used.items() if s is not None and p.startswith(covering)}
     declare(store, list(({p.prefix: p for p in needed} | within).values()))
-    return open_store(store.uri, store.branch)
+    again = open_store(store.uri, store.branch)
+    if (
+        again.spec.to_json() != store.spec.to_json()
+    ):  # the spec of the store that is handed on, and the plan, would differ unnoticed
+        raise StoreError(f"the spec of the cube at {store.uri!r} was changed during this run: run the command again")
+    return again
 
 
 def _reached(url: str, storage: Storage) -> Storage:
