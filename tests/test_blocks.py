@@ -19,7 +19,7 @@ from cubeingest.catalog import TileRow
 from cubeingest.cli.tables import describe_blocks
 from cubeingest.errors import CubeIngestError, SpecError, StoreError
 from cubeingest.ingest.places import prepare_blocks
-from cubeingest.ledger import Slot
+from cubeingest.ledger import Record, Slot, write_record
 from cubeingest.plan import Plan, SlotPlan, Task
 from cubeingest.storage import Storage
 from cubeingest.store import Place, Store, declare, find_places, opened_by_this_user
@@ -537,6 +537,9 @@ def test_a_cube_of_an_earlier_version_gets_room_for_references(tmp_path: Path) -
     del zarr.open_group(session.store, mode="r+")["cubeingest/ledger/v/virtual"]
     session.commit("as it was")
     assert cube.check().findings == []
+    reference = Record("done", (), "", "", "2026-01-01T00:00:00Z", "run", "virtual")
+    with pytest.raises(FileNotFoundError):  # never a record without its flag
+        write_record(cube.store.writable(), Slot("v", (0,), 0, 0), reference, is_new=True)
     assert cube.ingest(region="y0_x0").written == 1
     assert cube.ingest(region="y0_x0", redo=True).written == 1
     cube.extend(year=2002)
