@@ -142,14 +142,14 @@ def one_raster(folder: Path) -> None:
     tile(folder, "all.tif", pixels, SPARSE_OK=True)
 
 
-ARCHIVES: list[tuple[Callable[[Path], None], str, int]] = [
+ARCHIVES = [
     (small_tiles, 'tiles: {glob: "tiles/{year}/*.tif"}', 2),
-    (planar_bands, 'file: "tiles/all.tif", bands: {axis: year}', 2),
+    pytest.param(planar_bands, 'file: "tiles/all.tif", bands: {axis: year}', 2, marks=pytest.mark.slow),
     (one_raster, 'file: "tiles/all.tif"', 4),
 ]
 
 
-@pytest.mark.parametrize(("write", "source", "slots"), ARCHIVES, ids=[w.__name__ for w, _, _ in ARCHIVES])
+@pytest.mark.parametrize(("write", "source", "slots"), ARCHIVES)
 def test_tiles_that_are_not_one_a_region(
     tmp_path: Path, write: Callable[[Path], None], source: str, slots: int
 ) -> None:
@@ -249,7 +249,20 @@ REFUSED: list[tuple[str, Callable[[Path], Any], dict[str, Any]]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("reason", "write", "spec"), REFUSED, ids=[r for r, _, _ in REFUSED])
+QUICK = (
+    "its blocks are LZW",
+    "it has no nodata",
+    "the bits of its bytes",
+    "is the last strip short",
+    "which are no whole chunks",
+)
+"""Of those, what is tried each time; one of each kind of test that finds it."""
+
+
+@pytest.mark.parametrize(
+    ("reason", "write", "spec"),
+    [pytest.param(*r, id=r[0], marks=() if r[0].startswith(QUICK) else pytest.mark.slow) for r in REFUSED],
+)
 def test_a_tile_that_must_be_decoded_is_refused_with_the_reason(
     tmp_path: Path, reason: str, write: Callable[[Path], Any], spec: dict[str, Any]
 ) -> None:
@@ -374,6 +387,7 @@ def test_materialize_goes_on_where_it_was_interrupted(tmp_path: Path) -> None:
     assert cube.check(deep=True).findings == []
 
 
+@pytest.mark.slow
 def test_references_and_pixels_take_the_place_of_each_other(tmp_path: Path) -> None:
     cube = virtual_cube(tmp_path, mode="independent")
     before = bits(values(tmp_path / "cube"))

@@ -47,18 +47,16 @@ def prepare_blocks(store: Store, plan: Plan, how: str) -> Store:
         urls |= {url: _reached(url, storage) for url in (url_of(t.href) for t in slot.tiles)}
     named = [p for p in named_by_this_user() if as_prefix(p.partition("://")[2], p) == p]
     roots = [*named, *(root for v in variables for root in _roots(v))]
-    _make_ledger(store, variables)
     opened = opened_by_this_user(store.repo)
     needed = find_places(urls, roots, opened)
     # Icechunk goes by the longest prefix: of what is declared, that within what this user opens counts, and no other.
     covering = (*opened, *(p.prefix for p in needed))
     used = {p: next((s for url, s in urls.items() if url.startswith(p)), None) for p in declared(store.repo)}
     within = {p: Place(p, s) for p, s in used.items() if s is not None and p.startswith(covering)}
+    _make_ledger(store, variables)
     declare(store, list(({p.prefix: p for p in needed} | within).values()))
     again = open_store(store.uri, store.branch)
-    if (
-        again.spec.to_json() != store.spec.to_json()
-    ):  # the spec of the store that is handed on, and the plan, would differ unnoticed
+    if again.spec.to_json() != store.spec.to_json():  # what is handed on says what the plan was made for
         raise StoreError(f"the spec of the cube at {store.uri!r} was changed during this run: run the command again")
     return again
 
