@@ -123,7 +123,7 @@ def create_ledger(root: zarr.Group, spec: CubeSpec) -> None:
 def create_flag(root: zarr.Group, spec: CubeSpec, variable: Variable, name: str) -> None:
     """Make an (empty) array of one byte a slot, which only the slots have that it is true of."""
     shape = spec.slot_shape(variable)
-    dims = (*variable.axes, "region_y", "region_x")
+    dims = ledger_dims(variable)
     root.create_array(
         f"{LEDGER}/{variable.name}/{name}", shape=shape, chunks=(1,) * len(shape), dtype="uint8", fill_value=0, dimension_names=dims,
     )  # fmt: skip
@@ -141,9 +141,11 @@ def write_record(session: icechunk.Session, slot: Slot, record: Record, is_new: 
     _array(session, slot, "record", "r+", layout)[slot.index] = record.to_json()
     if record.state == "empty" or not is_new:
         _array(session, slot, "empty", "r+", layout)[slot.index] = record.state == "empty"
-    if record.how == VIRTUAL or not is_new:
+    if record.how == VIRTUAL:
+        _array(session, slot, "virtual", "r+", layout)[slot.index] = True
+    elif not is_new:
         with suppress(FileNotFoundError):  # in a cube that has never had references
-            _array(session, slot, "virtual", "r+", layout)[slot.index] = record.how == VIRTUAL
+            _array(session, slot, "virtual", "r+", layout)[slot.index] = False
 
 
 def read_states(session: icechunk.Session, spec: CubeSpec) -> dict[str, npt.NDArray[np.uint8]]:

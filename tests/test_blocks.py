@@ -5,19 +5,27 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
 
 import cubeingest as ci
-from cubeingest.errors import CubeIngestError, SpecError
+from cubeingest.catalog import TileRow
+from cubeingest.cli.tables import describe_blocks
+from cubeingest.errors import CubeIngestError, SpecError, StoreError
+from cubeingest.ingest.places import prepare_blocks
+from cubeingest.ledger import Record, Slot, write_record
+from cubeingest.plan import Plan, SlotPlan, Task
 from cubeingest.storage import Storage
-from cubeingest.store import find_places
+from cubeingest.store import Place, Store, declare, find_places, opened_by_this_user
 from tests.conftest import Ran, write_tile
 from tests.objectstore import Bucket
+from tests.website import open_site
 
 Invoke = Callable[..., Ran]
 
@@ -134,14 +142,14 @@ def one_raster(folder: Path) -> None:
     tile(folder, "all.tif", pixels, SPARSE_OK=True)
 
 
-ARCHIVES: list[tuple[Callable[[Path], None], str, int]] = [
+ARCHIVES = [
     (small_tiles, 'tiles: {glob: "tiles/{year}/*.tif"}', 2),
-    (planar_bands, 'file: "tiles/all.tif", bands: {axis: year}', 2),
+    pytest.param(planar_bands, 'file: "tiles/all.tif", bands: {axis: year}', 2, marks=pytest.mark.slow),
     (one_raster, 'file: "tiles/all.tif"', 4),
 ]
 
 
-@pytest.mark.parametrize(("write", "source", "slots"), ARCHIVES, ids=[w.__name__ for w, _, _ in ARCHIVES])
+@pytest.mark.parametrize(("write", "source", "slots"), ARCHIVES)
 def test_tiles_that_are_not_one_a_region(
     tmp_path: Path, write: Callable[[Path], None], source: str, slots: int
 ) -> None:
@@ -195,6 +203,28 @@ def sparse(folder: Path) -> None:
     tile(folder, "2000/y0_x0.tif", pixels, SPARSE_OK=True, nodata=7)
 
 
+def other_bits(folder: Path, tell: str = "<", **profile: Any) -> None:
+    """Blocks that are not compressed, with the tag of FillOrder 2 in the place of one that TIFF does not require; the first and last are nodata."""
+    pixels = np.full((64, 64), -1, "int8").astype("uint8")
+    pixels[:32, 32:] = pixels_of((32, 32), "uint8")
+    tile(folder, "2000/y0_x0.tif", pixels, compress=None, nodata=255, **profile)
+    path = folder / "tiles/2000/y0_x0.tif"
+    content = bytearray(path.read_bytes())
+    number, size, start = ("Q", 20, 16) if "BIGTIFF" in profile else ("H", 12, 8)
+    (n,) = struct.unpack_from(tell + number, content, start)
+    first = start + struct.calcsize(number)
+    entries = [bytes(content[at : at + size]) for at in range(first, first + n * size, size)]
+    kept = [e for e in entries if struct.unpack_from(tell + "H", e)[0] != 284]  # PlanarConfiguration
+    value = struct.pack(tell + ("HHQHHHH" if size == 20 else "HHIHH"), 266, 3, 1, 2, *([0] * (3 if size == 20 else 1)))
+    kept = sorted([*kept, value], key=lambda e: struct.unpack_from(tell + "H", e)[0])
+    content[first : first + n * size] = b"".join(kept)
+    path.write_bytes(content)
+    with rasterio.open(path) as src:
+        assert (src.read(1) != pixels).any()
+
+
+BYTES = {"dtype": "uint8", "fill": "255", "codec": "none"}
+
 SMALL = (("shape: {y: 96, x: 120}, region: {y: 64, x: 64}", "shape: {y: 48, x: 32}, region: {y: 48, x: 32}"),)
 
 REFUSED: list[tuple[str, Callable[[Path], Any], dict[str, Any]]] = [
@@ -208,6 +238,9 @@ REFUSED: list[tuple[str, Callable[[Path], Any], dict[str, Any]]] = [
     ("its nodata 3 is not the fill value -1", lambda f: one(f, nodata=3), {}),
     ("it has no nodata, so valid pixels may equal the fill value", lambda f: one(f, nodata=None), {}),
     ("it leaves out blocks, which read as 7", sparse, {"more": ", nodata: -1"}),
+    ("the bits of its bytes run the other way", other_bits, BYTES),
+    ("bits of its bytes run the other way", lambda f: other_bits(f, BIGTIFF="YES"), BYTES),
+    ("of its bytes run the other way", lambda f: other_bits(f, ">", ENDIANNESS="BIG"), BYTES),
     ("mix bands", two_bands, {"more": ", band: 1"}),
     ("is the last strip short", strips, {"changes": SMALL}),
     ("its rows run the other way", one, {"changes": (("origin: {x: 0, y: 20}", "origin: {x: 0, y: 13.6}"), ("y: -1/10", "y: 1/10"))}),
@@ -216,7 +249,20 @@ REFUSED: list[tuple[str, Callable[[Path], Any], dict[str, Any]]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("reason", "write", "spec"), REFUSED, ids=[r for r, _, _ in REFUSED])
+QUICK = (
+    "its blocks are LZW",
+    "it has no nodata",
+    "the bits of its bytes",
+    "is the last strip short",
+    "which are no whole chunks",
+)
+"""Of those, what is tried each time; one of each kind of test that finds it."""
+
+
+@pytest.mark.parametrize(
+    ("reason", "write", "spec"),
+    [pytest.param(*r, id=r[0], marks=() if r[0].startswith(QUICK) else pytest.mark.slow) for r in REFUSED],
+)
 def test_a_tile_that_must_be_decoded_is_refused_with_the_reason(
     tmp_path: Path, reason: str, write: Callable[[Path], Any], spec: dict[str, Any]
 ) -> None:
@@ -264,6 +310,25 @@ def test_two_tiles_that_share_a_chunk_are_refused(tmp_path: Path) -> None:
     report = ci.init(spec, tmp_path / "cube").ingest(copy_blocks=True)
     assert report.written == 3
     assert ["shares pixels with" in f.error for f in report.failed] == [True]
+
+
+def test_a_plan_says_that_a_large_remote_tile_is_not_fetched_for_a_small_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cubeingest.ingest.blocks.COPY_BYTES", 0)
+    path = tile(tmp_path, "all.tif", pixels_of((96, 192)), compress=None)
+    with open_site() as site:
+        href = site.put("/all.tif", path.read_bytes())
+        changes = (('href: "tiles/{year}/{id}.tif", missing: absent', f'file: "{href}"'), ("[2000, 2001]", "[2000]"))
+        cube = ci.init(write_spec(tmp_path, codec="none", changes=changes), tmp_path / "cube")
+        said = cube.plan(region="y0_x0").blocks
+        (failure,) = cube.ingest(region="y0_x0", copy_blocks=True).failed
+    assert said is not None
+    assert (said.copyable, said.virtual) == (0, 0)
+    assert "only a small part" in str(said.reason)
+    assert failure.error.startswith(str(said.reason))
+    assert "files of this machine" in str(said.why_not_virtual)
+    assert f"; not copied: {said.reason}; not referred to: {said.why_not_virtual}" in describe_blocks(said)
 
 
 # ---- references -----------------------------------------------------------------------------------------------
@@ -322,6 +387,7 @@ def test_materialize_goes_on_where_it_was_interrupted(tmp_path: Path) -> None:
     assert cube.check(deep=True).findings == []
 
 
+@pytest.mark.slow
 def test_references_and_pixels_take_the_place_of_each_other(tmp_path: Path) -> None:
     cube = virtual_cube(tmp_path, mode="independent")
     before = bits(values(tmp_path / "cube"))
@@ -444,7 +510,6 @@ def test_a_changed_cube_sends_nobodys_credentials_elsewhere(tmp_path: Path, monk
     """A place counts with its endpoint: one that was allowed is not allowed by another server."""
     import icechunk
 
-    from cubeingest.store import Place, declare
     from cubeingest.store.references import access_to
 
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
@@ -462,6 +527,21 @@ def test_a_changed_cube_sends_nobodys_credentials_elsewhere(tmp_path: Path, monk
     assert sorted(access_to(ci.open(tmp_path / "cube").store.repo, "another cube")) == []
 
 
+def test_a_cube_that_is_extended_after_the_plan_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_tiles(tmp_path)
+    cube = ci.init(write_spec(tmp_path), tmp_path / "cube")
+
+    def extend_and_declare(store: Store, places: list[Place]) -> None:
+        ci.open(tmp_path / "cube").extend(year=2002)
+        declare(store, places)
+
+    monkeypatch.setattr("cubeingest.ingest.places.declare", extend_and_declare)
+    with pytest.raises(StoreError, match="was changed during this run"):
+        cube.ingest(virtual=True)
+    monkeypatch.undo()
+    assert ci.open(tmp_path / "cube").status().done == 0
+
+
 def test_a_cube_of_an_earlier_version_gets_room_for_references(tmp_path: Path) -> None:
     import zarr
 
@@ -471,6 +551,9 @@ def test_a_cube_of_an_earlier_version_gets_room_for_references(tmp_path: Path) -
     del zarr.open_group(session.store, mode="r+")["cubeingest/ledger/v/virtual"]
     session.commit("as it was")
     assert cube.check().findings == []
+    reference = Record("done", (), "", "", "2026-01-01T00:00:00Z", "run", "virtual")
+    with pytest.raises(FileNotFoundError):  # never a record without its flag
+        write_record(cube.store.writable(), Slot("v", (0,), 0, 0), reference, is_new=True)
     assert cube.ingest(region="y0_x0").written == 1
     assert cube.ingest(region="y0_x0", redo=True).written == 1
     cube.extend(year=2002)
@@ -485,15 +568,63 @@ def test_a_cube_of_an_earlier_version_gets_room_for_references(tmp_path: Path) -
     [
         (["file:///a/t/2000/x.tif", "file:///a/t/2001/x.tif"], ["file:///a/t/"], ["file:///a/t/"]),
         (["file:///a/t/2000/x.tif", "file:///b/x.tif"], ["file:///"], ["file:///a/t/2000/", "file:///b/"]),
+        (["file:///home/me/a/x.tif", "file:///home/me/b/y.tif"], [], ["file:///home/me/a/", "file:///home/me/b/"]),
         (["file:///a/x%23/x.tif", "file:///a/y/x.tif"], [], ["file:///a/"]),
+        (["file:///a/y/x.tif", "file:///a/x.tif"], [], ["file:///a/"]),
         (["s3://b/x.tif", "s3://c/t/x.tif"], ["s3://b/"], ["s3://b/", "s3://c/t/"]),
         (["file:///k/t/x.tif"], ["file:///k/t/"], []),
     ],
 )
-def test_places_are_folders_of_the_spec_or_what_tiles_share_and_never_everything(
+def test_places_are_folders_of_the_spec_or_of_tiles_and_never_what_several_share(
     urls: list[str], roots: list[str], places: list[str]
 ) -> None:
     found = find_places(dict.fromkeys(urls, Storage()), roots, ["file:///k/"])
     assert sorted(p.prefix for p in found) == places
+
+
+def test_places_that_cannot_be_or_are_too_many_are_refused() -> None:
     with pytest.raises(CubeIngestError, match="plain letters"):
         find_places({"file:///a%23/x.tif": Storage()}, [], [])
+    many = {f"file:///a/{n}/x.tif": Storage() for n in range(33)}
+    with pytest.raises(CubeIngestError, match=r"more than 32 folders .*CUBEINGEST_VIRTUAL"):
+        find_places(many, [], [])
+    assert [p.prefix for p in find_places(many, ["file:///a/"], [])] == ["file:///a/"]
+
+
+def test_a_place_that_the_cubes_maker_declared_is_not_opened_by_an_ingest_within_it(tmp_path: Path) -> None:
+    import icechunk
+
+    (tmp_path / "secret").write_bytes(b"S" * 2048)
+    tile(tmp_path, "2000/y0_x0.tif", pixels_of((64, 64)), compress=None)
+    cube = ci.init(write_spec(tmp_path, codec="none"), tmp_path / "cube")
+    config = cube.store.repo.config
+    config.set_virtual_chunk_container(Place(f"file://{tmp_path}/").container())
+    icechunk.Repository.open(cube.store.repo.storage, config=config).save_config()
+    session = ci.open(tmp_path / "cube").store.writable()
+    session.store.set_virtual_ref("v/c/0/2/0", f"file://{tmp_path}/secret", offset=0, length=2048)
+    session.commit("a trap")
+    for redo in (False, True):
+        report = ci.open(tmp_path / "cube").ingest(virtual=True, region="y0_x0", year=2000, redo=redo)
+        assert (report.written, report.failed) == (1, [])
+        repo = ci.open(tmp_path / "cube").store.repo
+        assert opened_by_this_user(repo) == [f"file://{tmp_path}/tiles/"]
+        ds = ci.open(tmp_path / "cube").dataset()["v"]
+        assert bits(ds[0, :64, :64].values) == bits(pixels_of((64, 64)))
+        with pytest.raises(icechunk.IcechunkError, match="authorize"):
+            ds[0, 70, 3].load()
+
+
+def test_each_place_is_reached_as_its_own_kind_whatever_the_spec_lists(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A spec whose patterns are all local, with a table that names an object store too."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    cube = ci.init(write_spec(tmp_path), tmp_path / "cube")
+    hrefs = ("s3://bucket/tiles/a.tif", f"{tmp_path}/tiles/b.tif")
+    slot = SlotPlan(Slot("v", (0,), 0, 0), tuple(TileRow(h, (0,), 0, 0) for h in hrefs), is_new=True)
+    plan = Plan((Task(("year",), (0,), 0, 0, (slot,)),), ())
+    for _ in range(2):
+        store = prepare_blocks(cube.store, plan, "virtual")
+        containers = store.repo.config.virtual_chunk_containers or {}
+        assert opened_by_this_user(store.repo) == [f"file://{tmp_path}/tiles/", "s3://bucket/tiles/"]
+        assert containers["s3://bucket/tiles/"].store[0].endpoint_url == "http://127.0.0.1:1"

@@ -35,17 +35,20 @@ def format_seconds(seconds: float) -> str:
 
 def describe_blocks(blocks: BlocksReport) -> str:
     """Whether tiles' blocks can be taken as they are."""
+    reason, other = blocks.reason, blocks.why_not_virtual
+    if not blocks.copyable and not blocks.virtual and reason == other:
+        return f"no slot: {reason}"
     of = f"{blocks.copyable} of {blocks.slots} slots" if blocks.copyable < blocks.slots else "every slot"
-    if not blocks.copyable:
-        return f"no slot: {blocks.reason}"
-    same = blocks.virtual == blocks.copyable
-    both = (
+    filled = (
         f"--virtual and --copy-blocks can fill {of}"
-        if same
+        if blocks.virtual == blocks.copyable
         else f"--copy-blocks can fill {of}, --virtual {blocks.virtual}"
     )
-    reason = blocks.reason or blocks.why_not_virtual
-    return both + (f"; the first that must be decoded: {reason}" if blocks.reason else f"; {reason}" if reason else "")
+    if reason == other:
+        return filled + (f"; the first that must be decoded: {reason}" if reason else "")
+    return "; ".join(
+        [filled, *(f"not {how}: {why}" for how, why in (("copied", reason), ("referred to", other)) if why)]
+    )
 
 
 def print_plan(report: PlanReport) -> None:

@@ -1,6 +1,6 @@
 """Fill regions from their tiles or by a function, cooperatively or each by itself, and account for every slot."""
 
-from cubeingest.ingest.blocks import slot_blocks
+from cubeingest.ingest.blocks import refuse_large, slot_blocks
 from cubeingest.ingest.chunks import stored_checksum
 from cubeingest.ingest.compute import fill_unit
 from cubeingest.ingest.fill import IngestJob, fill_slot
@@ -23,6 +23,7 @@ __all__ = [
     "fill_unit",
     "ingest",
     "prepare",
+    "refuse_large",
     "slot_blocks",
     "stored_checksum",
     "why_unreadable",

@@ -16,7 +16,7 @@ from cubeingest.catalog import TileRow
 from cubeingest.checksum import BlocksChecksum
 from cubeingest.engine import SlotResult, timestamp
 from cubeingest.errors import TileError
-from cubeingest.ingest.chunks import Chunks, Place, places_in
+from cubeingest.ingest.chunks import ChunkIndex, Chunks, indices_in
 from cubeingest.ingest.fill import IngestJob
 from cubeingest.ledger import COPIED, VIRTUAL, Record, write_record
 from cubeingest.mosaic import SlotShape, slot_shape, source_ids
@@ -50,19 +50,19 @@ class TileBlocks:
     """
 
     href: str
-    first: Place
+    first: ChunkIndex
     offsets: npt.NDArray[np.int64]
     lengths: npt.NDArray[np.int64]
     samples: Mapping[tuple[int, int], tuple[tuple[int | slice, ...], bytes]]
 
-    def place(self, row: int, column: int) -> Place:
+    def index(self, row: int, column: int) -> ChunkIndex:
         """Index of the chunk that a block is."""
         return (*self.first[:-2], self.first[-2] + row, self.first[-1] + column)
 
-    def places(self, present: bool) -> Iterator[tuple[Place, int, int]]:
+    def indices(self, present: bool) -> Iterator[tuple[ChunkIndex, int, int]]:
         """(chunk, row, column) of the blocks that are there, or are left out."""
         for row, column in np.argwhere((self.lengths > 0) == present).tolist():
-            yield self.place(row, column), row, column
+            yield self.index(row, column), row, column
 
 
 def fill_blocks(job: IngestJob, plan: SlotPlan) -> SlotResult:
@@ -84,8 +84,8 @@ def fill_blocks(job: IngestJob, plan: SlotPlan) -> SlotResult:
         with _copies(variable, by_href, shape) as copies:
             found = slot_blocks(job.spec, variable, plan, shape, copies)
             checksum = _copy(chunks, found, copies)
-    there = {place for tile in found for place, _, _ in tile.places(present=True)}
-    chunks.clear(place for place in places_in(shape, variable) if place not in there)
+    there = {chunk for tile in found for chunk, _, _ in tile.indices(present=True)}
+    chunks.clear(chunk for chunk in indices_in(shape, variable) if chunk not in there)
     _prove(chunks, found)
     if source_ids(plan, storage) != sources:
         raise TileError(f"tile {public_href(plan.tiles[0].href)!r} changed while it was read: run the command again")
@@ -115,18 +115,18 @@ def slot_blocks(
     With ``proof`` some of them are read as pixels. Raises :class:`TileError` for the first tile that must be decoded, and why.
     """
     out: list[TileBlocks] = []
-    taken: dict[Place, str] = {}
+    taken: dict[ChunkIndex, str] = {}
     for tile in plan.tiles:
         copy = (copies or {}).get(tile.href)
         with open_blocks(tile.href, spec.grid, variable, tile.band, tile.expected, copy) as reader:
             for window, used in _used(spec, tile, reader.window, (shape.y, shape.x)):
                 found = _blocks(spec, variable, tile, reader, window, used, proof)
-                for place, _, _ in found.places(present=True):
-                    if place in taken:
-                        other = public_href(taken[place])
+                for chunk, _, _ in found.indices(present=True):
+                    if chunk in taken:
+                        other = public_href(taken[chunk])
                         raise not_as_is(tile.href, f"it shares pixels with {other!r}, which comes first")
                 rows, columns = found.lengths.shape
-                taken |= {found.place(r, c): tile.href for r in range(rows) for c in range(columns)}
+                taken |= {found.index(r, c): tile.href for r in range(rows) for c in range(columns)}
                 out.append(found)
     return out
 
@@ -167,8 +167,8 @@ def _samples(
     out: dict[tuple[int, int], tuple[tuple[int | slice, ...], bytes]] = {}
     for row, column in _sampled(found.lengths):
         pixels = reader.pixels(rows[row], columns[column])
-        place = found.place(row, column)
-        iy, ix = place[-2:]
+        chunk = found.index(row, column)
+        iy, ix = chunk[-2:]
         y, x = iy * variable.chunks[-2], ix * variable.chunks[-1]
         ends = spec.grid.shape_yx
         inside = np.ascontiguousarray(pixels[: ends[0] - y, : ends[1] - x])  # the array may end before the tile
@@ -176,7 +176,7 @@ def _samples(
             if not is_fill(inside, variable).all():
                 raise not_as_is(found.href, "GDAL does not tell where its blocks lie")
             continue
-        index: tuple[int | slice, ...] = (*place[:-2], slice(y, y + inside.shape[0]), slice(x, x + inside.shape[1]))
+        index: tuple[int | slice, ...] = (*chunk[:-2], slice(y, y + inside.shape[0]), slice(x, x + inside.shape[1]))
         out[row, column] = index, _digest(inside)
     return out
 
@@ -186,13 +186,17 @@ def _digest(pixels: Array) -> bytes:
 
 
 def _sampled(lengths: npt.NDArray[np.int64]) -> set[tuple[int, int]]:
-    """The first and the last block that is there (a strip may be short at the end), the largest, and one that is left out."""
+    """The first and the last block that is there (a strip may be short at the end), the largest, and two that are left out.
+
+    Of several that are the largest, as all that are not compressed, the middle one.
+    """
     out = set()
     for where in (lengths > 0, lengths == 0):
-        places = np.argwhere(where)
-        out |= {tuple(p) for p in places[[0, -1]].tolist()} if len(places) else set()
-    row, column = np.unravel_index(int(lengths.argmax()), lengths.shape)
-    return out | {(int(row), int(column))}
+        found = np.argwhere(where)
+        out |= {tuple(p) for p in found[[0, -1]].tolist()} if len(found) else set()
+    largest = np.argwhere(lengths == lengths.max())
+    row, column = largest[len(largest) // 2].tolist()
+    return out | {(row, column)}
 
 
 # ---- referring, copying, proof --------------------------------------------------------------------------------
@@ -222,15 +226,20 @@ def _refer(
             )
 
 
+def refuse_large(variable: Variable, sources: Mapping[str, SourceId], shape: SlotShape) -> None:
+    """Raise :class:`TileError` for a remote tile, by href, that is too large to be fetched for the sake of one slot."""
+    largest = FETCH_SHARE * shape.n_pixels * variable.np_dtype.itemsize
+    for href, source in sources.items():
+        if is_remote(href) and (source.size is None or source.size > max(largest, COPY_BYTES)):
+            raise not_as_is(href, "only a small part of it is used here, and it would have to be fetched whole")
+
+
 @contextmanager
 def _copies(variable: Variable, sources: Mapping[str, SourceId], shape: SlotShape) -> Iterator[dict[str, str]]:
     """The files of a slot's tiles on this disk, by href; remote ones are fetched."""
     here = {href: local_path(href) for href in sources if not is_remote(href)}
     wanted = {href: source for href, source in sources.items() if href not in here}
-    largest = FETCH_SHARE * shape.n_pixels * variable.np_dtype.itemsize
-    for href, source in wanted.items():
-        if source.size is None or source.size > max(largest, COPY_BYTES):
-            raise not_as_is(href, "only a small part of it is used here, and it would have to be fetched whole")
+    refuse_large(variable, wanted, shape)
     with fetched(wanted, storage_of(variable), Event()) as copies:
         for href in wanted:
             if href not in copies:
@@ -241,21 +250,21 @@ def _copies(variable: Variable, sources: Mapping[str, SourceId], shape: SlotShap
 def _copy(chunks: Chunks, found: Sequence[TileBlocks], files: Mapping[str, str]) -> str:
     """Copy blocks into chunks, in the order of these; the checksum of their bytes."""
     checksum = BlocksChecksum()
-    places = sorted(
-        (place, n, row, column) for n, tile in enumerate(found) for place, row, column in tile.places(present=True)
+    blocks = sorted(
+        (chunk, n, row, column) for n, tile in enumerate(found) for chunk, row, column in tile.indices(present=True)
     )
-    batch: dict[Place, bytes] = {}
+    batch: dict[ChunkIndex, bytes] = {}
     held = 0
     with _OpenFiles() as opened:
-        for place, n, row, column in places:
+        for chunk, n, row, column in blocks:
             tile = found[n]
             file, length = opened.open(files[tile.href]), int(tile.lengths[row, column])
             file.seek(int(tile.offsets[row, column]))
             content = file.read(length)
             if len(content) != length:
                 raise TileError(f"tile {public_href(tile.href)!r} is cut short: it ends within a block")
-            checksum.update(place, content)
-            batch[place] = content
+            checksum.update(chunk, content)
+            batch[chunk] = content
             held += length
             if held > COPY_BYTES:
                 chunks.put(batch)

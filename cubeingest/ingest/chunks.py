@@ -22,8 +22,8 @@ AT_ONCE = 32
 TAKEN_BYTES = 32 * 2**20
 """Bytes of chunks, before compression, that are taken at a time; at least one chunk."""
 
-Place = tuple[int, ...]
-"""Index of a chunk in its array."""
+ChunkIndex = tuple[int, ...]
+"""A chunk's, in its array."""
 
 
 class Chunks:
@@ -39,26 +39,26 @@ class Chunks:
         self._at_once = max(1, min(AT_ONCE, TAKEN_BYTES // n_bytes))
         self._store, self._prototype = session.store, default_buffer_prototype()
 
-    def key(self, place: Place) -> str:
+    def key(self, index: ChunkIndex) -> str:
         """The store's key of a chunk."""
-        return f"{self._prefix}/{self._key_of(place)}"
+        return f"{self._prefix}/{self._key_of(index)}"
 
-    def put(self, contents: Mapping[Place, bytes]) -> None:
+    def put(self, contents: Mapping[ChunkIndex, bytes]) -> None:
         """Store chunks."""
         from zarr.core.sync import sync
 
         make = self._prototype.buffer.from_bytes
 
         async def store() -> None:
-            await asyncio.gather(*(self._store.set(self.key(place), make(c)) for place, c in contents.items()))
+            await asyncio.gather(*(self._store.set(self.key(index), make(c)) for index, c in contents.items()))
 
         sync(store())
 
-    def clear(self, places: Iterable[Place]) -> None:
-        """Take away the chunks at ``places`` that are there, of an earlier time."""
+    def clear(self, indices: Iterable[ChunkIndex]) -> None:
+        """Take away the chunks at ``indices`` that are there, of an earlier time."""
         from zarr.core.sync import sync
 
-        keys = [self.key(place) for place in places]
+        keys = [self.key(index) for index in indices]
 
         async def delete() -> None:
             for part in itertools.batched(keys, 1024):
@@ -70,27 +70,27 @@ class Chunks:
         if keys:
             sync(delete())
 
-    def take(self, places: Sequence[Place]) -> Iterator[tuple[Place, bytes]]:
-        """The bytes of the chunks that are there of ``places``, in their order; of references, those that they mean.
+    def take(self, indices: Sequence[ChunkIndex]) -> Iterator[tuple[ChunkIndex, bytes]]:
+        """The bytes of the chunks that are there of ``indices``, in their order; of references, those that they mean.
 
         Raises what the store raises.
         """
         from zarr.core.sync import sync
 
-        async def get(part: Sequence[Place]) -> list[Any]:
-            found = (self._store.get(self.key(place), self._prototype) for place in part)
+        async def get(part: Sequence[ChunkIndex]) -> list[Any]:
+            found = (self._store.get(self.key(index), self._prototype) for index in part)
             return await asyncio.gather(*found, return_exceptions=True)
 
-        for part in itertools.batched(places, self._at_once):
-            for place, found in zip(part, sync(get(part)), strict=True):
+        for part in itertools.batched(indices, self._at_once):
+            for index, found in zip(part, sync(get(part)), strict=True):
                 if isinstance(found, BaseException):
                     raise found
                 if found is not None:
-                    yield place, found.to_bytes()
+                    yield index, found.to_bytes()
 
 
-def places_in(shape: SlotShape, variable: Variable) -> list[Place]:
-    """Places of all chunks of a slot, in C order."""
+def indices_in(shape: SlotShape, variable: Variable) -> list[ChunkIndex]:
+    """Indices of all chunks of a slot, in C order."""
     parts = (*shape.axes, shape.y, shape.x)
     ranges = (range(s.start // n, -(-s.stop // n)) for s, n in zip(parts, variable.chunks, strict=True))
     return list(itertools.product(*ranges))
@@ -99,6 +99,6 @@ def places_in(shape: SlotShape, variable: Variable) -> list[Place]:
 def stored_checksum(session: icechunk.Session, variable: Variable, shape: SlotShape) -> str:
     """The checksum of a slot's chunks as they are stored."""
     checksum = BlocksChecksum()
-    for place, content in Chunks(session, variable).take(places_in(shape, variable)):
-        checksum.update(place, content)
+    for index, content in Chunks(session, variable).take(indices_in(shape, variable)):
+        checksum.update(index, content)
     return checksum.hexdigest()

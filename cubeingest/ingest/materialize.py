@@ -10,7 +10,7 @@ from cubeingest.catalog import Catalog
 from cubeingest.checksum import BlocksChecksum
 from cubeingest.engine import SlotResult, timestamp
 from cubeingest.errors import CubeIngestError, TileError
-from cubeingest.ingest.chunks import Chunks, Place, places_in
+from cubeingest.ingest.chunks import ChunkIndex, Chunks, indices_in
 from cubeingest.ingest.fill import IngestJob
 from cubeingest.ingest.prepare import Prepared
 from cubeingest.ledger import COPIED, VIRTUAL, Record, read_records, read_virtual, write_record
@@ -65,18 +65,18 @@ def materialize_slot(job: IngestJob, plan: SlotPlan) -> SlotResult:
     session = pickle.loads(job.session) if isinstance(job.session, bytes) else job.session.fork()
     chunks, checksum = Chunks(session, variable, job.layout), BlocksChecksum()
     _refuse_changed(variable, record)
-    batch: dict[Place, bytes] = {}
+    batch: dict[ChunkIndex, bytes] = {}
     held = 0
-    taken = chunks.take(places_in(shape, variable))
+    taken = chunks.take(indices_in(shape, variable))
     while True:
         try:
-            place, content = next(taken)
+            index, content = next(taken)
         except StopIteration:
             break
         except icechunk.IcechunkError as e:
             raise TileError(why_unreadable(record, e)) from None
-        checksum.update(place, content)
-        batch[place] = content
+        checksum.update(index, content)
+        batch[index] = content
         held += len(content)
         if held > HELD_BYTES:
             chunks.put(batch)

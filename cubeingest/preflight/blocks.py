@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 from cubeingest.catalog import REQUESTS_AT_ONCE, TileRow
 from cubeingest.errors import CubeIngestError
-from cubeingest.ingest import slot_blocks
-from cubeingest.mosaic import slot_shape
-from cubeingest.plan import SlotPlan
+from cubeingest.ingest import refuse_large, slot_blocks
+from cubeingest.mosaic import slot_shape, source_ids
+from cubeingest.plan import SlotPlan, hrefs_of
 from cubeingest.preflight.headers import Headers
-from cubeingest.remote import url_of
+from cubeingest.remote import url_of, version_of
 from cubeingest.spec import CubeSpec
-from cubeingest.tile import ADVICE, Header, not_as_is, place, why_no_variable, why_not
+from cubeingest.tile import ADVICE, Header, SourceId, not_as_is, place, storage_of, why_no_variable, why_not
 
 
 @dataclass(frozen=True)
 class BlocksReport:
-    """How many of ``slots`` could be filled with ``--copy-blocks`` or ``--virtual``; the first reasons why another could not."""
+    """How many of ``slots`` could be filled with ``--copy-blocks`` or ``--virtual``; the first reasons why another could not.
+
+    ``reason`` is the first of those against ``--copy-blocks``.
+    """
 
     slots: int
     copyable: int
@@ -50,25 +53,37 @@ def find_blocks(spec: CubeSpec, plans: Sequence[SlotPlan], headers: Headers) -> 
 
 
 def _reasons(spec: CubeSpec, plan: SlotPlan, headers: Headers) -> tuple[str | None, str | None]:
-    """Why a slot's tiles must be decoded, and why they cannot be referred to."""
+    """Why a slot's tiles' blocks cannot be copied, and why they cannot be referred to; the same if they must be decoded."""
     variable = spec.variable(plan.slot.variable)
     reason = why_no_variable(variable)
     if reason is not None:
         whole = f"variable {variable.name!r}: {reason}"
         return whole, whole
+    shape = slot_shape(spec, variable, plan)
     try:
         for tile in plan.tiles:
             _look(spec, plan, tile, headers)
-        slot_blocks(spec, variable, plan, slot_shape(spec, variable, plan), proof=False)
+        slot_blocks(spec, variable, plan, shape, proof=False)
+        sources = dict(zip(hrefs_of(plan.tiles), source_ids(plan, storage_of(variable)), strict=True))
     except CubeIngestError as e:
         reason = str(e).removesuffix(ADVICE)
         return reason, reason
+    return _why(lambda: refuse_large(variable, sources, shape)), _why(lambda: _refuse_unnamed(sources))
+
+
+def _why(check: Callable[[], None]) -> str | None:
     try:
-        for tile in plan.tiles:
-            url_of(tile.href)
+        check()
     except CubeIngestError as e:
-        return None, str(e)
-    return None, None
+        return str(e).removesuffix(ADVICE)
+    return None
+
+
+def _refuse_unnamed(sources: Mapping[str, SourceId]) -> None:
+    """Raise what keeps references from naming a source, and its version."""
+    for href, source in sources.items():
+        url_of(href)
+        version_of(href, source)
 
 
 def _look(spec: CubeSpec, plan: SlotPlan, tile: TileRow, headers: Headers) -> None:

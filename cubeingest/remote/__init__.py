@@ -5,7 +5,7 @@ Everything runs on fsspec's event loop, and may be called from any thread.
 
 from cubeingest.remote.addresses import check_href, gdal_options, gdal_path, local_path
 from cubeingest.remote.fetch import FETCH_BYTES, fetched
-from cubeingest.remote.references import read_start, url_of, version_of
+from cubeingest.remote.references import read_part, url_of, version_of
 from cubeingest.remote.scratch import Stopped
 from cubeingest.remote.sources import NOWHERE, SourceId, expand_glob, read_bytes, source_id
 from cubeingest.remote.trouble import Discreet, scrub, why_unreachable
@@ -23,7 +23,7 @@ __all__ = [
     "gdal_path",
     "local_path",
     "read_bytes",
-    "read_start",
+    "read_part",
     "scrub",
     "source_id",
     "url_of",

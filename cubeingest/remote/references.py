@@ -48,15 +48,19 @@ def version_of(href: str, source: SourceId) -> str:
     return source.stamp
 
 
-def read_start(href: str, storage: Storage, n: int) -> bytes:
-    """The first ``n`` bytes of a source. Raises :class:`TileError`."""
+def read_part(href: str, storage: Storage, start: int, n: int) -> bytes:
+    """``n`` bytes of a source from ``start`` on, or as many as it has. Raises :class:`TileError`."""
     try:
         if check_href(href) == "file":
             with open(local_path(href), "rb") as file:
+                file.seek(start)
                 return file.read(n)
         client = client_of(href, storage)
         size, stamp = run(patiently(lambda: client.head(href)))
-        data, _ = run(patiently(lambda: client.read(href, 0, n if size is None else min(n, size), size, stamp)))
+        stop = start + n if size is None else min(start + n, size)
+        if stop <= start:
+            return b""
+        data, _ = run(patiently(lambda: client.read(href, start, stop, size, stamp)))
     except OSError as e:
         raise TileError(f"tile {public_href(href)!r} cannot be read: {e.strerror or e}") from None
     except TileError:

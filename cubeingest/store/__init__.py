@@ -11,6 +11,8 @@ from cubeingest.store.references import (
     declare,
     declared,
     find_places,
+    named_by_this_user,
+    opened_by_this_user,
 )
 from cubeingest.store.repository import (
     FORMAT,
@@ -69,9 +71,11 @@ __all__ = [
     "ledger_split",
     "made_known",
     "manifest_split",
+    "named_by_this_user",
     "normalize_uri",
     "open_array",
     "open_store",
+    "opened_by_this_user",
     "quiet_icechunk",
     "read_history",
     "read_internal",

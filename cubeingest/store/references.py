@@ -32,6 +32,9 @@ ALLOWED_VARIABLE = "CUBEINGEST_VIRTUAL"
 PLAIN = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@-]*")
 """Names that are written in a URL as they are: Icechunk compares prefixes with both spellings of one."""
 
+MOST_PLACES = 32
+"""Folders that one run declares, at most: each reader has to name them, or the one that holds them all."""
+
 TRIES = 5
 """How often the configuration is written again that others are changing at the same time."""
 
@@ -59,35 +62,38 @@ class Place:
         return icechunk.VirtualChunkContainer(self.prefix, store)
 
 
-def find_places(urls: Mapping[str, Storage], roots: Iterable[str], known: Iterable[str]) -> list[Place]:
-    """The places that are needed, besides the prefixes that are ``known``, for references to ``urls``.
+def find_places(urls: Mapping[str, Storage], roots: Iterable[str], opened: Iterable[str]) -> list[Place]:
+    """The places that are needed, besides the prefixes that are ``opened`` already, for references to ``urls``.
 
-    Each is the folder of a spec's pattern (``roots``) if it holds any, else what URLs of one bucket, or of one folder at the
-    top, share. Never a whole filesystem. Raises :class:`StoreError` for a file in a folder at the top whose name no prefix can have.
+    Each is the folder of a spec's pattern, or one that this user has named (``roots``), if it holds any; else a tile's own folder.
+    Never a whole filesystem. What else the repository declares does not matter: somebody else may have put it there.
+    Raises :class:`StoreError` for a file in a folder at the top whose name no prefix can have, and for tiles in too many folders.
     """
     out: dict[str, Place] = {}
-    prefixes = [*known]
+    prefixes = [*opened]
     for root in roots:
         mine = next((url for url in urls if url.startswith(root)), None)
-        if mine is not None and _parts(root)[1:] and not any(root.startswith(p) for p in prefixes):
+        if mine is not None and not root.endswith(":///") and not any(root.startswith(p) for p in prefixes):
             out[root] = Place(root, urls[mine])
             prefixes.append(root)
-    rest: dict[tuple[str, ...], list[str]] = {}
-    for url in urls:
-        if not any(url.startswith(p) for p in prefixes):
-            head = _parts(url)[: 2 if url.startswith("file:") else 1]
-            rest.setdefault(tuple(head), []).append(url)
-    for of_one in rest.values():
-        prefix = as_prefix(
-            posixpath.commonpath([posixpath.dirname(url.partition("://")[2]) for url in of_one]), of_one[0]
-        )
+    for url, storage in urls.items():
+        if any(url.startswith(p) for p in prefixes):
+            continue
+        folder = posixpath.dirname(url)
+        prefix = as_prefix(folder.partition("://")[2], url)
         if prefix is None:
             raise StoreError(
-                f"files in {posixpath.dirname(of_one[0])!r} cannot be referred to: move them into a folder whose name has "
+                f"files in {folder!r} cannot be referred to: move them into a folder whose name has "
                 "plain letters and digits only, or use --copy-blocks"
             )
-        out[prefix] = Place(prefix, urls[of_one[0]])
-    return list(out.values())
+        if len(out) == MOST_PLACES:
+            raise StoreError(
+                f"the tiles lie in more than {MOST_PLACES} folders ({', '.join(map(repr, list(out)[:3]))}, ...): name one that holds them "
+                f"all in ${ALLOWED_VARIABLE}, and the cube may read what is in it; or use --copy-blocks"
+            )
+        out[prefix] = Place(prefix, storage)
+        prefixes.append(prefix)
+    return [p for p in out.values() if not any(p.prefix.startswith(other) for other in out if other != p.prefix)]
 
 
 def as_prefix(folder: str, url: str) -> str | None:
@@ -100,13 +106,6 @@ def as_prefix(folder: str, url: str) -> str | None:
         plain.append(part)
     joined = "/".join(plain).strip("/")
     return f"{scheme}://{'/' if scheme == 'file' else ''}{joined}/" if joined else None
-
-
-def _parts(url: str) -> list[str]:
-    """Scheme (and bucket), and the folders below it, of a file's URL or a prefix."""
-    scheme, _, rest = url.partition("://")
-    folders = [part for part in rest.split("/")[:-1] if part]
-    return ["file", *folders] if scheme == "file" else [f"{scheme}://{folders[0]}", *folders[1:]]
 
 
 def declare(store: Store, places: Sequence[Place]) -> None:
@@ -150,9 +149,14 @@ def declared(repo: icechunk.Repository) -> list[str]:
     return sorted(repo.config.virtual_chunk_containers or {})
 
 
+def opened_by_this_user(repo: icechunk.Repository) -> list[str]:
+    """Prefixes of the places that a repository declares and was opened to read."""
+    return sorted(repo.authorized_virtual_container_prefixes)
+
+
 def closed_to_this_user(repo: icechunk.Repository) -> list[str]:
     """Prefixes of the places that a repository declares and was not opened to read."""
-    return sorted(set(declared(repo)) - set(repo.authorized_virtual_container_prefixes))
+    return sorted(set(declared(repo)) - set(opened_by_this_user(repo)))
 
 
 def access_to(repo: icechunk.Repository, cube_id: str) -> dict[str, Any]:
@@ -216,12 +220,16 @@ def _allow(cube_id: str, places: Iterable[Place]) -> None:
         ) from None
 
 
+def named_by_this_user() -> list[str]:
+    """Prefixes of the places that the environment lets any cube read."""
+    return [word.rstrip("/") + "/" for word in os.environ.get(ALLOWED_VARIABLE, "").split()]
+
+
 def _allowed(cube_id: str) -> set[tuple[str, str | None]]:
     """(prefix, endpoint) of each place that this user lets a cube read."""
     out: set[tuple[str, str | None]] = set()
     endpoint = Storage().with_environment().endpoint
-    for word in os.environ.get(ALLOWED_VARIABLE, "").split():
-        prefix = word.rstrip("/") + "/"
+    for prefix in named_by_this_user():
         out.add((prefix, None))
         if prefix.startswith("s3://"):
             out.add((prefix, endpoint))

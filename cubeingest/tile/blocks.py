@@ -5,6 +5,8 @@ Source: TIFF 6.0, and the items of GDAL's metadata domain ``TIFF`` of its GTiff 
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,6 +15,12 @@ import numpy as np
 if TYPE_CHECKING:
     import numpy.typing as npt
     from rasterio.io import DatasetReader
+
+FILL_ORDER = 266
+"""The tag of that name."""
+
+TAGS_BYTES = 8192
+"""What is read to find it: hundreds of tags, of which a TIFF has some twenty."""
 
 
 @dataclass(frozen=True)
@@ -63,3 +71,24 @@ def _items(src: Any, band: int, name: str, part: tuple[range, range]) -> npt.NDA
     return np.fromiter((int(item or 0) for item in items), np.int64, len(rows) * len(columns)).reshape(
         len(rows), len(columns)
     )
+
+
+def fill_order(src: DatasetReader, signature: bytes, read: Callable[[int, int], bytes]) -> int | None:
+    """The order of bits in the bytes of an open TIFF's blocks: 1, or 2 for the other way round, which GDAL undoes and does not tell.
+
+    ``read(start, n)`` gives bytes of the file, or as many as it has. None if its tags cannot be read. Source: TIFF 6.0, BigTIFF.
+    """
+    order, big = "<" if signature[:2] == b"II" else ">", b"+" in signature
+    number, size = ("Q", 20) if big else ("H", 12)
+    start = int(src.get_tag_item("IFD_OFFSET", "TIFF", bidx=1) or 0)
+    tags = read(start, TAGS_BYTES)
+    first = struct.calcsize(number)
+    if not start or len(tags) < first:
+        return None
+    (n,) = struct.unpack_from(order + number, tags)
+    if len(tags) < first + n * size:
+        return None
+    for at in range(first, first + n * size, size):
+        if struct.unpack_from(order + "H", tags, at)[0] == FILL_ORDER:
+            return int(struct.unpack_from(order + "H", tags, at + (12 if big else 8))[0])
+    return 1

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cubeingest.errors import TileError
 from cubeingest.grid import TilingGrid
-from cubeingest.remote import read_start
+from cubeingest.remote import read_part
 from cubeingest.spec import Variable, storage_of
 from cubeingest.storage import public_href
-from cubeingest.tile.blocks import BlockTable, block_table
+from cubeingest.tile.blocks import BlockTable, block_table, fill_order
 from cubeingest.tile.fit import Placement, Window, place
 from cubeingest.tile.header import Header, clean, header_of, open_raster
 from cubeingest.tile.pixels import Array, as_dtype, same
@@ -71,7 +72,7 @@ def why_not(header: Header, placement: Placement, variable: Variable) -> str | N
 
 
 class BlockReader:
-    """One open tile whose blocks, as far as its header tells, are chunks of ``variable``."""
+    """One open tile whose blocks, as far as its header tells, are chunks of ``variable``. ``read(start, n)`` gives bytes of its file."""
 
     def __init__(
         self,
@@ -79,12 +80,12 @@ class BlockReader:
         header: Header,
         placement: Placement,
         variable: Variable,
-        signature: bytes,
+        read: Callable[[int, int], bytes],
         copy: str | None,
     ) -> None:
         self.window = placement.window
         self._src, self._header, self._band, self._variable = src, header, placement.band, variable
-        self._signature, self._copy = signature, copy
+        self._signature, self._read, self._copy = read(0, 4), read, copy
 
     def table(self, rows: range, columns: range) -> BlockTable:
         """Where some of the blocks lie. Raises :class:`TileError` if they are not chunks as they are."""
@@ -106,6 +107,8 @@ class BlockReader:
             return f"its blocks are written with predictor {table.predictor}, which no codec of Zarr undoes"
         if table.byte_order == ">" and dtype.itemsize > 1:
             return "its pixels are big-endian, a cube's are little-endian"
+        if not table.compression and fill_order(self._src, self._signature, self._read) != 1:
+            return "the bits of its bytes run the other way (TIFF's FillOrder), or its tags do not tell"
         n_bytes = int(np.prod(table.block_shape_yx)) * dtype.itemsize
         present = table.lengths > 0
         if not table.compression and (table.lengths[present] != n_bytes).any():
@@ -153,7 +156,7 @@ def open_blocks(
         reason = why_not(header, placement, variable)
         if reason is not None:
             raise not_as_is(href, reason)
-        yield BlockReader(src, header, placement, variable, read_start(copy or href, storage, 4), copy)
+        yield BlockReader(src, header, placement, variable, partial(read_part, copy or href, storage), copy)
 
 
 def not_as_is(href: str, reason: str) -> TileError:
