@@ -33,6 +33,9 @@ CORES_PER_WORKER = 2
 """One worker reads ahead in a thread and encodes in two, which keeps two cores busy: on two cores one process did 380 Mpx/s,
 two of them 280."""
 
+UNITS_AT_ONCE = 2
+"""Units that a local process takes at a time if they overlap: one is fetched or read while another is encoded."""
+
 WORKER_MALLOC = {"MALLOC_TRIM_THRESHOLD_": 256 * 2**20, "MALLOC_MMAP_THRESHOLD_": 32 * 2**20}
 """How glibc hands out memory in local workers. Dask's own setting gives every chunk's buffers back to the system and takes
 them anew, which took as long again as decoding and encoding."""
@@ -193,16 +196,17 @@ def open_pool(
     """The cluster at ``scheduler``, or as many local processes as asked for; this process alone for one.
 
     By default one for every two cores, or one if the work is so small that starting more would take longer. With
-    ``overlap`` each local process takes two units at a time, so that one is fetched while the other is encoded.
+    ``overlap`` each local process takes ``UNITS_AT_ONCE``.
 
     Raises :class:`WorkerError` if the cluster cannot be reached.
     """
     if scheduler is None:
         count = min(workers or default_workers(n_units, n_bytes), max(1, n_units))
+        threads = UNITS_AT_ONCE if overlap else 1
         if count == 1:
-            yield SerialPool(1 + overlap)
+            yield SerialPool(threads)
             return
-        with _local_cluster(count, 1 + overlap) as client:
+        with _local_cluster(count, threads) as client:
             yield ClusterPool(client)
         return
     from distributed import Client

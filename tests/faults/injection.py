@@ -1,6 +1,7 @@
 """Faults at a chosen moment of a command: SIGKILL, a pause, a delay, when a certain function is called the n-th time.
 
-The functions are Icechunk's: every chunk, every merge and every commit goes through one of them, however ours are written.
+The functions are Icechunk's: every chunk, every merge and every commit goes through one of them, however ours are written. (But
+reading is ours: a window.)
 What happens there is real: the process is killed, not an exception raised.
 """
 
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 MOMENTS = {
+    "window": ("cubeingest.windows", "Windows", "take"),
     "chunk": ("icechunk.store", "IcechunkStore", "set"),
     "merge": ("icechunk.session", "Session", "merge"),
     "rebase": ("icechunk.session", "Session", "rebase"),
@@ -45,7 +47,12 @@ def patience(module: str, name: str, seconds: float) -> dict[str, Any]:
 
 
 def install(faults: list[dict[str, Any]]) -> None:
-    """In the process that is to fail: put the faults in their places."""
+    """In the process that is to fail: put the faults in their places.
+
+    While one tile waits another one would go on, so tiles are then taken one by one.
+    """
+    if any(fault.get("do") == "pause" for fault in faults):
+        importlib.import_module("cubeingest.engine.pools").UNITS_AT_ONCE = 1  # type: ignore[attr-defined]
     for fault in faults:
         if "moment" not in fault:
             module = importlib.import_module(fault["module"])

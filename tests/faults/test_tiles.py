@@ -96,13 +96,13 @@ def test_tile_whose_blocks_are_damaged(site: Site, fault: Case, mode: str) -> No
 def test_tile_changes_or_vanishes_while_it_is_read(
     site: Site, fault: Case, mode: str, what: str, tmp_path: Path
 ) -> None:
-    """The first chunk of the third tile is being written; the first two have five chunks and records each."""
+    """The third tile has been asked what it is, and opened, but not yet read."""
     pause = tmp_path / "pause"
     command = site.command(mode)
     good = path_of(site).read_bytes()
     with (
         site.watched() as watch,
-        site.paused(pause, *command, inject=[at("chunk", "pause", nth=11, file=pause)]) as process,
+        site.paused(pause, *command, inject=[at("window", "pause", nth=3, file=pause)]) as process,
     ):
         if what == "changes":
             site.replace_tile(*VICTIM)
