@@ -5,10 +5,12 @@ A tile is never held whole, and none of its blocks is decoded twice.
 
 from __future__ import annotations
 
+import math
+import mmap
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -86,7 +88,7 @@ class TileReader:
             if not self._keeps(start // block, columns):
                 shape = min(block, height - first), columns.stop - columns.start
                 old = None if self._kept is None else self._kept[1]
-                kept = old if old is not None and old.shape == shape else np.empty(shape, self._dtype)
+                kept = old if old is not None and old.shape == shape else _own_memory(shape, self._dtype)
                 self._kept = None  # until this one is read
                 self._read(kept, slice(first, first + len(kept)), columns)
                 self._kept = (start // block, columns.start, columns.stop), kept
@@ -114,6 +116,13 @@ class TileReader:
             ) from None
         if target is not out:
             out[...] = target
+
+
+def _own_memory(shape: tuple[int, int], dtype: np.dtype[Any]) -> Array:
+    """Memory that goes back to the system with the tile. From malloc, tens of megabytes would stay with each thread that has read one."""
+    return np.frombuffer(mmap.mmap(-1, max(1, math.prod(shape) * dtype.itemsize)), dtype, math.prod(shape)).reshape(
+        shape
+    )
 
 
 @contextmanager
