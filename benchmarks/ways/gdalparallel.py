@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+from pathlib import Path
 
 import rasterio
 from rasterio.windows import Window
@@ -28,6 +29,8 @@ def run(job: Job) -> None:
     }  # fmt: skip
     with rasterio.open(job.store, "w", **profile):
         pass
+    for row in range(rows // job.chunk):  # the driver fails where two processes make the same folder at once
+        Path(job.store, ARRAY, "c", str(row)).mkdir(parents=True, exist_ok=True)
     spawn = multiprocessing.get_context("spawn")
     cores = min(os.cpu_count() or 1, job.count)
     processes = [spawn.Process(target=copy_tiles, args=(job, range(i, job.count, cores))) for i in range(cores)]
