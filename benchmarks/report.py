@@ -159,21 +159,23 @@ def _draw(found: Result, base: str, title: str, ink: str, file: Path) -> None:
     style = {"svg.hashsalt": "cubeingest", "font.family": "sans-serif", "font.size": 9, "text.color": ink, "axes.edgecolor": ink,
              "xtick.color": ink, "ytick.color": ink, "axes.labelcolor": ink}  # fmt: skip
     with mpl.rc_context(style):
-        rows = len(found["results"])
-        figure, axes = plt.subplots(figsize=(8.5, 1.1 + rows * (0.35 + 0.15 * len(ways))), layout="constrained")
-        high = 0.86 / len(ways)
-        for i, result in enumerate(found["results"]):
-            for k, way in enumerate(ways):
+        measured = [[way for way in ways if way in result["ways"]] for result in found["results"]]
+        figure, axes = plt.subplots(figsize=(8.5, 1.1 + 0.17 * sum(len(m) + 1 for m in measured)), layout="constrained")
+        ticks, y = [], 0
+        for result, those in zip(found["results"], measured, strict=True):
+            ticks.append(y + (len(those) - 1) / 2)
+            for way in those:
                 value = ratio(result, way, base)
-                y = i - 0.43 + (k + 0.5) * high
                 if value is None:
                     axes.text(0.005, y, "left out", va="center", fontsize=6.5, alpha=0.6)
-                    continue
-                axes.barh(y, value, high * 0.88, color=COLOURS[way], label=WAYS[way].title if i == 0 else None)
-                strong = "bold" if way == "ours" else "normal"
-                axes.text(value, y, f" {value:.2f}", va="center", fontsize=7, fontweight=strong)
+                else:
+                    axes.barh(y, value, 0.85, color=COLOURS[way], label=WAYS[way].title)
+                    strong = "bold" if way == "ours" else "normal"
+                    axes.text(value, y, f" {value:.2f}", va="center", fontsize=7, fontweight=strong)
+                y += 1
+            y += 1
         axes.axvline(1, color=ink, linewidth=1, linestyle=(0, (4, 3)))
-        axes.set_yticks(range(rows), [_label(result) for result in found["results"]])
+        axes.set_yticks(ticks, [_label(result) for result in found["results"]])
         axes.tick_params(axis="y", length=0)
         axes.invert_yaxis()
         axes.margins(y=0.01)
@@ -189,7 +191,7 @@ def _draw(found: Result, base: str, title: str, ink: str, file: Path) -> None:
 
 
 def _label(result: Result) -> str:
-    label = result.get("label") or name_input(result["input"])
+    label = result.get("label") or f"{name_input(result['input'])}, {result['side']:,}²"
     return str(label).replace(", ", "\n", 1)
 
 
