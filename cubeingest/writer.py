@@ -19,7 +19,7 @@ import numpy as np
 
 from cubeingest.errors import StoreError
 from cubeingest.spec import Variable
-from cubeingest.store import open_array
+from cubeingest.store import delete_present, open_array
 
 if TYPE_CHECKING:
     import icechunk
@@ -172,18 +172,10 @@ class WindowWriter(WindowEncoder):
 
     def finish(self) -> None:
         """Wait until all is in the store, and take out of it what lies where only fill value should."""
-        from zarr.core.sync import sync
-
         with self._changed:
             self._changed.wait_for(lambda: not self._on_their_way)
         self.check()
-        sync(self._delete(self._left_out))
-
-    async def _delete(self, keys: list[str]) -> None:
-        """Such a chunk is of an earlier time, or of someone who kept no record."""
-        for several in itertools.batched(keys, 1000):
-            there = await asyncio.gather(*map(self._store.exists, several))
-            await asyncio.gather(*map(self._store.delete, itertools.compress(several, there)))
+        delete_present(self._store, self._left_out)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from cubeingest.checksum import BlocksChecksum
 from cubeingest.mosaic import SlotShape
 from cubeingest.spec import Variable
-from cubeingest.store import open_array
+from cubeingest.store import delete_present, open_array
 
 if TYPE_CHECKING:
     import icechunk
@@ -56,19 +56,7 @@ class Chunks:
 
     def clear(self, indices: Iterable[ChunkIndex]) -> None:
         """Take away the chunks at ``indices`` that are there, of an earlier time."""
-        from zarr.core.sync import sync
-
-        keys = [self.key(index) for index in indices]
-
-        async def delete() -> None:
-            for part in itertools.batched(keys, 1024):
-                there = await asyncio.gather(*map(self._store.exists, part))
-                for key, is_there in zip(part, there, strict=True):
-                    if is_there:
-                        await self._store.delete(key)
-
-        if keys:
-            sync(delete())
+        delete_present(self._store, map(self.key, indices))
 
     def take(self, indices: Sequence[ChunkIndex]) -> Iterator[tuple[ChunkIndex, bytes]]:
         """The bytes of the chunks that are there of ``indices``, in their order; of references, those that they mean.

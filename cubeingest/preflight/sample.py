@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-import numpy as np
-
 from cubeingest.checksum import SlotChecksum
 from cubeingest.errors import CubeIngestError
 from cubeingest.mosaic import read_ahead, slot_shape
@@ -50,8 +48,8 @@ def _encode_some(store: Store, spec: CubeSpec, plan: SlotPlan) -> int:
         open_encoder(store.readonly(), variable, store.layout_key) as encoder,
         read_ahead(spec, variable, plan, shape, rows) as windows,
     ):
-        for part, window in windows:
+        for part, window, done in windows.lent():
             checksum.update(window)
-            encoder.encode((*shape.axes, part, shape.x), np.ascontiguousarray(window))
+            encoder.encode((*shape.axes, part, shape.x), window, done)
             count += window.size
     return count

@@ -1,6 +1,6 @@
 """The Icechunk repository that holds a cube: where it is, sessions, commits that lose nothing, who is at work in it."""
 
-from cubeingest.store.arrays import open_array
+from cubeingest.store.arrays import delete_present, open_array
 from cubeingest.store.history import Commit, is_ancestor, read_history
 from cubeingest.store.location import is_local, normalize_uri, quiet_icechunk, reason_of
 from cubeingest.store.references import (
@@ -61,6 +61,7 @@ __all__ = [
     "create_store",
     "declare",
     "declared",
+    "delete_present",
     "find_places",
     "is_ancestor",
     "is_local",

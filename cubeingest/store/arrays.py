@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -28,3 +31,15 @@ def open_array(
             _described[layout, path] = array.metadata
         return array
     return zarr.Array(zarr.AsyncArray(metadata=known, store_path=StorePath(session.store, path)))
+
+
+def delete_present(store: icechunk.IcechunkStore, keys: Iterable[str]) -> None:
+    """Take away what lies at ``keys``, as far as anything does: chunks of an earlier time, or of someone who kept no record."""
+    from zarr.core.sync import sync
+
+    async def delete() -> None:
+        for several in itertools.batched(keys, 1000):
+            there = await asyncio.gather(*map(store.exists, several))
+            await asyncio.gather(*map(store.delete, itertools.compress(several, there)))
+
+    sync(delete())
