@@ -10,6 +10,7 @@ import pickle
 import socket
 import sys
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import islice
@@ -42,6 +43,9 @@ them anew, which took as long again as decoding and encoding."""
 
 WORKER_START_SECONDS = 120
 """How long local workers may take to import what they need; on a busy machine it has been seen to take 20."""
+
+WORKER_RETURN_SECONDS = 60
+"""How long lost workers may take to be replaced before the tasks that they died of are given up."""
 
 ASK_SECONDS = 1.0
 """How long the number of a cluster's threads is taken as known: asking after every small unit took as long as sending it."""
@@ -112,8 +116,11 @@ class ClusterPool:
         # The job is sent as bytes with each unit: a scattered one would be one object a worker, gathering every
         # unit's changes.
         packed = pickle.dumps(job)
+        # Dask blames whatever a dead worker had been given: each of those tasks is tried once more with nothing beside it.
+        blamed: deque[Unit] = deque()
+        alone = False
 
-        def submit(n: int) -> None:
+        def submit(n: int, waiting: Iterator[Unit] = waiting) -> None:
             for unit in islice(waiting, n):
                 future = self.client.submit(run_packed, function, packed, unit, probe.packed, versions(), pure=False)
                 running[future] = unit
@@ -125,19 +132,37 @@ class ClusterPool:
                 future = stop.wait_for(done, self._is_alive)
                 if future is None:
                     break
-                results = self._results(future, running.pop(future))
+                unit = running.pop(future)
+                if not alone and _killed_its_worker(future):
+                    blamed.extend((task,) for task in unit)
+                    results = []
+                else:
+                    results = self._results(future, unit)
                 if not stop.over and self._is_alive():
                     submit(max(1, 2 * self._ask_threads() - len(running)))
-                yield results
-            if not stop.over and not self._is_alive():
-                for unit in [*running.values(), *waiting]:
-                    yield [failed(p, "the Dask scheduler was lost") for p in slots_in(unit)]
+                    if not running and blamed and self._has_workers():
+                        alone = True
+                        submit(1, iter([blamed.popleft()]))
+                if results:
+                    yield results
+            if not stop.over:
+                why = "all workers were lost" if self._is_alive() else "the Dask scheduler was lost"
+                for unit in [*running.values(), *blamed, *waiting]:
+                    yield [failed(p, why) for p in slots_in(unit)]
         finally:
             with suppress(Exception):  # the scheduler may be gone
                 self.client.cancel(list(running))
 
     def _is_alive(self) -> bool:
         return bool(self.client.status == "running")
+
+    def _has_workers(self) -> bool:
+        """Wait until there is one."""
+        try:
+            self.client.wait_for_workers(1, timeout=WORKER_RETURN_SECONDS)
+        except (TimeoutError, OSError):
+            return False
+        return True
 
     def _ask_threads(self) -> int:
         """Threads of the workers that were there a moment ago; some may have joined or left."""
@@ -161,6 +186,12 @@ class ClusterPool:
             return checked
         finally:
             future.release()
+
+
+def _killed_its_worker(future: Any) -> bool:
+    from distributed.scheduler import KilledWorker
+
+    return future.status == "error" and isinstance(future.exception(), KilledWorker)
 
 
 def _work(function: UnitFunction, job: Any, unit: Unit, done: Queue[list[SlotResult]]) -> None:
