@@ -1,4 +1,4 @@
-"""How `coast.npz` was made: Natural Earth's land at 1:50 million, as rings of whole steps.
+"""How `coast.npz` was made: Natural Earth's land at 1:50 million, as rings of whole steps, cut at the antimeridian.
 
     npm pack world-atlas@2.0.2 && tar xzf world-atlas-2.0.2.tgz
     python make_coast.py package/land-50m.json coast.npz
@@ -7,12 +7,15 @@ The file holds `scale` and `offset` (longitude and latitude = steps x scale + of
 a ring is a hole in the one before), `firsts` (its first point) and `moves` (from each point to the next, int16), all in steps.
 """
 
+import itertools
 import json
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import shapely
+
 
 def read_rings(topology: dict[str, Any]) -> list[tuple[np.ndarray, bool]]:
     """Every ring, as points in steps, and whether it is a hole."""
@@ -28,10 +31,33 @@ def read_rings(topology: dict[str, Any]) -> list[tuple[np.ndarray, bool]]:
     return rings
 
 
+def cut(points: np.ndarray, scale: np.ndarray, offset: np.ndarray) -> list[np.ndarray]:
+    """A ring that may cross the antimeridian, as rings that do not; one round the south pole is led to it."""
+    turn = round(360 / scale[0])
+    jumps = np.diff(points[:, 0])
+    if abs(jumps).max() <= turn / 2:
+        return [points]
+    x = np.concatenate([points[:1, 0], points[0, 0] + np.cumsum(jumps - np.round(jumps / turn).astype(int) * turn)])
+    if x[-1] != x[0]:  # round the pole: from one side of the antimeridian to the other, and back below
+        at = int(np.argmax(abs(jumps))) + 1
+        ring = np.concatenate([points[at:-1], points[:at]])
+        ring = ring if ring[0, 0] < ring[-1, 0] else ring[::-1]
+        pole = round((-90 - offset[1]) / scale[1])
+        ends = [(turn, ring[-1, 1]), (turn, pole), (0, pole), (0, ring[0, 1])]
+        return [np.concatenate([[(0, ring[0, 1])], ring, ends])]
+    whole = shapely.make_valid(shapely.Polygon(np.stack([x, points[:, 1]], axis=1)))
+    parts = []
+    for shift in (-turn, 0, turn):
+        piece = shapely.intersection(whole, shapely.box(shift, -1e9, shift + turn, 1e9))
+        polygons = [p for p in shapely.get_parts(piece) if p.geom_type == "Polygon" and p.area > 0]
+        parts += [np.round(np.asarray(p.exterior.coords)).astype(np.int64) - (shift, 0) for p in polygons]
+    return parts
+
+
 def short_moves(points: np.ndarray) -> np.ndarray:
     """The same ring with points between those that are too far apart for int16."""
     out = [points[:1]]
-    for a, b in zip(points[:-1], points[1:], strict=True):
+    for a, b in itertools.pairwise(points):
         n = int(np.abs(b - a).max()) // 30000 + 1
         out.append(np.round(a + (b - a) * np.linspace(0, 1, n + 1)[1:, np.newaxis]).astype(np.int64))
     return np.concatenate(out)
@@ -40,7 +66,7 @@ def short_moves(points: np.ndarray) -> np.ndarray:
 def main(source: Path, target: Path) -> None:
     topology = json.loads(source.read_text(encoding="utf-8"))
     scale, offset = (np.array(topology["transform"][key]) for key in ("scale", "translate"))
-    kept = [(short_moves(points), hole) for points, hole in read_rings(topology)]
+    kept = [(short_moves(part), hole) for ring, hole in read_rings(topology) for part in cut(ring, scale, offset)]
     np.savez_compressed(
         target,
         scale=scale,
