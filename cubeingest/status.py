@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cubeingest.ledger import DONE, EMPTY, NOTHING, read_expected, read_states, read_virtual
+from cubeingest.overviews import current_slots, levels_of
 from cubeingest.plan import Chosen, Selection, choose, is_in_part, slots_of
 from cubeingest.store import Store, declared
 
@@ -21,7 +22,8 @@ STATES = ("done", "empty", "pending", "absent")
 class Status:
     """Slots by state; ``by`` has the same counts by axis and label. done + empty + pending + absent = total.
 
-    ``virtual`` are those of the done ones whose chunks are references to tiles.
+    ``virtual`` are those of the done ones whose chunks are references to tiles. ``levels`` are those of the cube's overviews; ``current`` and
+    ``stale`` count slots that are done, in variables that have overviews: whether those are of their pixels as they are now.
     """
 
     store: str
@@ -33,11 +35,16 @@ class Status:
     absent: int
     by: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
     virtual: int = 0
+    levels: int = 0
+    current: int = 0
+    stale: int = 0
 
     def to_json(self) -> dict[str, Any]:
+        overviews = {"levels": self.levels, "current": self.current, "stale": self.stale}
         return {
             "store": self.store, "snapshot": self.snapshot, "total": self.total, "done": self.done, "empty": self.empty,
-            "pending": self.pending, "absent": self.absent, "virtual": self.virtual, "by": self.by,
+            "pending": self.pending, "absent": self.absent, "virtual": self.virtual,
+            "overviews": overviews if self.levels else None, "by": self.by,
         }  # fmt: skip
 
 
@@ -53,7 +60,9 @@ def read_status(store: Store, selection: Selection) -> Status:
     session = store.readonly()
     states, expected = read_states(session, spec), read_expected(session, spec)
     virtual = read_virtual(session, spec) if declared(store.repo) else {}
+    fresh = current_slots(session, spec)
     n_virtual = 0
+    of_overviews = {"current": 0, "stale": 0}
     counts = dict.fromkeys(STATES, 0)
     by: dict[str, dict[str, dict[str, int]]] = {
         a.name: {a.block_label(b): dict.fromkeys(STATES, 0) for b in chosen.blocks(a)} for a in spec.grid.axes
@@ -62,6 +71,10 @@ def read_status(store: Store, selection: Selection) -> Status:
         axes = spec.axes_of(v)
         selected = _mask(store, chosen, selection, v.name)
         n_virtual += int(np.count_nonzero(virtual[v.name] & selected)) if virtual else 0
+        if v.name in fresh:
+            there = selected & (states[v.name] != NOTHING)
+            of_overviews["current"] += int(np.count_nonzero(there & fresh[v.name]))
+            of_overviews["stale"] += int(np.count_nonzero(there & ~fresh[v.name]))
         for name, where in _by_state(states[v.name], expected[v.name]).items():
             hits = where & selected
             counts[name] += int(np.count_nonzero(hits))
@@ -69,7 +82,10 @@ def read_status(store: Store, selection: Selection) -> Status:
                 per_block = np.count_nonzero(hits, axis=tuple(j for j in range(hits.ndim) if j != i))
                 for b in chosen.blocks(axis):
                     by[axis.name][axis.block_label(b)][name] += int(per_block[b])
-    return Status(store.uri, session.snapshot_id, sum(counts.values()), **counts, by=by, virtual=n_virtual)
+    n_levels = len(levels_of(session, spec)) if fresh else 0
+    return Status(
+        store.uri, session.snapshot_id, sum(counts.values()), **counts, by=by, virtual=n_virtual, levels=n_levels, **of_overviews
+    )  # fmt: skip
 
 
 def _by_state(states: npt.NDArray[np.uint8], expected: npt.NDArray[np.bool_]) -> dict[str, npt.NDArray[np.bool_]]:
