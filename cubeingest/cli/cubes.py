@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from cubeingest.cli.app import app
+from cubeingest.cli.charts import print_map
 from cubeingest.cli.options import (
     POINTER,
     SELECTING,
@@ -217,10 +218,11 @@ def status(
 ) -> None:
     """Count slots done, empty, pending and absent. Reads only the cube. Example: cubeingest status"""
     with guard(debug):
-        from cubeingest.status import STATES, read_status
+        from cubeingest.status import STATES, count_states, read_slot_states
 
         cube = open_cube(store, branch, at)
-        report = read_status(cube.store, read_selection(ctx, cube, bbox, region, variable, polygon=polygon))
+        slots = read_slot_states(cube.store, read_selection(ctx, cube, bbox, region, variable, polygon=polygon))
+        report = count_states(cube.store.uri, slots)
         if json:
             print_json(report.to_json())
             return
@@ -234,6 +236,7 @@ def status(
                 table.add_row(f"{axis} {label}", *(str(counts[s]) for s in STATES), str(sum(counts.values())))
         table.add_row("all", *(str(getattr(report, s)) for s in STATES), str(report.total), style="bold")
         out_console().print(table)
+        print_map(slots)
         if report.virtual:
             out_console().print(
                 f"\n{report.virtual} of the slots done refer to tiles, which must stay as they are: `cubeingest materialize` copies them"

@@ -80,17 +80,18 @@ class Colours:
     high: float
     ramp: npt.NDArray[np.uint8]
     valid: tuple[float, float]
+    missing: str = MISSING_COLOUR
     extend: Literal["neither", "min", "max", "both"] = "neither"
     legend: tuple[LegendRow, ...] = ()
     more: int = 0
     warnings: tuple[str, ...] = ()
 
     def paint(self, pixels: Array) -> npt.NDArray[np.uint8]:
-        """RGBA of ``pixels``, uint8 of their shape and 4; missing ones in ``MISSING_COLOUR``, all opaque."""
+        """RGBA of ``pixels``, uint8 of their shape and 4; missing ones in the colour ``missing``, all opaque."""
         out = np.empty((*pixels.shape, 4), np.uint8)
         out[..., 3] = 255
         out[..., :3] = self.ramp[self._places(pixels)] if self.kind == "range" else self._classed(pixels)
-        out[is_missing(pixels, self.fill, self.valid), :3] = parse_colour(MISSING_COLOUR)
+        out[is_missing(pixels, self.fill, self.valid), :3] = parse_colour(self.missing)
         return out
 
     def _places(self, pixels: Array) -> npt.NDArray[np.uint8]:

@@ -158,7 +158,7 @@ def _set_ticks(axes: Axes, crs: str, width: float, height: float) -> None:
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     geographic = parse_crs(crs).is_geographic
-    steps = [1, 1.5, 2, 3, 5, 6, 10] if geographic else [1, 2, 2.5, 5, 10]
+    steps = [1, 1.5, 3, 6, 10] if geographic else [1, 2, 2.5, 5, 10]
     for axis, inches, words in ((axes.xaxis, width, ("E", "W")), (axes.yaxis, height, ("N", "S"))):
         axis.set_major_locator(MaxNLocator(max(1, min(9, int(inches / 0.9))), steps=steps, min_n_ticks=1))
         named = _degrees(words) if geographic else _lengths(crs)
