@@ -35,6 +35,7 @@ from cubeingest.spec import CubeSpec, Variable
 from cubeingest.store import Store
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -179,12 +180,23 @@ def _paint(axes: Axes, grid: TilingGrid, picture: Picture, colours: Colours) -> 
     left, bottom, right, top = bounds_of(grid, picture.window)
     origin: Any = "upper" if grid.resolution_y < 0 else "lower"
     limits = axes.get_xlim(), axes.get_ylim()
+    room = axes.get_window_extent()
+    # What matplotlib resamples it holds several times as floats: it gets no more than it can show.
+    shown = picture.pixels[
+        np.ix_(*(_thin(n, most) for n, most in zip(picture.pixels.shape, (room.height, room.width), strict=True)))
+    ]
     axes.imshow(
-        colours.paint(picture.pixels), extent=(left, right, bottom, top), origin=origin, aspect="auto", zorder=1,
+        colours.paint(shown), extent=(left, right, bottom, top), origin=origin, aspect="auto", zorder=1,
         interpolation="nearest" if colours.kind == "classes" else "antialiased",
     )  # fmt: skip
     axes.set_xlim(limits[0])
     axes.set_ylim(limits[1])
+
+
+def _thin(n: int, most: float) -> npt.NDArray[np.int64]:
+    """Positions of at most so many of ``n`` pixels, evenly spaced."""
+    kept = min(n, max(1, round(most)))
+    return (np.arange(kept) * 2 + 1) * n // (2 * kept)
 
 
 def _draw_bar(figure: Figure, colours: Colours, place: tuple[float, float, float]) -> None:
