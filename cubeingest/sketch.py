@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from itertools import groupby
@@ -9,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from cubeingest.boxes import Box
+from cubeingest.boxes import Box, parse_crs
 from cubeingest.coast import coast_within
 
 STATE_COLOURS = {"done": "#1f7a6d", "empty": "#a5d5c9", "pending": "#f2a93b", "absent": "#c9ced2", "virtual": "#4a6fb3"}
 """By state of a slot; people who are colour-blind tell them apart, and in grey they are of different lightness."""
 
-PART_COLOUR = "#8f9d3f"
-"""Of a region some of whose slots are done, and others pending."""
+PART_STEPS = 8
+"""Shades of regions some of whose slots are done, and others pending."""
 
 CHANGE_COLOURS = {"added": "#1f7a6d", "changed": "#f2a93b", "removed": "#b3446c", "reread": "#9db4cf"}
 """By what became of a slot."""
@@ -30,7 +31,25 @@ COAST_PIXELS = 260
 MOST_LINES = 120
 """Edges of regions along a side that are drawn."""
 
+TALLEST_ASPECT_AT = 75.0
+"""Degrees of latitude beyond which pictures are not stretched further."""
+
 Edges = tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]
+
+
+def part_colour(share: float) -> str:
+    """Of a region of whose slots such a share is done and the rest pending: between the colours of the two."""
+    step = (0.5 + min(PART_STEPS - 1, int(share * PART_STEPS))) / PART_STEPS
+    ends = [[int(STATE_COLOURS[name][i : i + 2], 16) for i in (1, 3, 5)] for name in ("pending", "done")]
+    return "#" + "".join(f"{round(a + (b - a) * (0.1 + 0.75 * step)):02x}" for a, b in zip(*ends, strict=True))
+
+
+def aspect_of(bounds: Box, crs: str) -> float:
+    """How much longer a unit along y is drawn than one along x: on longitudes and latitudes, as in the middle of the box."""
+    if not parse_crs(crs).is_geographic:
+        return 1.0
+    middle = max(-TALLEST_ASPECT_AT, min(TALLEST_ASPECT_AT, (bounds[1] + bounds[3]) / 2))
+    return 1 / math.cos(math.radians(middle))
 
 
 def draw_lattice(edges: Edges, bounds: Box, crs: str, colours: Sequence[Sequence[str | None]] = ()) -> str:
@@ -39,7 +58,7 @@ def draw_lattice(edges: Edges, bounds: Box, crs: str, colours: Sequence[Sequence
     ``edges`` are the outer edges of rows and of columns (:attr:`TilingGrid.region_edges`).
     """
     left, bottom, right, top = bounds
-    ratio = min(4.0, max(0.1, (top - bottom) / (right - left)))
+    ratio = min(4.0, max(0.1, (top - bottom) * aspect_of(bounds, crs) / (right - left)))
     width = min(WIDTH, HEIGHT / ratio)
     height = width * ratio
     x = (edges[1] - left) / (right - left) * width
@@ -81,7 +100,7 @@ def draw_legend(counts: Mapping[str, int], colours: Mapping[str, str]) -> str:
 def write_table(rows: Iterable[tuple[str, object]]) -> str:
     """Names and values as an HTML table; everything is escaped."""
     cells = "".join(
-        f'<tr><th style="text-align:left;vertical-align:top;font-weight:600">{escape(str(name))}</th>'
+        f'<tr><th style="text-align:left;vertical-align:top;font-weight:600;padding-right:1em">{escape(str(name))}</th>'
         f'<td style="text-align:left">{escape(str(value))}</td></tr>'
         for name, value in rows
     )

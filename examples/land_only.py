@@ -119,7 +119,9 @@ def draw(cube: ci.Cube, filled: dict[str, str], path: Path) -> None:
         )
     patches = [Patch(facecolor=c + "80", edgecolor=c, label=how) for how, c in zip(STEPS, COLOURS, strict=True)]
     axes.legend(handles=patches, title="filled", loc="upper right").set_zorder(5)
-    axes.set_title(f"{len(filled)} of {cube.grid.n_regions} regions are valid: those with land", loc="left", fontsize=9)
+    axes.set_xlabel(
+        f"{len(filled)} of {cube.grid.n_regions} regions are valid: those with land", loc="left", fontsize=9
+    )
     save_picture(axes, path)
 
 

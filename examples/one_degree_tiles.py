@@ -63,7 +63,7 @@ def main(folder: Path) -> ci.Cube:
     n = cut_tiles(folder)
     cube = fill_cube(folder, SPEC)
     axes = cube.show_map("land")
-    axes.set_title(
+    axes.set_xlabel(
         f"Land in {n} tiles of 1 degree, {cube.grid.n_regions} regions of 10; grey: no tile, fill value",
         loc="left",
         fontsize=9,

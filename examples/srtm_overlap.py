@@ -73,7 +73,7 @@ def main(folder: Path) -> ci.Cube:
     n = cut_tiles(folder, read_points())
     cube = fill_cube(folder, SPEC)
     axes = cube.show_map("land")
-    axes.set_title(f"{n} tiles of 121 x 121 points; on the red lines, neighbours share theirs", loc="left", fontsize=9)
+    axes.set_xlabel(f"{n} tiles of 121 x 121 points; on the red lines, neighbours share theirs", loc="left", fontsize=9)
     for latitude in range(BOTTOM + STEP, TOP, STEP):
         axes.axhline(latitude, color="#b03a2e", linewidth=0.8, zorder=4)
     for longitude in range(LEFT + STEP, RIGHT, STEP):

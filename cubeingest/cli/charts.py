@@ -65,13 +65,11 @@ def print_map(slots: SlotStates) -> None:
 
 def _cells(counts: Any) -> list[list[Cell]]:
     """What holds in each cell."""
-    from cubeingest.look import SUMMARIES, summarise
+    from cubeingest.look import SUMMARIES, share_done, summarise
 
-    finished = counts["done"] + counts["virtual"] + counts["empty"]
-    wanted = (finished + counts["pending"]).clip(1)
     return [
         [(SUMMARIES[kind], share) if kind < len(SUMMARIES) else None for kind, share in zip(*rows, strict=True)]
-        for rows in zip(summarise(counts).tolist(), (finished / wanted).tolist(), strict=True)
+        for rows in zip(summarise(counts).tolist(), share_done(counts).tolist(), strict=True)
     ]
 
 
@@ -84,17 +82,14 @@ def _letter(cell: Cell) -> str:
 
 def _colour(cell: Cell, system: str) -> str | None:
     """The colour of a cell; of one that is done in part, between those of pending and done."""
-    from cubeingest.look import SUMMARY_COLOURS
+    from cubeingest.sketch import STATE_COLOURS, part_colour
 
     if cell is None:
         return None
     name, share = cell
     if system in ("standard", "windows"):
         return SIXTEEN[name]
-    if name != "part":
-        return SUMMARY_COLOURS[name]
-    ends = [[int(SUMMARY_COLOURS[n][i : i + 2], 16) for i in (1, 3, 5)] for n in ("pending", "done")]
-    return "#" + "".join(f"{round(a + (b - a) * (0.15 + 0.7 * share)):02x}" for a, b in zip(*ends, strict=True))
+    return part_colour(share) if name == "part" else STATE_COLOURS[name]
 
 
 def _half_blocks(upper: str | None, lower: str | None) -> tuple[str, str]:

@@ -3,7 +3,7 @@
 from cubeingest.look.colours import Colours, LegendRow, read_colours
 from cubeingest.look.frame import draw_edges
 from cubeingest.look.maps import MapView, picture_map, read_map
-from cubeingest.look.notebook import SUMMARY_COLOURS, describe_cube
+from cubeingest.look.notebook import SUMMARY_COLOURS, colour_of, describe_cube
 from cubeingest.look.palette import MISSING_COLOUR, make_ramp
 from cubeingest.look.pixels import Picture, PixelReader, read_pixels
 from cubeingest.look.shows import (
@@ -16,7 +16,7 @@ from cubeingest.look.shows import (
     show_map,
     show_status,
 )
-from cubeingest.look.states import SUMMARIES, count_by_region, summarise
+from cubeingest.look.states import SUMMARIES, count_by_region, share_done, summarise
 from cubeingest.look.terminal import shrink_counts
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "Picture",
     "PixelReader",
     "check_file",
+    "colour_of",
     "count_by_region",
     "describe_cube",
     "draw_edges",
@@ -39,6 +40,7 @@ __all__ = [
     "read_map",
     "read_pixels",
     "save_picture",
+    "share_done",
     "show_cube_grid",
     "show_diff",
     "show_grid",

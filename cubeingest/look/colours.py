@@ -66,7 +66,7 @@ class Colours:
     """How a variable's pixels are painted.
 
     ``kind`` is ``"classes"``: then ``legend`` has those that occur, most frequent ``LEGEND_ROWS`` of them, in the order of the classes, and ``more``
-    is how many were left out. Or ``"range"``: from ``low`` to ``high`` along ``ramp``, 256 colours (uint8, (256, 3)).
+    is how many were left out; values that are no class of the table share its last row. Or ``"range"``: from ``low`` to ``high`` along ``ramp``, 256 colours (uint8, (256, 3)).
     Values outside ``valid`` (the attributes ``valid_min``, ``valid_max``) count as missing. ``warnings`` say which attributes could not be used.
     """
 
@@ -185,7 +185,9 @@ class _Reading:
             LegendRow(v, names.get(v, _plain(v)), hex_of(colour), seen.pop(v, 0))
             for v, colour in zip(values, table, strict=True)
         ]
-        rows += [LegendRow(v, _plain(v), UNNAMED_COLOUR, n) for v, n in sorted(seen.items())]
+        if seen:
+            unnamed = _plain(next(iter(seen))) if len(seen) == 1 else f"{len(seen)} values without a colour"
+            rows.append(LegendRow(min(seen), unnamed, UNNAMED_COLOUR, sum(seen.values())))
         shown = [row for row in rows if row.pixels] or rows
         most = sorted(shown, key=lambda row: -row.pixels)[:LEGEND_ROWS]
         legend = tuple(row for row in shown if row in most)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ import numpy as np
 from cubeingest.boxes import Box, parse_crs
 from cubeingest.coast import coast_within, land_within
 from cubeingest.grid import TilingGrid
+from cubeingest.sketch import aspect_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,14 +34,6 @@ COAST_PIXELS = 1400
 
 MOST_LINES = 600
 """Region edges along one side that are drawn; of more, none could be told apart."""
-
-
-def aspect_of(bounds: Box, crs: str) -> float:
-    """How much longer a unit along y is drawn than one along x: on longitudes and latitudes, as in the middle of the box."""
-    if not parse_crs(crs).is_geographic:
-        return 1.0
-    middle = max(-75.0, min(75.0, (bounds[1] + bounds[3]) / 2))
-    return 1 / math.cos(math.radians(middle))
 
 
 def size_of(bounds: Box, crs: str, width: float = WIDTH, height: float = HEIGHT) -> tuple[float, float]:

@@ -6,14 +6,15 @@ from html import escape
 
 import numpy as np
 
-from cubeingest.look.states import SUMMARIES, count_by_region, summarise
+from cubeingest.look.states import SUMMARIES, count_by_region, share_done, summarise
 from cubeingest.plan import Selection
-from cubeingest.sketch import PART_COLOUR, STATE_COLOURS, draw_lattice, draw_legend, write_table
+from cubeingest.sketch import STATE_COLOURS, draw_lattice, draw_legend, part_colour, write_table
 from cubeingest.spec import CubeSpec, Variable
 from cubeingest.status import STATES, count_states, read_slot_states
 from cubeingest.store import Store
 
-SUMMARY_COLOURS = {**STATE_COLOURS, "part": PART_COLOUR}
+SUMMARY_COLOURS = {**STATE_COLOURS, "part": part_colour(0.5)}
+"""By what holds for a region's slots together; ``part`` has shades, by the share that is done."""
 
 ATTRIBUTE_LETTERS = 120
 """Letters of a variable's attributes that are shown."""
@@ -26,9 +27,11 @@ def describe_cube(store: Store) -> str:
     slots = read_slot_states(store, Selection())
     spec, grid = slots.spec, slots.spec.grid
     status = count_states(store.uri, slots)
-    summary = summarise(count_by_region(slots))
+    by_region = count_by_region(slots)
+    summary, shares = summarise(by_region), share_done(by_region)
     colours = [
-        [None if k >= len(SUMMARIES) else SUMMARY_COLOURS[SUMMARIES[k]] for k in row] for row in summary.tolist()
+        [colour_of(k, share) for k, share in zip(*row, strict=True)]
+        for row in zip(summary.tolist(), shares.tolist(), strict=True)
     ]
     counts = {name: int(np.count_nonzero(summary == n)) for n, name in enumerate(SUMMARIES)}
     rows = [
@@ -45,6 +48,14 @@ def describe_cube(store: Store) -> str:
         f"<div><b>Cube {escape(spec.name)}</b>{write_table(rows)}{drawing}"
         f"<div><small>regions: {draw_legend(counts, SUMMARY_COLOURS)}</small></div></div>"
     )
+
+
+def colour_of(summary: int, share: float) -> str | None:
+    """The colour of a region, by a position in ``SUMMARIES`` and the share of its slots that is done; None for what is none."""
+    if summary >= len(SUMMARIES):
+        return None
+    name = SUMMARIES[summary]
+    return part_colour(share) if name == "part" else STATE_COLOURS[name]
 
 
 def _shape(spec: CubeSpec) -> tuple[int, ...]:

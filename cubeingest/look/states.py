@@ -125,6 +125,13 @@ def _left_out(spec: CubeSpec, places: Sequence[tuple[Variable, tuple[int, ...]]]
     return f"; {len(rest):,} more are not shown, from {first} to {last}: select some"
 
 
+def share_done(counts: Counts) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """The share that is done or empty, of what there are tiles for."""
+    finished = counts["done"] + counts["virtual"] + counts["empty"]
+    share: np.ndarray[Any, np.dtype[np.float64]] = finished / (finished + counts["pending"]).clip(1)
+    return share
+
+
 def summarise(counts: Counts) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """Of counts by kind, the position in ``SUMMARIES`` of what holds for them together; 255 where there are none.
 
