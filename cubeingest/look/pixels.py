@@ -92,11 +92,12 @@ class PixelReader:
         position: Mapping[str, int] | None = None,
         window: Window | None = None,
         max_pixels: int = MAX_PIXELS,
+        longest: int | None = None,
     ) -> Picture:
-        """As :func:`read_pixels`."""
+        """As :func:`read_pixels`. ``longest`` is the longer side of a view that the window is only part of."""
         index = self._index(variable, position or {})
         window = self._window(window)
-        longest = max(s.stop - s.start for s in window)
+        longest = longest or max(s.stop - s.start for s in window)
         with self.store.asking():
             numbers = [n for n, (spec, _) in self._levels.items() if variable.name in {v.name for v in spec.variables}]
             if numbers and longest >= 2 * max_pixels:
