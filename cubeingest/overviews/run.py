@@ -108,8 +108,12 @@ def _run(
     on_progress: Callable[[Progress], None],
 ) -> None:
     run = uuid.uuid4().hex[:12]
+    there = find_pyramid(store.readonly(), pyramid.base)
+    if there is not None and there.n_levels != pyramid.n_levels:
+        with made_known(store, run, "relevel"):  # nobody else may be filling what is taken away
+            _prepare_arrays(store, pyramid, run)
     with made_known(store, run), interrupts() as stop:
-        pyramid = _prepare_arrays(store, pyramid, run, stop)
+        _prepare_arrays(store, pyramid, run, stop.check_again)
         report.levels = [
             {"level": lv.number, "shape": list(lv.spec.grid.shape_yx), "group": lv.group} for lv in pyramid.levels
         ]
@@ -128,7 +132,7 @@ def _methods(pyramid: Pyramid) -> list[tuple[Any, str]]:
     return [(v, str(method_of(v))) for v in pyramid.variables]
 
 
-def _prepare_arrays(store: Store, pyramid: Pyramid, run: str, stop: Interrupts) -> Pyramid:
+def _prepare_arrays(store: Store, pyramid: Pyramid, run: str, check: Callable[[], None] = lambda: None) -> None:
     """Commit the arrays that are lacking; all anew if the number of levels is another."""
 
     def build(session: icechunk.Session) -> bool:
@@ -149,10 +153,7 @@ def _prepare_arrays(store: Store, pyramid: Pyramid, run: str, stop: Interrupts) 
 
     names = ", ".join(v.name for v in pyramid.variables)
     details = {**_details(run), "levels": pyramid.n_levels}
-    store.commit(
-        build, lambda: f"{pyramid.n_levels} levels of overviews for {names}", lambda: details, stop.check_again
-    )
-    return pyramid
+    store.commit(build, lambda: f"{pyramid.n_levels} levels of overviews for {names}", lambda: details, check)
 
 
 def _details(run: str) -> dict[str, Any]:
