@@ -10,8 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
 import xarray as xr
 import zarr
+from zarr.core.buffer import default_buffer_prototype
+from zarr.core.sync import sync
 
 import cubeingest as ci
 from cubeingest import Cube
@@ -132,6 +135,25 @@ def test_any_reader_finds_the_levels(cube: Cube) -> None:
     tree = xr.open_datatree(store, group="overviews", engine="zarr", consolidated=False)
     assert set(tree.children) == {"1", "2", "3"}
     assert int(tree["2/cover"].isel(year=0, y=300, x=300)) == int(cube.dataset(level=2)["cover"][0, 300, 300])
+
+
+def test_gdal_opens_a_level_as_a_raster(cube: Cube, tmp_path: Path) -> None:
+    store = cube.store.readonly().store
+    plain = tmp_path / "plain.zarr"
+
+    async def export() -> None:
+        async for key in store.list_prefix("overviews/2/"):
+            file = plain / key.removeprefix("overviews/2/")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            value = await store.get(key, default_buffer_prototype())
+            assert value is not None
+            file.write_bytes(value.to_bytes())
+
+    sync(export())
+    with rasterio.open(f'ZARR:"{plain}":/cover:0') as level:
+        assert level.transform.almost_equals(cube.grid.affine() * cube.grid.affine().scale(4))
+        assert (level.crs.to_epsg(), level.nodata) == (4326, 255)
+        np.testing.assert_array_equal(level.read(1), cube.dataset(level=2)["cover"][0])
 
 
 def test_only_ancestors_of_what_changed_are_made_again(cube: Cube) -> None:

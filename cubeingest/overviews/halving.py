@@ -21,13 +21,14 @@ STRIP_PIXELS = 2**18
 def method_of(variable: Variable) -> str | None:
     """How a variable's overviews are made; None if it has none.
 
-    What the spec says; else ``mode`` for what looks like classes (attributes that name flags or colours, booleans, integers of 8 or 64 bits)
-    and ``mean`` for the rest.
+    What the spec says; else ``mode`` for what looks like classes (attributes that name flags or colours, booleans, integers of 64 bits, and of 8
+    bits without ``units``) and ``mean`` for the rest.
     """
     if variable.overviews is not None:
         return None if variable.overviews == "none" else variable.overviews
-    classes = any(name in variable.attrs for name in CLASS_ATTRS)
-    is_field = variable.np_dtype.kind == "f" or variable.np_dtype.itemsize in (2, 4)
+    dtype = variable.np_dtype
+    classes = any(name in variable.attrs for name in CLASS_ATTRS) or dtype.kind == "b"
+    is_field = dtype.kind == "f" or dtype.itemsize in (2, 4) or (dtype.itemsize == 1 and "units" in variable.attrs)
     return "mean" if is_field and not classes else "mode"
 
 

@@ -111,7 +111,7 @@ def _run(
     there = find_pyramid(store.readonly(), pyramid.base)
     if there is not None and there.n_levels != pyramid.n_levels:
         with made_known(store, run, "relevel"):  # nobody else may be filling what is taken away
-            _prepare_arrays(store, pyramid, run)
+            _prepare_arrays(store, pyramid, run, may_drop=True)
     with made_known(store, run), interrupts() as stop:
         _prepare_arrays(store, pyramid, run, stop.check_again)
         report.levels = [
@@ -132,7 +132,9 @@ def _methods(pyramid: Pyramid) -> list[tuple[Any, str]]:
     return [(v, str(method_of(v))) for v in pyramid.variables]
 
 
-def _prepare_arrays(store: Store, pyramid: Pyramid, run: str, check: Callable[[], None] = lambda: None) -> None:
+def _prepare_arrays(
+    store: Store, pyramid: Pyramid, run: str, check: Callable[[], None] = lambda: None, may_drop: bool = False
+) -> None:
     """Commit the arrays that are lacking; all anew if the number of levels is another."""
 
     def build(session: icechunk.Session) -> bool:
@@ -147,6 +149,10 @@ def _prepare_arrays(store: Store, pyramid: Pyramid, run: str, check: Callable[[]
                 f"the cube holds a group {OVERVIEWS!r} that cubeingest did not make: move it elsewhere first"
             )
         if there is not None and there.n_levels != pyramid.n_levels:
+            if not may_drop:
+                raise StoreError(
+                    f"somebody else has just given the cube {there.n_levels} levels of overviews: run the command again"
+                )
             drop_pyramid(root, pyramid.base)
         write_pyramid(session.store, pyramid)
         return True
