@@ -104,6 +104,34 @@ def test_every_level_is_what_numpy_makes_of_the_one_below(tmp_path: Path) -> Non
     assert cube.check(deep=True).findings == []
 
 
+@pytest.mark.slow
+def test_shards_axis_blocks_other_names_and_rows_that_run_north(tmp_path: Path) -> None:
+    cube = make(
+        tmp_path,
+        ("crs: EPSG:4326", "crs: EPSG:32633"),
+        ("{x: 1/100, y: -1/100}", "{x: 30, y: 30}"),
+        ("region: {y: 1024, x: 2048}}", "region: {y: 1024, x: 2048}, dims: {y: north, x: east}}"),
+        ("year: {values: [2000, 2001]}", "time: {values: [2001-01-01, 2002-01-01, 2003-01-01]}"),
+        ("dtype: uint8, fill_value: 255, chunks: {y: 256, x: 256}",
+         "dtype: float32, fill_value: .nan, chunks: {time: 2, y: 128, x: 256}, shards: {time: 2, y: 512, x: 512}"),
+    )  # fmt: skip
+    cube.ingest(source=lambda g, time: np.where(classes(g) == 255, np.nan, classes(g, time.year) / 7).astype("float32"))
+    report = cube.overviews(levels=5)
+    assert (report.failed, report.variables) == ([], {"cover": "mean"})
+    assert assert_levels(cube, "cover") == 5
+    level = cube.dataset(level=5)
+    assert level["cover"].dims == ("time", "north", "east")
+    assert float(level.north[1] - level.north[0]) == 30 * 32
+    assert zarr.open_array(cube.store.readonly().store, path="overviews/1/cover").chunks[0] == 2
+
+
+def test_update_of_attributes_reaches_the_levels(cube: Cube, tmp_path: Path) -> None:
+    (tmp_path / "grid.yaml").write_text(GRID.replace("fill_value: 255,", "fill_value: 255, attrs: {long_name: cover},"))
+    cube = ci.init(tmp_path / "grid.yaml", update=True)
+    assert [cube.dataset(level=n)["cover"].attrs["long_name"] for n in (0, 1, 3)] == ["cover"] * 3
+    assert cube.overviews().written == 0
+
+
 def test_levels_have_coordinates_and_crs_of_their_own(cube: Cube) -> None:
     for n in (1, 2, 3):
         ds = cube.dataset(level=n)

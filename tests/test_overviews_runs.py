@@ -104,6 +104,27 @@ def test_what_others_ingest_meanwhile_is_stale_and_nothing_is_lost(tmp_path: Pat
 
 
 @SLOW
+@pytest.mark.parametrize("mode", ["cooperative", "independent"])
+def test_ingest_goes_on_while_overviews_are_made_for_the_first_time(tmp_path: Path, mode: Any) -> None:
+    """New groups and attributes are a conflict for everybody who is about to commit."""
+    cube = make(tmp_path)
+    cube.ingest(source=classes, year=2001, region="y0_x0")
+    other = ci.open(cube.store.uri)
+    made: list[int] = []
+
+    def make_once(progress: Any) -> None:
+        if progress.result is not None and not made:
+            made.append(other.overviews(levels=4).written)
+
+    report = cube.ingest(source=classes, year=2000, mode=mode, on_progress=make_once)
+    assert (report.written + report.empty, report.failed) == (9, [])
+    assert made[0] >= 2
+    cube.overviews()
+    assert assert_levels(cube, "cover") == 4
+    assert cube.check(deep=True).findings == []
+
+
+@SLOW
 def test_two_runs_at_once_make_what_one_makes(tmp_path: Path) -> None:
     cube = make(tmp_path)
     cube.ingest(source=classes)
