@@ -170,6 +170,21 @@ def test_cell_above_a_tile_that_is_gone_fails_and_says_why(tmp_path: Path) -> No
     assert "has changed" in report.failed[0]["error"]
 
 
+def test_store_that_fails_in_the_second_stage_keeps_the_first(tmp_path: Path) -> None:
+    cube = make(tmp_path)
+    cube.ingest(source=classes, region="y0_x0", year=2000)
+
+    def lose_chunks(progress: Any) -> None:
+        if progress.result is not None:  # what the first stage has written, the second cannot read
+            for file in (tmp_path / "made.icechunk" / "chunks").iterdir():
+                file.unlink()
+
+    report = cube.overviews(levels=5, on_progress=lose_chunks)
+    assert (report.written, report.exit_code) == (1, 1)
+    assert "the store failed" in report.error
+    assert report.planned == 2 == report.written + report.unfinished
+
+
 def test_group_of_somebody_else_is_not_touched(tmp_path: Path) -> None:
     import zarr
 

@@ -6,6 +6,7 @@ import pickle
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +36,8 @@ if TYPE_CHECKING:
 @dataclass
 class OverviewReport:
     """What was done, in **cells**: pieces in which a few levels are made at once. planned = written + empty + skipped (as they should be
-    already) + number failed, and after an interruption + unfinished. ``pixels`` were read.
+    already) + number failed, and after an interruption + unfinished. ``pixels`` were read. ``error`` says why the store failed after
+    something was committed.
     """
 
     store: str
@@ -52,17 +54,19 @@ class OverviewReport:
     seconds: float = 0.0
     unfinished: int = 0
     signum: int | None = None
+    error: str = ""
 
     def to_json(self) -> dict[str, Any]:
         return {
             "store": self.store, "branch": self.branch, "snapshot": self.snapshot, "levels": self.levels, "variables": self.variables,
             "planned": self.planned, "written": self.written, "empty": self.empty, "skipped": self.skipped, "failed": self.failed,
             "unfinished": self.unfinished, "pixels": self.pixels, "seconds": round(self.seconds, 3),
+            **({"error": self.error} if self.error else {}),
         }  # fmt: skip
 
     @property
     def exit_code(self) -> int:
-        return 128 + self.signum if self.signum is not None else 1 if self.failed else 0
+        return 128 + self.signum if self.signum is not None else 1 if self.failed or self.error else 0
 
 
 def make_overviews(
@@ -121,8 +125,14 @@ def _run(
         total = _total(store, pyramid, chosen, options)
         on_progress(total)
         for stage in pyramid.stages:
-            if not stop.over:
+            if stop.over or report.error:
+                break
+            try:
                 _run_stage(store, pyramid, stage, chosen, options, report, run, stop, total, on_progress)
+            except StoreError as e:
+                if report.snapshot is None:
+                    raise
+                report.error = str(e)
         report.signum = stop.signum
 
 
@@ -230,7 +240,8 @@ def _run_stage(
             if merger.is_full:
                 _commit(merger, stage, run, report, stop)
                 merger.start()
-    _commit(merger, stage, run, report, stop)
+    with suppress(StoreError) if broken else nullcontext():
+        _commit(merger, stage, run, report, stop)
     if broken:
         raise StoreError(broken)
 
