@@ -22,6 +22,9 @@ VIEW_POINTS = 41
 SEAM = 1e-6
 """Degrees that are left out where the globe is cut, so that neither side is taken for the other."""
 
+EARTH_METRES = (6.3e6, 6.5e6)
+"""Between which the semi-major axis of any ellipsoid of the Earth lies."""
+
 STEPS = 400
 """Parts of a view's extent that edges of land are cut into, so that they bend as they should."""
 
@@ -73,7 +76,9 @@ def land_within(bounds: Box, crs: str, pixels: int = 1000) -> list[Polygon]:
     import shapely
 
     own, detail = parse_crs(crs), _detail(bounds, pixels)
-    if own.is_geographic:
+    if not _is_on_earth(own):
+        return []
+    if own.is_geographic and not own.is_derived:
         found = _cut(read_land(), bounds)
     else:
         shapes = [p for view in _views(bounds, own) for p in _cut(read_land(), view, _detail(view, STEPS))]
@@ -87,7 +92,9 @@ def coast_within(bounds: Box, crs: str, pixels: int = 1000) -> list[Array]:
     import shapely
 
     own, detail = parse_crs(crs), _detail(bounds, pixels)
-    if own.is_geographic:
+    if not _is_on_earth(own):
+        return []
+    if own.is_geographic and not own.is_derived:
         found = _cut(read_coast(), bounds)
     else:
         lines = []
@@ -99,6 +106,11 @@ def coast_within(bounds: Box, crs: str, pixels: int = 1000) -> list[Array]:
         found = _within([shapely.linestrings(line) for line in lines], bounds)
     simple = shapely.simplify(np.array(found, object), detail / 2) if found else []
     return [np.asarray(line.coords) for line in _parts(simple, "LineString") if line.length > 3 * detail]
+
+
+def _is_on_earth(crs: CRS) -> bool:
+    """Whether a CRS is of this planet, as far as it says; coasts have no place in plans of sites and on other bodies."""
+    return crs.ellipsoid is not None and EARTH_METRES[0] < crs.ellipsoid.semi_major_metre < EARTH_METRES[1]
 
 
 def _detail(bounds: Box, parts: int) -> float:

@@ -44,6 +44,11 @@ def size_of(bounds: Box, crs: str, width: float = WIDTH, height: float = HEIGHT)
     return max(wide, min(SMALLEST, width)), max(wide * ratio, min(SMALLEST, height))
 
 
+def room_for_ticks(crs: str) -> float:
+    """Inches at the left of axes that the labels of their ticks take."""
+    return 0.7 if parse_crs(crs).is_geographic else 0.9
+
+
 def new_figure(width: float, height: float) -> Figure:
     """A figure of so many inches, without pyplot, and so without state that others share."""
     from matplotlib.figure import Figure
@@ -117,25 +122,19 @@ def write_title(figure: Figure, title: str, remark: str = "", left: float = 0.0)
     wide, high = figure.get_size_inches()
     room = wide - left - 0.15
     x = left / wide
-    figure.text(
-        x,
-        1 - 0.13 / high,
-        cut_text(title, letters_in(room, TITLE_POINTS)),
-        fontsize=TITLE_POINTS,
-        color=INK,
-        va="top",
-        weight="bold",
-    )
-    figure.text(
-        x, 1 - 0.36 / high, cut_text(remark, letters_in(room, TEXT_POINTS)), fontsize=TEXT_POINTS, color=SOFT, va="top"
-    )
+    for text, down, points, colour, weight in (
+        (title, 0.13, TITLE_POINTS, INK, "bold"),
+        (remark, 0.36, TEXT_POINTS, SOFT, "normal"),
+    ):
+        kept = cut_text(text, letters_in(room, points))
+        figure.text(x, 1 - down / high, kept, fontsize=points, color=colour, va="top", weight=weight, parse_math=False)
 
 
 def write_note(figure: Figure, note: str, left: float, bottom: float = 0.08) -> None:
     """A small line at the foot of a figure; cut where the figure ends."""
     wide, high = figure.get_size_inches()
     text = cut_text(note, letters_in(wide - left - 0.1, SMALL_POINTS))
-    figure.text(left / wide, bottom / high, text, fontsize=SMALL_POINTS, color=SOFT, va="bottom")
+    figure.text(left / wide, bottom / high, text, fontsize=SMALL_POINTS, color=SOFT, va="bottom", parse_math=False)
 
 
 def letters_in(inches: float, points: float) -> int:

@@ -19,6 +19,7 @@ from cubeingest.look.frame import (
     draw_edges,
     draw_ground,
     new_figure,
+    room_for_ticks,
     size_of,
     write_note,
     write_title,
@@ -56,8 +57,9 @@ def picture_grid(
     """
     bounds = grid.bounds()
     wide, high = size_of(bounds, grid.crs)
-    figure = new_figure(max(wide + 0.95, 5.2), high + 1.15)
-    axes = add_axes(figure, (0.7, 0.5, wide, high), bounds, grid.crs)
+    left = room_for_ticks(grid.crs)
+    figure = new_figure(max(left + wide + 0.25, 5.2), high + 1.15)
+    axes = add_axes(figure, (left, 0.5, wide, high), bounds, grid.crs)
     draw_ground([axes], bounds, grid.crs)
     draw_coast([axes], bounds, grid.crs)
     draw_edges(axes, grid)
@@ -81,7 +83,7 @@ def picture_grid(
         0.6,
     )
     if valid is not None:
-        write_note(figure, f"pale: not among the {len(valid):,} regions that the spec leaves valid", 0.7)
+        write_note(figure, f"pale: not among the {len(valid):,} regions that the spec leaves valid", left)
     return axes
 
 

@@ -25,6 +25,7 @@ from cubeingest.look.frame import (
     draw_coast,
     draw_edges,
     new_figure,
+    room_for_ticks,
     size_of,
     write_note,
     write_title,
@@ -39,8 +40,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-LEFT, BOTTOM, TOP = 0.7, 0.5, 0.66
-"""Inches round the axes."""
+BOTTOM, TOP = 0.5, 0.66
+"""Inches below and above the axes."""
 
 NAME_LETTERS = 30
 """Letters of a class name in a legend."""
@@ -98,24 +99,25 @@ def picture_map(view: MapView, colours: Colours | None = None, regions: bool = T
     aside = 0.62 + 0.075 * max([10, *map(len, names)]) if is_classes else 0.95
     wide, high = size_of(bounds, grid.crs)
     rows = len(names) + missing + bool(colours.more)
-    figure = new_figure(max(LEFT + wide + aside, 5.2), TOP + max(high, 0.2 * rows if is_classes else 1.4) + BOTTOM)
+    left = room_for_ticks(grid.crs)
+    figure = new_figure(max(left + wide + aside, 5.2), TOP + max(high, 0.2 * rows if is_classes else 1.4) + BOTTOM)
     base = float(figure.get_size_inches()[1]) - TOP - high
-    axes = add_axes(figure, (LEFT, base, wide, high), bounds, grid.crs)
+    axes = add_axes(figure, (left, base, wide, high), bounds, grid.crs)
     axes.set_facecolor(colours.missing)
     _paint(axes, grid, picture, colours)
     if regions:
         draw_edges(axes, grid, EDGE, 0.3 if max(_across(grid, view.window)) > ENOUGH_ACROSS else 0.5)
     draw_coast([axes], bounds, grid.crs, colour=INK, width=0.4)
-    place = (LEFT + wide + 0.14, base, high)
+    place = (left + wide + 0.14, base, high)
     if is_classes:
         _write_classes(figure, colours, names, missing, place)
     else:
         _draw_bar(figure, colours, place)
     title = ", ".join([colours.title, *(f"{name} {label}" for name, label in view.labels.items())])
     names_of = [view.spec.name, *([view.variable.name] if colours.title != view.variable.name else [])]
-    write_title(figure, title, " · ".join(names_of), LEFT)
+    write_title(figure, title, " · ".join(names_of), left)
     notes = [*["nothing is there yet"] * bool(where.all()), picture.note, *colours.warnings]
-    write_note(figure, "; ".join([n for n in notes if n]), LEFT)
+    write_note(figure, "; ".join([n for n in notes if n]), left)
     return axes
 
 
@@ -238,7 +240,7 @@ def _draw_bar(figure: Figure, colours: Colours, place: tuple[float, float, float
     drawn.outline.set_linewidth(0.5)
     bar.tick_params(labelsize=SMALL_POINTS, colors=INK, length=2.5, width=0.5)
     bar.yaxis.get_offset_text().set_fontsize(SMALL_POINTS)
-    bar.set_ylabel(cut_text(colours.units, 40), fontsize=TEXT_POINTS, color=INK)
+    bar.set_ylabel(cut_text(colours.units, 40), fontsize=TEXT_POINTS, color=INK, parse_math=False)
 
 
 def _write_classes(

@@ -22,6 +22,7 @@ from cubeingest.look.frame import (
     draw_ground,
     letters_in,
     new_figure,
+    room_for_ticks,
     size_of,
     write_note,
     write_title,
@@ -71,7 +72,7 @@ def draw_panels(
     columns, wide, high = _layout(grid, n)
     rows = -(-n // columns)
     is_single = n == 1
-    left = 0.7 if is_single else LEFT
+    left = room_for_ticks(grid.crs) if is_single else LEFT
     foot = FOOT + (0.3 if is_single else 0)
     total = max(columns * (wide + GAP) - GAP + left + 0.3, 5.6)
     figure = new_figure(total, TOP + rows * (high + HEAD + GAP) - GAP + foot)
@@ -125,7 +126,7 @@ def _name(figure: Figure, panel: Panel, left: float, top: float, wide: float) ->
     y = (top + 0.045) / height
     letters = letters_in(wide, TEXT_POINTS)
     title = cut_text(panel.title, letters)
-    figure.text(left / width, y, title, fontsize=TEXT_POINTS, color=INK, va="bottom")
+    figure.text(left / width, y, title, fontsize=TEXT_POINTS, color=INK, va="bottom", parse_math=False)
     if len(title) + len(panel.remark) + 1 < letters:
         figure.text(
             (left + wide) / width, y, panel.remark, fontsize=TEXT_POINTS - 1, color=SOFT, va="bottom", ha="right"
