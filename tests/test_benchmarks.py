@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import remote, rivals
+from benchmarks import pictures, remote, rivals
 from benchmarks.report import PAGE, local_tables, plot, remote_tables, rewrite
 from benchmarks.tiles import INPUTS
 from benchmarks.ways import LOCAL, REMOTE, WAYS
@@ -60,3 +60,10 @@ def test_every_way_makes_the_same_cube_from_a_web_server(tmp_path: Path) -> None
         assert writing == {name: 1 for name in REMOTE if WAYS[name].writes}
         assert all(way["requests"] >= 2 and way["sent"] > 0 for way in result["ways"].values())
     assert "requests" in remote_tables(found)[2]
+
+
+@pytest.mark.slow
+def test_every_picture_is_drawn_and_measured(tmp_path: Path) -> None:
+    found = pictures.measure(pictures.make_cube(tmp_path, 1), tmp_path, 1)
+    assert {"show status", "show map, the world"} < set(found)
+    assert all((tmp_path / f"{name}.png").stat().st_size for name in ("grid", "status", "map"))

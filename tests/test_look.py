@@ -6,10 +6,12 @@ from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pytest
 import zarr
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 import cubeingest as ci
 from cubeingest import Cube, TilingGrid
@@ -39,15 +41,16 @@ def fill(cube: Cube, name: str, values: np.ndarray) -> None:
     session.commit("pixels")
 
 
+DRAWN: WeakKeyDictionary[Any, np.ndarray] = WeakKeyDictionary()
+
+
 def colour_at(axes: Any, x: float, y: float) -> list[int]:
     """Red, green, blue of the picture at a place, as it is drawn."""
-    canvas = axes.figure.canvas
-    if not hasattr(canvas, "buffer_rgba"):
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-
+    if axes.figure not in DRAWN:
         canvas = FigureCanvasAgg(axes.figure)
-    canvas.draw()
-    drawn = np.asarray(canvas.buffer_rgba())
+        canvas.draw()
+        DRAWN[axes.figure] = np.asarray(canvas.buffer_rgba())
+    drawn = DRAWN[axes.figure]
     column, row = axes.transData.transform((x, y))
     return drawn[drawn.shape[0] - 1 - int(row), int(column), :3].tolist()
 

@@ -14,6 +14,7 @@ from rich.console import Console
 
 import cubeingest as ci
 from cubeingest.cli import charts
+from cubeingest.look.colours import TABLE_KEYS
 from cubeingest.plan import Selection
 from cubeingest.sketch import STATE_COLOURS
 from cubeingest.status import read_slot_states
@@ -131,3 +132,13 @@ def test_status_that_is_no_terminal_prints_no_map(cube: ci.Cube, world: World, i
     done = invoke("status", "--store", world.store)
     assert "▀" not in done.out
     assert "part:" not in done.out
+
+
+def test_documented_commands_exist_and_documented_attributes_are_read(invoke: Invoke) -> None:
+    text = (Path(__file__).parent.parent / "docs" / "pictures.md").read_text(encoding="utf-8")
+    for command in sorted(set(re.findall(r"^cubeingest (show \w+|\w+)", text, re.M))):
+        assert invoke(*command.split(), "--help").code == 0
+    named = {name for cell in re.findall(r"^\| (`.*?) \|", text, re.M) for name in re.findall(r"`(\w+)`", cell)}
+    others = {"flag_values", "flag_meanings", "valid_min", "valid_max", "valid_range", "units", "long_name"}
+    assert others < named
+    assert named - others < set(TABLE_KEYS)
