@@ -92,6 +92,7 @@ def test_what_would_take_long_is_thinned_further_and_says_so(make_cube: Make, mo
     cube = make_cube("variables:\n  v: {dtype: uint8, fill_value: 0, chunks: {y: 10, x: 10}}\n")
     fill(cube, "v", np.ones((200, 250), np.uint8))
     monkeypatch.setattr(pixels, "MOST_SECONDS", 50 * pixels.CHUNK_SECONDS)
+    monkeypatch.setattr(pixels, "LEAST_PIXELS", 5)
     found = read_pixels(cube.store, cube.spec.variable("v"), max_pixels=125)
     assert found.step > 20
     assert (found.pixels == 1).all()

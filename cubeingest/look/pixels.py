@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -30,6 +31,9 @@ MAX_PIXELS = 2000
 MOST_SECONDS = 6.0
 """How long a picture may take to read from the full resolution, by the two figures below; beyond it is thinned further."""
 
+LEAST_PIXELS = 200
+"""Pixels along the longer side that a picture keeps all the same: with fewer it would show nothing, least of all if chunks are large."""
+
 CHUNK_SECONDS, BYTES_PER_SECOND = 0.0005, 1e9
 """What one chunk costs to fetch, and how quickly chunks are decoded, both on two cores."""
 
@@ -39,6 +43,9 @@ WORTH_SAYING_SECONDS = 2.0
 LIST_FROM = 3000
 """Chunks that a picture could need from which on those that are there are listed first; asking for each that is not takes a tenth of a
 millisecond, and a list of millions more than a second."""
+
+MOST_BYTES = 64 * 2**20
+"""Of decoded chunks that are in memory at a time, but at least one."""
 
 LISTED_AT_ONCE = 50_000
 """Chunks of a list that are in memory at a time."""
@@ -106,16 +113,15 @@ class PixelReader:
 
     def _from_base(self, variable: Variable, index: tuple[int, ...], window: Window, step: int) -> Picture:
         source = _Array(self._session, variable.name, variable, index, self.spec.shape_of(variable)[-2:])
-        finer = step
-        while source.seconds(_samples(window, step, source.shape_yx)) > MOST_SECONDS:
+        finer, longest = step, max(s.stop - s.start for s in window)
+        while step * LEAST_PIXELS < longest and source.seconds(_samples(window, step, source.shape_yx)) > MOST_SECONDS:
             step += max(1, step // 5)
         samples = _samples(window, step, source.shape_yx)
-        note = f"every {_ordinal(step)} pixel" if step > 1 else ""
+        notes = [f"every {_ordinal(step)} pixel"] * (step > 1)
         if step > finer or source.seconds(samples) > WORTH_SAYING_SECONDS:
-            note += ", read from the full resolution: `cubeingest overviews` makes it " + (
-                "sharp and quick" if step > finer else "quick"
-            )
-        return Picture(source.read(samples), _covered(window, step), step, note)
+            better = "sharp and quick" if step > finer else "quick"
+            notes.append(f"read from the full resolution: `cubeingest overviews` makes it {better}")
+        return Picture(source.read(samples), _covered(window, step), step, ", ".join(notes))
 
     def _from_overviews(
         self, variable: Variable, index: tuple[int, ...], window: Window, wanted: int, numbers: list[int]
@@ -126,8 +132,14 @@ class PixelReader:
         spec, path = self._levels[number]
         level = spec.variable(variable.name)
         coarse = _Array(self._session, path(variable.name), level, index, spec.shape_of(level)[-2:])
-        shrunk = tuple(slice(s.start >> number, -(-s.stop >> number)) for s in window)
-        pixels = coarse.read(_samples((shrunk[0], shrunk[1]), step >> number, coarse.shape_yx))
+        y, x = (slice(s.start >> number, -(-s.stop >> number)) for s in window)
+        longest = max(s.stop - s.start for s in window)
+        while (
+            step * LEAST_PIXELS < longest
+            and coarse.seconds(_samples((y, x), step >> number, coarse.shape_yx)) > MOST_SECONDS
+        ):
+            step *= 2  # the cube has no level that is coarse enough
+        pixels = coarse.read(_samples((y, x), step >> number, coarse.shape_yx))
         base = _Array(self._session, variable.name, variable, index, self.spec.shape_of(variable)[-2:])
         samples = _samples(window, step, base.shape_yx)
         behind = self._behind(variable, index)
@@ -220,9 +232,11 @@ class _Array:
         out = np.full((len(samples.y), len(samples.x)), self._variable.np_fill)
         array = zarr.open_array(self._session.store, path=self._path, mode="r")
         try:
-            for window in self._runs(samples):
+            for window in itertools.chain.from_iterable(map(self._bites, self._runs(samples))):
                 at = samples.at(window)
                 part = samples.part(at)
+                if not (len(part.y) and len(part.x)):
+                    continue
                 where: Any = (*self._index, _slice(part.y), _slice(part.x))
                 out[at] = array[where]
         except (RuntimeError, ValueError) as e:
@@ -236,16 +250,18 @@ class _Array:
         inner = self._variable.chunks
         rows, columns = (self._places(r, c) for r, c in zip((samples.y, samples.x), self._stored_yx, strict=True))
         stored = rows.size * columns.size
-        there = int(self._present[np.ix_(rows, columns)].sum()) if stored >= LIST_FROM else stored
         within = [self._places(r, c).size for r, c in zip((samples.y, samples.x), inner[-2:], strict=True)]
-        chunks = there * within[0] * within[1] / max(1, stored)
-        return chunks * (CHUNK_SECONDS + math.prod(inner) * self._variable.np_dtype.itemsize / BYTES_PER_SECOND)
+        each = CHUNK_SECONDS + math.prod(inner) * self._variable.np_dtype.itemsize / BYTES_PER_SECOND
+        most = within[0] * within[1] * each
+        if stored < LIST_FROM and most < WORTH_SAYING_SECONDS:
+            return most  # as if all were there: not worth a look
+        return most * int(self._present[np.ix_(rows, columns)].sum()) / max(1, stored)
 
     def _runs(self, samples: _Samples) -> Iterator[Window]:
         """Windows that hold all samples that are there: runs of stored chunks, each within one row of them."""
         (sy, sx), (ny, nx) = self._stored_yx, self.shape_yx
         rows, columns = self._places(samples.y, sy), self._places(samples.x, sx)
-        is_listed = len(rows) * len(columns) >= LIST_FROM
+        is_listed = "_present" in self.__dict__ or len(rows) * len(columns) >= LIST_FROM
         for row in rows.tolist():
             held = columns[self._present[row, columns]] if is_listed else columns
             if not held.size:
@@ -257,6 +273,17 @@ class _Array:
                     slice(int(run[0]) * sx, min((int(run[-1]) + 1) * sx, nx)),
                 )
                 yield y, x
+
+    def _bites(self, window: Window) -> Iterator[Window]:
+        """Parts of a run that are read at once: whole chunks that are not much in memory together, since they are decoded side by side."""
+        (cy, cx), (y, x) = self._variable.chunks[-2:], window
+        size = math.prod(self._variable.chunks) * self._variable.np_dtype.itemsize
+        most = max(1, MOST_BYTES // size)
+        columns = min(most, -(-(x.stop - x.start) // cx))
+        rows = max(1, most // columns)
+        for top in range(y.start, y.stop, rows * cy):
+            for left in range(x.start, x.stop, columns * cx):
+                yield slice(top, min(top + rows * cy, y.stop)), slice(left, min(left + columns * cx, x.stop))
 
     @staticmethod
     def _places(samples: range, size: int) -> npt.NDArray[np.int64]:
