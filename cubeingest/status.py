@@ -9,6 +9,7 @@ import numpy as np
 
 from cubeingest.ledger import DONE, EMPTY, NOTHING, read_expected, read_states, read_virtual
 from cubeingest.plan import Chosen, Selection, choose, is_in_part, slots_of
+from cubeingest.spec import CubeSpec
 from cubeingest.store import Store, declared
 
 if TYPE_CHECKING:
@@ -60,9 +61,9 @@ def read_status(store: Store, selection: Selection) -> Status:
     }
     for v in chosen.variables:
         axes = spec.axes_of(v)
-        selected = _mask(store, chosen, selection, v.name)
+        selected = selected_slots(spec, chosen, selection, v.name)
         n_virtual += int(np.count_nonzero(virtual[v.name] & selected)) if virtual else 0
-        for name, where in _by_state(states[v.name], expected[v.name]).items():
+        for name, where in slots_by_state(states[v.name], expected[v.name]).items():
             hits = where & selected
             counts[name] += int(np.count_nonzero(hits))
             for i, axis in enumerate(axes):
@@ -72,7 +73,8 @@ def read_status(store: Store, selection: Selection) -> Status:
     return Status(store.uri, session.snapshot_id, sum(counts.values()), **counts, by=by, virtual=n_virtual)
 
 
-def _by_state(states: npt.NDArray[np.uint8], expected: npt.NDArray[np.bool_]) -> dict[str, npt.NDArray[np.bool_]]:
+def slots_by_state(states: npt.NDArray[np.uint8], expected: npt.NDArray[np.bool_]) -> dict[str, npt.NDArray[np.bool_]]:
+    """Where a variable's slots are in each of ``STATES``, from what the ledger has and what the catalog has."""
     nothing = states == NOTHING
     return {
         "done": states == DONE,
@@ -82,8 +84,8 @@ def _by_state(states: npt.NDArray[np.uint8], expected: npt.NDArray[np.bool_]) ->
     }
 
 
-def _mask(store: Store, chosen: Chosen, selection: Selection, variable: str) -> npt.NDArray[np.bool_]:
-    spec = store.spec
+def selected_slots(spec: CubeSpec, chosen: Chosen, selection: Selection, variable: str) -> npt.NDArray[np.bool_]:
+    """Where a variable's slots are part of a selection."""
     v = spec.variable(variable)
     mask = np.zeros(spec.slot_shape(v), bool)
     blocks = [list(chosen.blocks(a)) for a in spec.axes_of(v)]
