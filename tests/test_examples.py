@@ -202,7 +202,7 @@ def test_readme_lists_every_script_with_keys_that_it_has() -> None:
     text = (EXAMPLES / "README.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\|[^|]*\|[^|]*\| \[(\w+\.py)\]\(\1\)[^|]*\|([^|]*)\|$", text, re.M)
     scripts = {p.name for p in EXAMPLES.glob("*.py") if not p.name.startswith("_")}
-    assert {name for name, _ in rows} | {"make_land.py"} == scripts
+    assert {name for name, _ in rows} | {"make_land.py", "make_coast.py"} == scripts
     for name, keys in rows:
         script = (EXAMPLES / name).read_text(encoding="utf-8")
         for key in re.findall(r"`([^`]+)`", keys):
