@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,6 +16,7 @@ from cubeingest.cli.options import (
     BboxOption,
     BranchOption,
     DebugOption,
+    HtmlOption,
     JsonOption,
     LimitOption,
     PartOption,
@@ -148,6 +150,7 @@ def ingest(
     copy_blocks: Annotated[
         bool, typer.Option("--copy-blocks", help="Copy the tiles' blocks as they are, where they are chunks.")
     ] = False,
+    html: HtmlOption = None,
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -157,6 +160,7 @@ def ingest(
         from cubeingest.cube import how_of
         from cubeingest.engine import Options
         from cubeingest.ingest import ingest as run
+        from cubeingest.page import ingest_with_page
 
         cube = open_cube(store)
         selection = read_selection(ctx, cube, bbox, region, variable, limit, part, polygon)
@@ -164,9 +168,13 @@ def ingest(
         how = how_of(virtual, copy_blocks)
         options = Options(workers, scheduler, commit_every, on_error, redo, mode, how)
         with show_progress("ingest") as show:
-            report = run(target, selection, options, show)
+            if html is None:
+                report = run(target, selection, options, show)
+            else:
+                warn = partial(say, style="yellow")
+                report = ingest_with_page(target, selection, options, show, None, html, warn)
         if json:
-            print_json(report.to_json())
+            print_json(report.to_json() | ({} if html is None else {"html": str(html.absolute())}))
         say_ingest(report, to_out=not json, in_part=part is not None)
         raise typer.Exit(report.exit_code)
 
@@ -212,17 +220,21 @@ def status(
     variable: VariableOption = None,
     branch: BranchOption = "main",
     at: AtOption = None,
+    html: HtmlOption = None,
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Count slots done, empty, pending and absent. Reads only the cube. Example: cubeingest status"""
     with guard(debug):
+        from cubeingest.page import write_report
         from cubeingest.status import STATES, read_status
 
         cube = open_cube(store, branch, at)
-        report = read_status(cube.store, read_selection(ctx, cube, bbox, region, variable, polygon=polygon))
+        selection = read_selection(ctx, cube, bbox, region, variable, polygon=polygon)
+        report = read_status(cube.store, selection)
+        page = None if html is None else str(write_report(cube.store, selection, html))
         if json:
-            print_json(report.to_json())
+            print_json(report.to_json() | ({} if page is None else {"html": page}))
             return
         from rich.table import Table
 
@@ -238,6 +250,8 @@ def status(
             out_console().print(
                 f"\n{report.virtual} of the slots done refer to tiles, which must stay as they are: `cubeingest materialize` copies them"
             )
+        if page is not None:
+            say(f"page: {page}")
 
 
 @app.command(context_settings=SELECTING)

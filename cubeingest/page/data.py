@@ -42,7 +42,7 @@ MAX_FAILURES = 500
 
 @dataclass
 class Run:
-    """An ingest that the page follows. Times are seconds since 1970; ``left`` seconds, or None if it cannot be said yet.
+    """An ingest that the page follows. Times are seconds since 1970; ``rate`` is pixels a second, ``left`` seconds, or None if it cannot be said yet.
 
     ``outcome`` is empty while it goes on, then ``done``, ``failed`` (some slots), ``interrupted``, ``aborted`` or ``broken``.
     """
@@ -56,6 +56,7 @@ class Run:
     skipped: int = 0
     failed: int = 0
     pixels: int = 0
+    rate: float = 0.0
     left: float | None = None
     refresh: float = 0.0
     outcome: str = ""
@@ -67,14 +68,18 @@ class Run:
 
 @dataclass
 class VariableData:
-    """What is told of one variable; arrays have the ledger's shape, and ``codes`` are places in ``CODES``."""
+    """What is told of one variable; arrays have the ledger's shape, and ``codes`` are places in ``CODES``.
+
+    ``pictures`` are by the number of the frame (one set of axis blocks): how many pixels of the cube one of the picture stands for, along
+    each side, and a data URI.
+    """
 
     variable: Variable
     codes: npt.NDArray[np.uint8]
     virtual: npt.NDArray[np.bool_] | None = None
     stale: npt.NDArray[np.bool_] | None = None
     records: dict[str, list[Any]] | None = None
-    pictures: dict[int, str] = field(default_factory=dict)
+    pictures: dict[int, tuple[int, str]] = field(default_factory=dict)
 
 
 @dataclass
@@ -137,7 +142,7 @@ class PageData:
             "axes": [names.index(name) for name in v.axes],
             "states": run_lengths(data.codes, LETTERS),
             **{k: run_lengths(flag.astype(np.uint8), "-x") for k, flag in flags.items() if flag is not None and flag.any()},
-            "records": data.records, "pictures": {str(block): uri for block, uri in data.pictures.items()},
+            "records": data.records, "pictures": data.pictures,
         }  # fmt: skip
 
 

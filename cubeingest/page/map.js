@@ -187,7 +187,7 @@ function drawPicture(picture, variable, frame, { x0, y0, xs, ys }) {
       pen.globalAlpha = lit && !lit.has(slot) ? 0.16 : 1;
       const part = partOf(picture, y0 + j, x0 + i);
       const [top, bottom] = [Math.min(ys[j], ys[j + 1]), Math.max(ys[j], ys[j + 1])];
-      pen.drawImage(picture, part.x, part.y, part.width, part.height, xs[i], top, xs[i + 1] - xs[i], bottom - top);
+      pen.drawImage(picture.image, part.x, part.y, part.width, part.height, xs[i], top, xs[i + 1] - xs[i], bottom - top);
     }
   }
   pen.globalAlpha = 1;
@@ -273,9 +273,9 @@ function outline({ iy, ix }, colour, thickness) {
 
 const pictures = new Map();
 
-/** The picture of a variable's frame, or null: there is none, or it is being decoded, and all is drawn again when it is. */
+/** The picture of a variable's frame and its step, or null: there is none, or it is being decoded, and all is drawn again when it is. */
 function pictureOf(variable, frame) {
-  const uri = variable.pictures[frame];
+  const [step, uri] = variable.pictures[frame] || [];
   if (!uri) return null;
   if (!pictures.has(uri)) {
     const image = new Image();
@@ -284,15 +284,13 @@ function pictureOf(variable, frame) {
     image.src = uri;
   }
   const image = pictures.get(uri);
-  return image.complete && image.naturalWidth ? image : null;
+  return image.complete && image.naturalWidth ? { image, step } : null;
 }
 
-/** Where a region lies in a picture, whose rows and columns are those of the cube. */
-function partOf(picture, iy, ix) {
-  const kx = picture.naturalWidth / grid.columns[nColumns];
-  const ky = picture.naturalHeight / grid.rows[nRows];
-  const [x, y] = [grid.columns[ix] * kx, grid.rows[iy] * ky];
-  return { x, y, width: grid.columns[ix + 1] * kx - x, height: grid.rows[iy + 1] * ky - y };
+/** Where a region lies in a picture, whose rows and columns are those of the cube, thinned. */
+function partOf({ step }, iy, ix) {
+  const [x, y] = [grid.columns[ix] / step, grid.rows[iy] / step];
+  return { x, y, width: grid.columns[ix + 1] / step - x, height: grid.rows[iy + 1] / step - y };
 }
 
 // ---- pointer, wheel, keys -------------------------------------------------------------------------------

@@ -199,6 +199,8 @@ function followRun() {
   const run = data.run;
   if (!run) return;
   const section = byId("run");
+  const pace = [run.rate && `${(run.rate / 1e6).toFixed(1)} million pixels a second`, run.left !== null && `about ${formatAge(run.left)} left`].filter(Boolean);
+  if (!run.outcome && pace.length) byId("run-counts").append(`; ${pace.join(", ")}`);
   const tell = () => {
     const age = secondsSince();
     const silent = !run.outcome && age > Math.max(SILENT_SECONDS, 6 * run.refresh);

@@ -122,6 +122,6 @@ function thumbnail(variable, frame, iy, ix, longest) {
   const out = el("canvas", { width, height, class: "thumbnail", role: "img", "aria-label": `pixels of ${regionId(iy, ix)} ${frameLabel(variable, frame)}, thinned` });
   const ink = out.getContext("2d");
   ink.imageSmoothingEnabled = false;
-  ink.drawImage(picture, part.x, part.y, part.width, part.height, 0, 0, width, height);
+  ink.drawImage(picture.image, part.x, part.y, part.width, part.height, 0, 0, width, height);
   return out;
 }

@@ -22,6 +22,9 @@ from cubeingest.status import STATES
 SCRIPTS = ("decode.js", "state.js", "map.js", "panel.js", "history.js", "page.js")
 """In the order in which they are put together to one."""
 
+REFRESH = '<noscript><meta http-equiv="refresh" content="10"></noscript>'
+"""Lets a browser without scripts read the page of a run again; ``page.js`` does so for the others."""
+
 MAX_ROWS = 60
 """Values of an axis that have a row of their own in the table of counts."""
 
@@ -32,6 +35,8 @@ def render(data: PageData) -> str:
     Whatever the cube holds is escaped: in the HTML as HTML, in the data for the script as JSON without ``<``; the script puts it into the
     page as text only, and a policy in the page lets no other script run.
     """
+    from cubeingest import __version__
+
     script = _script()
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     fields = {
@@ -44,7 +49,9 @@ def render(data: PageData) -> str:
         "run": "" if data.run is None else _run_section(data.run),
         "counts": _counts(data),
         "failures": _failures(data),
-        "notes": "".join(f"<p>{escape(note)}</p>" for note in data.notes),
+        "notes": "".join(f'<p class="note">{escape(note)}</p>' for note in data.notes),
+        "refresh": REFRESH if data.run is not None and not data.run.outcome else "",
+        "version": escape(__version__),
         "data": to_script(data.to_json()),
         "script": script,
     }
@@ -132,10 +139,9 @@ def _run_section(run: Run) -> str:
     share = 100 * run.finished / run.planned if run.planned else 100.0
     parts = [f"{run.finished:,} of {run.planned:,} slots finished", f"{run.failed:,} failed"]
     parts += [f"{run.skipped:,} were done before"] * bool(run.skipped)
-    refresh = '<noscript><meta http-equiv="refresh" content="10"></noscript>' if not run.outcome else ""
     message = f"<p>{escape(run.message)}</p>" if run.message else ""
     return (
-        f'<section class="run {run.outcome or "going"}" id="run" aria-live="polite">{refresh}<h2>{titles[run.outcome]}</h2>'
+        f'<section class="run {run.outcome or "going"}" id="run"><h2>{titles[run.outcome]}</h2>'
         f'<div class="bar" role="progressbar" aria-label="slots finished" aria-valuemin="0" aria-valuemax="{run.planned}" '
         f'aria-valuenow="{run.finished}"><span style="width:{share:.2f}%"></span></div>'
         f'<p id="run-counts">{", ".join(parts)}</p><p id="run-age"></p>{message}</section>'
