@@ -71,7 +71,7 @@ class VariableData:
     """What is told of one variable; arrays have the ledger's shape, and ``codes`` are places in ``CODES``.
 
     ``pictures`` are by the number of the frame (one set of axis blocks): how many pixels of the cube one of the picture stands for, along
-    each side, and a data URI.
+    each side, and a data URI. ``legend`` is that of the pictures: classes with their colours, or limits and a ramp.
     """
 
     variable: Variable
@@ -80,6 +80,7 @@ class VariableData:
     stale: npt.NDArray[np.bool_] | None = None
     records: dict[str, list[Any]] | None = None
     pictures: dict[int, tuple[int, str]] = field(default_factory=dict)
+    legend: dict[str, Any] | None = None
 
 
 @dataclass
@@ -142,7 +143,7 @@ class PageData:
             "axes": [names.index(name) for name in v.axes],
             "states": run_lengths(data.codes, LETTERS),
             **{k: run_lengths(flag.astype(np.uint8), "-x") for k, flag in flags.items() if flag is not None and flag.any()},
-            "records": data.records, "pictures": data.pictures,
+            "records": data.records, "pictures": data.pictures, "legend": data.legend,
         }  # fmt: skip
 
 

@@ -47,7 +47,7 @@ const size = () => ({ width: canvas.clientWidth, height: canvas.clientHeight });
 
 function fitScale() {
   const { width, height } = size();
-  return Math.min((width - 24) / (bounds.right - bounds.left), (height - 24) / (bounds.top - bounds.bottom));
+  return Math.min((width - 16) / (bounds.right - bounds.left), (height - 16) / (bounds.top - bounds.bottom));
 }
 
 /** Centre and CSS pixels per CRS unit of what is shown. */
@@ -219,7 +219,8 @@ function drawCoast() {
   if (!data.coast) return;
   const scale = Math.max(bounds.right - bounds.left, bounds.top - bounds.bottom) / data.coast.steps;
   pen.strokeStyle = palette.coast;
-  pen.lineWidth = 1;
+  pen.globalAlpha = 0.7;
+  pen.lineWidth = 0.8;
   pen.lineJoin = "round";
   pen.beginPath();
   for (const line of data.coast.lines) {
@@ -232,6 +233,7 @@ function drawCoast() {
     }
   }
   pen.stroke();
+  pen.globalAlpha = 1;
 }
 
 function drawLabels() {

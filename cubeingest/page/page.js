@@ -159,6 +159,27 @@ function renderLegend() {
   byId("legend").replaceChildren(...entries, ...flags.map((text) => el("li", { class: "hint" }, text)));
 }
 
+/** What the colours of the pixels mean. */
+function renderColours() {
+  const legend = state.pixels ? current().legend : null;
+  const place = byId("colours");
+  if (!legend) {
+    place.replaceChildren();
+  } else if (legend.ramp) {
+    const ramp = el("span", { class: "ramp" });
+    ramp.style.backgroundImage = `linear-gradient(to right, ${legend.ramp.join(", ")})`;
+    place.replaceChildren(el("p", { class: "hint" }, formatPlace(legend.low), ramp, `${formatPlace(legend.high)} ${legend.units}`));
+  } else {
+    const rows = legend.rows.map(([name, colour]) => {
+      const key = el("i", { class: "key" });
+      key.style.backgroundColor = colour;
+      return el("li", {}, key, name);
+    });
+    if (legend.more) rows.push(el("li", {}, `and ${legend.more} more`));
+    place.replaceChildren(el("ul", { class: "classes", "aria-label": "classes" }, ...rows));
+  }
+}
+
 function startPaint() {
   const has = variables.some((v) => Object.keys(v.pictures).length);
   byId("paint").hidden = !has;
@@ -247,6 +268,7 @@ function start() {
     showChoices();
     if (!other && Object.keys(changes).length) return;
     renderLegend();
+    renderColours();
     renderPanel();
     canvas.setAttribute("aria-label", `regions of ${current().name} ${frameLabel(current(), currentFrame())}${state.region ? `, ${regionId(state.region.iy, state.region.ix)} selected` : ""}`);
   });

@@ -12,7 +12,7 @@ import numpy as np
 
 from cubeingest.coast import coast_within
 from cubeingest.errors import CubeIngestError
-from cubeingest.look import PixelReader, read_colours
+from cubeingest.look import Picture, PixelReader, read_colours
 from cubeingest.look.colours import is_missing
 from cubeingest.page.data import CODES, PageData, VariableData
 from cubeingest.page.packing import pack_lines
@@ -68,20 +68,24 @@ def add_pictures(store: Store, data: PageData, seconds: float = MAX_SECONDS) -> 
     if longest is None or room <= 0:
         data.notes.append("There are no pictures of the pixels: the page would grow too large. One of fewer slots has them.")
         return
+    slow, broken = 0, 0
+    left = MAX_BYTES if store.is_local else MAX_BYTES_FAR
+    ends = time.monotonic() + seconds
     reader = PixelReader(store.on(store.branch, data.snapshot))
-    ends, left = time.monotonic() + seconds, MAX_BYTES if store.is_local else MAX_BYTES_FAR
-    slow = broken = 0
-    for v, block in frames:
-        cost = 0 if reader.has_overviews(v.variable) else _bytes_of(data.spec, v, block)
-        far = v.virtual is not None and bool(v.virtual.any())
-        if time.monotonic() > ends or cost > (min(left, MAX_BYTES_FAR) if far else left):
-            slow += 1
-            continue
-        left -= cost
-        try:
-            v.pictures[block] = _picture(reader, data.spec, v, block, longest)
-        except CubeIngestError:
-            broken += 1
+    for v in data.variables:
+        found: dict[int, Picture] = {}
+        for block in (block for other, block in frames if other is v):
+            cost = 0 if reader.has_overviews(v.variable) else _bytes_of(data.spec, v, block)
+            far = v.virtual is not None and bool(v.virtual.any())
+            if time.monotonic() > ends or cost > (min(left, MAX_BYTES_FAR) if far else left):
+                slow += 1
+                continue
+            left -= cost
+            try:
+                found[block] = _read(reader, data.spec, v, block, longest)
+            except CubeIngestError:
+                broken += 1
+        _paint(v, found)
     if slow:
         data.notes.append(
             f"{slow} of {len(frames)} pictures of the pixels are left out, as too much would have to be read for them: `cubeingest overviews` makes them possible."
@@ -117,15 +121,27 @@ def _bytes_of(spec: CubeSpec, data: VariableData, block: int) -> int:
     return int(done.sum()) * math.prod(spec.grid.region_shape_yx) * data.variable.np_dtype.itemsize * spanned
 
 
-def _picture(reader: PixelReader, spec: CubeSpec, data: VariableData, block: int, longest: int) -> tuple[int, str]:
-    """Pixels of the cube to one of the picture, and the picture as a data URI; of the first position of the axis block."""
+def _read(reader: PixelReader, spec: CubeSpec, data: VariableData, block: int, longest: int) -> Picture:
+    """Pixels of the first position of an axis block."""
     blocks = np.unravel_index(block, data.codes.shape[:-2]) if data.codes.ndim > 2 else ()
     axes = spec.axes_of(data.variable)
-    picture = reader.read(data.variable, {a.name: int(b) * a.block for a, b in zip(axes, blocks, strict=True)}, max_pixels=longest)
-    colours = read_colours(data.variable, picture.pixels)
-    rgba = colours.paint(picture.pixels)
-    rgba[is_missing(picture.pixels, colours.fill, colours.valid), 3] = 0
-    return picture.step, encode(rgba)
+    return reader.read(data.variable, {a.name: int(b) * a.block for a, b in zip(axes, blocks, strict=True)}, max_pixels=longest)
+
+
+def _paint(data: VariableData, found: dict[int, Picture]) -> None:
+    """Give a variable its pictures, all in the same colours, and their legend."""
+    if not found:
+        return
+    colours = read_colours(data.variable, np.concatenate([p.pixels.ravel() for p in found.values()]))
+    for block, picture in found.items():
+        rgba = colours.paint(picture.pixels)
+        rgba[is_missing(picture.pixels, colours.fill, colours.valid), 3] = 0
+        data.pictures[block] = picture.step, encode(rgba)
+    if colours.kind == "classes":
+        data.legend = {"rows": [[row.name, row.colour] for row in colours.legend], "more": colours.more}
+    else:
+        ramp = ["#{:02x}{:02x}{:02x}".format(*rgb) for rgb in colours.ramp[:: len(colours.ramp) // 16].tolist()]
+        data.legend = {"low": colours.low, "high": colours.high, "units": colours.units, "ramp": ramp}
 
 
 def encode(rgba: npt.NDArray[np.uint8]) -> str:
