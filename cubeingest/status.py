@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cubeingest.ledger import DONE, EMPTY, NOTHING, read_expected, read_states, read_virtual
+from cubeingest.ledger import DONE, EMPTY, read_expected, read_states, read_virtual
 from cubeingest.plan import Chosen, Selection, choose, is_in_part, slots_of
 from cubeingest.spec import CubeSpec
 from cubeingest.store import Store, declared
@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 STATES = ("done", "empty", "pending", "absent")
+PENDING, ABSENT = STATES.index("pending"), STATES.index("absent")
+
+NOT_CHOSEN = 255
+"""Of a slot that is outside the selection."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +46,21 @@ class Status:
         }  # fmt: skip
 
 
-def read_status(store: Store, selection: Selection) -> Status:
-    """Count the slots of a selection: ``pending`` has a tile (or its variable no source, as a function is to fill it) and no
+@dataclass(frozen=True)
+class SlotStates:
+    """The state of every slot of one snapshot, by variable: a position in ``STATES``, or ``NOT_CHOSEN``. ``virtual`` are those
+    of the done ones whose chunks are references to tiles; it has no variables if the cube has never had any.
+    """
+
+    spec: CubeSpec
+    snapshot: str
+    chosen: Chosen
+    states: dict[str, npt.NDArray[np.uint8]]
+    virtual: dict[str, npt.NDArray[np.bool_]]
+
+
+def read_slot_states(store: Store, selection: Selection) -> SlotStates:
+    """The state of each slot of a selection: ``pending`` has a tile (or its variable no source, as a function is to fill it) and no
     pixels, ``absent`` neither.
 
     Raises :class:`GridError` for a selection that the cube does not have.
@@ -54,38 +71,41 @@ def read_status(store: Store, selection: Selection) -> Status:
     session = store.readonly()
     states, expected = read_states(session, spec), read_expected(session, spec)
     virtual = read_virtual(session, spec) if declared(store.repo) else {}
-    n_virtual = 0
+    out = {}
+    for v in chosen.variables:
+        nothing = np.where(expected[v.name], PENDING, ABSENT)
+        found = np.select([states[v.name] == DONE, states[v.name] == EMPTY], [0, 1], nothing)
+        out[v.name] = np.where(_mask(store, chosen, selection, v.name), found, NOT_CHOSEN).astype(np.uint8)
+    held = {name: virtual[name] & (found == 0) for name, found in out.items()} if virtual else {}
+    return SlotStates(spec, session.snapshot_id, chosen, out, held)
+
+
+def read_status(store: Store, selection: Selection) -> Status:
+    """Count the slots of a selection by state, as :func:`read_slot_states` tells it."""
+    return count_states(store.uri, read_slot_states(store, selection))
+
+
+def count_states(uri: str, slots: SlotStates) -> Status:
+    """Slots counted by state, all and by axis."""
     counts = dict.fromkeys(STATES, 0)
     by: dict[str, dict[str, dict[str, int]]] = {
-        a.name: {a.block_label(b): dict.fromkeys(STATES, 0) for b in chosen.blocks(a)} for a in spec.grid.axes
+        a.name: {a.block_label(b): dict.fromkeys(STATES, 0) for b in slots.chosen.blocks(a)}
+        for a in slots.spec.grid.axes
     }
-    for v in chosen.variables:
-        axes = spec.axes_of(v)
-        selected = selected_slots(spec, chosen, selection, v.name)
-        n_virtual += int(np.count_nonzero(virtual[v.name] & selected)) if virtual else 0
-        for name, where in slots_by_state(states[v.name], expected[v.name]).items():
-            hits = where & selected
+    for v in slots.chosen.variables:
+        for n, name in enumerate(STATES):
+            hits = slots.states[v.name] == n
             counts[name] += int(np.count_nonzero(hits))
-            for i, axis in enumerate(axes):
+            for i, axis in enumerate(slots.spec.axes_of(v)):
                 per_block = np.count_nonzero(hits, axis=tuple(j for j in range(hits.ndim) if j != i))
-                for b in chosen.blocks(axis):
+                for b in slots.chosen.blocks(axis):
                     by[axis.name][axis.block_label(b)][name] += int(per_block[b])
-    return Status(store.uri, session.snapshot_id, sum(counts.values()), **counts, by=by, virtual=n_virtual)
+    n_virtual = sum(int(np.count_nonzero(held)) for held in slots.virtual.values())
+    return Status(uri, slots.snapshot, sum(counts.values()), **counts, by=by, virtual=n_virtual)
 
 
-def slots_by_state(states: npt.NDArray[np.uint8], expected: npt.NDArray[np.bool_]) -> dict[str, npt.NDArray[np.bool_]]:
-    """Where a variable's slots are in each of ``STATES``, from what the ledger has and what the catalog has."""
-    nothing = states == NOTHING
-    return {
-        "done": states == DONE,
-        "empty": states == EMPTY,
-        "pending": nothing & expected,
-        "absent": nothing & ~expected,
-    }
-
-
-def selected_slots(spec: CubeSpec, chosen: Chosen, selection: Selection, variable: str) -> npt.NDArray[np.bool_]:
-    """Where a variable's slots are part of a selection."""
+def _mask(store: Store, chosen: Chosen, selection: Selection, variable: str) -> npt.NDArray[np.bool_]:
+    spec = store.spec
     v = spec.variable(variable)
     mask = np.zeros(spec.slot_shape(v), bool)
     blocks = [list(chosen.blocks(a)) for a in spec.axes_of(v)]

@@ -12,13 +12,13 @@ import numpy as np
 
 from cubeingest.grid import TilingGrid
 from cubeingest.ingest import Failure
-from cubeingest.ledger import NOTHING, Record, Slot, read_expected, read_records, read_states, read_virtual
+from cubeingest.ledger import Record, Slot, read_records
 from cubeingest.page.commits import History, find_commits, gather_history, seconds_of
 from cubeingest.page.packing import Texts, href_pattern, run_lengths
-from cubeingest.plan import Selection, choose, slot_labels
+from cubeingest.plan import Selection, slot_labels
 from cubeingest.spec import CubeSpec, Variable
-from cubeingest.status import STATES, selected_slots, slots_by_state
-from cubeingest.store import Store, declared
+from cubeingest.status import NOT_CHOSEN, STATES, read_slot_states
+from cubeingest.store import Store
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -177,25 +177,20 @@ def gather(store: Store, selection: Selection, records: bool = True) -> PageData
     Raises :class:`GridError` for a selection that the cube does not have, :class:`StoreError` for a store that does not answer.
     """
     store = store.on(store.branch, store.tip)
-    spec, session = store.spec, store.readonly()
-    chosen = choose(spec, selection)
-    states, expected = read_states(session, spec), read_expected(session, spec)
-    virtual = read_virtual(session, spec) if declared(store.repo) else {}
+    slots = read_slot_states(store, selection)
     variables = []
-    for v in chosen.variables:
-        selected = selected_slots(spec, chosen, selection, v.name)
-        codes = np.zeros(selected.shape, np.uint8)
-        for name, where in slots_by_state(states[v.name], expected[v.name]).items():
-            codes[where & selected] = CODES.index(name)
-        variables.append(VariableData(v, codes, virtual.get(v.name)))
-    data = PageData(spec, store.uri, store.branch, session.snapshot_id, variables, gather_history(store))
+    for v in slots.chosen.variables:
+        found = slots.states[v.name]
+        codes = np.where(found == NOT_CHOSEN, 0, found + 1).astype(np.uint8)
+        variables.append(VariableData(v, codes, slots.virtual.get(v.name)))
+    data = PageData(slots.spec, store.uri, store.branch, slots.snapshot, variables, gather_history(store))
     if records:
-        _add_records(store, data, states)
+        _add_records(store, data)
     return data
 
 
-def _add_records(store: Store, data: PageData, states: Mapping[str, npt.NDArray[np.uint8]]) -> None:
-    slots = {v.variable.name: list(_held(v, states[v.variable.name])) for v in data.variables}
+def _add_records(store: Store, data: PageData) -> None:
+    slots = {v.variable.name: list(_held(v)) for v in data.variables}
     n = sum(map(len, slots.values()))
     if n > MAX_RECORDS:
         data.notes.append(
@@ -209,9 +204,9 @@ def _add_records(store: Store, data: PageData, states: Mapping[str, npt.NDArray[
         v.records = pack_records(data.spec, slots[v.variable.name], found, commits, data.texts)
 
 
-def _held(data: VariableData, states: npt.NDArray[np.uint8]) -> Iterable[Slot]:
-    """Slots that are told of and hold something, in the order of the arrays."""
-    for index in np.argwhere((states != NOTHING) & (data.codes != CODES.index(OUTSIDE))).tolist():
+def _held(data: VariableData) -> Iterable[Slot]:
+    """Slots that hold something, in the order of the arrays."""
+    for index in np.argwhere(np.isin(data.codes, [CODES.index("done"), CODES.index("empty")])).tolist():
         yield Slot(data.variable.name, tuple(index[:-2]), index[-2], index[-1])
 
 

@@ -7,9 +7,11 @@ const grid = data.grid;
 const nRows = grid.y.length - 1;
 const nColumns = grid.x.length - 1;
 const nRegions = nRows * nColumns;
-const STATES = Object.values(data.letters);
-const OUTSIDE = STATES.indexOf("outside");
-const HELD = ["done", "empty"].map((name) => STATES.indexOf(name));
+const STATES = [...Object.values(data.letters), "virtual"]; // the last is "done" of a slot that refers to tiles
+const codeOf = (name) => STATES.indexOf(name);
+const OUTSIDE = codeOf("outside");
+const PIXELS = ["done", "virtual"].map(codeOf);
+const HELD = ["done", "virtual", "empty"].map(codeOf);
 
 function unpackTexts(packed) {
   const out = [];
@@ -38,11 +40,11 @@ function unpackVariable(raw) {
   const shape = axes.map((axis) => axis.labels.length);
   const nFrames = shape.reduce((a, b) => a * b, 1);
   const flag = (text) => (text ? unpackRuns(text, "-x", nFrames * nRegions) : null);
-  return {
-    ...raw, axes, shape, nFrames,
-    states: unpackRuns(raw.states, Object.keys(data.letters).join(""), nFrames * nRegions),
-    virtual: flag(raw.virtual), stale: flag(raw.stale), rows: null,
-  };
+  const states = unpackRuns(raw.states, Object.keys(data.letters).join(""), nFrames * nRegions);
+  flag(raw.virtual)?.forEach((refers, slot) => {
+    if (refers && states[slot] === codeOf("done")) states[slot] = codeOf("virtual");
+  });
+  return { ...raw, axes, shape, nFrames, states, stale: flag(raw.stale), rows: null };
 }
 
 const variables = data.variables.map(unpackVariable);

@@ -37,6 +37,7 @@ function makeFill(name) {
   if (name === "failed") {
     for (const x of [-8, 0, 8]) { ink.moveTo(x, 0); ink.lineTo(x + 8, 8); }
   }
+  if (name === "virtual") ink.rect(2, 2, 4, 4);
   if (name === "empty") ink.arc(4, 4, 1, 0, 7);
   if (name === "fresh") { ink.moveTo(0, 4); ink.lineTo(8, 4); }
   ink.stroke();
@@ -178,12 +179,11 @@ function drawRegions() {
 
 /** Pixels, over the regions that hold some. */
 function drawPicture(picture, variable, frame, { x0, y0, xs, ys }) {
-  const done = STATES.indexOf("done");
   pen.imageSmoothingEnabled = false;
   for (let j = 0; j + 1 < ys.length; j += 1) {
     for (let i = 0; i + 1 < xs.length; i += 1) {
       const slot = slotOf(frame, y0 + j, x0 + i);
-      if (variable.states[slot] !== done) continue;
+      if (!PIXELS.includes(variable.states[slot])) continue;
       pen.globalAlpha = lit && !lit.has(slot) ? 0.16 : 1;
       const part = partOf(picture, y0 + j, x0 + i);
       const [top, bottom] = [Math.min(ys[j], ys[j + 1]), Math.max(ys[j], ys[j + 1])];
@@ -193,25 +193,22 @@ function drawPicture(picture, variable, frame, { x0, y0, xs, ys }) {
   pen.globalAlpha = 1;
 }
 
-/** Small corners: below right what refers to tiles, above right where overviews are behind. */
+/** A small corner where overviews are behind. */
 function drawFlags(variable, frame, { x0, y0, xs, ys }) {
-  if (!variable.virtual && !variable.stale) return;
+  if (!variable.stale) return;
   for (let j = 0; j + 1 < ys.length; j += 1) {
     for (let i = 0; i + 1 < xs.length; i += 1) {
-      const slot = slotOf(frame, y0 + j, x0 + i);
-      const [top, bottom, right] = [Math.min(ys[j], ys[j + 1]), Math.max(ys[j], ys[j + 1]), xs[i + 1]];
-      if (variable.virtual && variable.virtual[slot]) corner(right, bottom, -1);
-      if (variable.stale && variable.stale[slot]) corner(right, top, 1);
+      if (variable.stale[slotOf(frame, y0 + j, x0 + i)]) corner(xs[i + 1], Math.min(ys[j], ys[j + 1]));
     }
   }
 }
 
-function corner(x, y, down) {
+function corner(x, y) {
   pen.fillStyle = palette.paper;
   pen.beginPath();
-  pen.moveTo(x - 1, y + down);
-  pen.lineTo(x - 7, y + down);
-  pen.lineTo(x - 1, y + down * 7);
+  pen.moveTo(x - 1, y);
+  pen.lineTo(x - 8, y);
+  pen.lineTo(x - 1, y + 7);
   pen.fill();
 }
 

@@ -65,9 +65,10 @@ function showChoices() {
 /** Percentage of the slots of a frame that have a tile and are filled. */
 function share(variable, frame) {
   const counts = countFrame(variable, frame);
-  const of = (...names) => names.reduce((sum, name) => sum + counts[STATES.indexOf(name)], 0);
-  const wanted = of("done", "empty", "pending", "fresh", "failed");
-  return wanted ? `${Math.floor((100 * of("done", "empty", "fresh")) / wanted)} %` : "–";
+  const of = (...names) => names.reduce((sum, name) => sum + counts[codeOf(name)], 0);
+  const filled = of("done", "virtual", "empty", "fresh");
+  const wanted = filled + of("pending", "failed");
+  return wanted ? `${Math.floor((100 * filled) / wanted)} %` : "–";
 }
 
 function miniature(variable, frame) {
@@ -155,8 +156,8 @@ function renderLegend() {
   const counts = countFrame(current(), currentFrame());
   const items = STATES.map((name, code) => ({ name, n: counts[code] })).filter(({ name, n }) => n && name !== "outside");
   const entries = items.map(({ name, n }) => el("li", {}, el("i", { class: `key ${name}` }), `${shownState(name)} `, el("b", {}, formatCount(n))));
-  const flags = [current().virtual && "corner below: refers to tiles", current().stale && "corner above: overviews behind"].filter(Boolean);
-  byId("legend").replaceChildren(...entries, ...flags.map((text) => el("li", { class: "hint" }, text)));
+  if (current().stale) entries.push(el("li", { class: "hint" }, "corner: overviews behind"));
+  byId("legend").replaceChildren(...entries);
 }
 
 /** What the colours of the pixels mean. */

@@ -38,10 +38,7 @@ function describeRegion({ iy, ix }) {
 }
 
 function describeFlags(variable, slot) {
-  const out = [];
-  if (variable.virtual && variable.virtual[slot]) out.push(el("span", { class: "chip" }, "refers to tiles"));
-  if (variable.stale && variable.stale[slot]) out.push(el("span", { class: "chip" }, "overviews behind"));
-  return out;
+  return variable.stale && variable.stale[slot] ? [el("span", { class: "chip" }, "overviews behind")] : [];
 }
 
 function describePlace(iy, ix) {
@@ -113,7 +110,7 @@ function describeFrame(variable, frame, iy, ix) {
 
 /** A region's part of a frame's picture on a canvas of its own, or null. */
 function thumbnail(variable, frame, iy, ix, longest) {
-  if (STATES[variable.states[slotOf(frame, iy, ix)]] !== "done") return null;
+  if (!PIXELS.includes(variable.states[slotOf(frame, iy, ix)])) return null;
   const picture = pictureOf(variable, frame);
   if (!picture) return null;
   const part = partOf(picture, iy, ix);

@@ -88,7 +88,8 @@ def add_pictures(store: Store, data: PageData, seconds: float = MAX_SECONDS) -> 
         _paint(v, found)
     if slow:
         data.notes.append(
-            f"{slow} of {len(frames)} pictures of the pixels are left out, as too much would have to be read for them: `cubeingest overviews` makes them possible."
+            f"{f'{slow} of {len(frames)}' if slow < len(frames) else 'The'} pictures of the pixels are left out, as too much would have to be read for them: "
+            "`cubeingest overviews` makes them possible."
         )
     if broken:
         data.notes.append(f"{broken} of {len(frames)} pictures are left out, as their pixels cannot be read: see `cubeingest check --deep`.")

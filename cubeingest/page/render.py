@@ -16,6 +16,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from cubeingest.errors import GridError
+from cubeingest.sketch import STATE_COLOURS
 from cubeingest.page.data import CODES, OUTSIDE, PageData, Run
 from cubeingest.status import STATES
 
@@ -42,14 +43,14 @@ def render(data: PageData) -> str:
     fields = {
         "title": escape(f"{data.spec.name}: {_headline(data)}"),
         "policy": f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'",
-        "style": _asset("page.css"),
+        "style": _colours() + _asset("page.css"),
         "name": escape(data.spec.name),
         "lead": escape(_headline(data)),
         "facts": _facts(data),
         "run": "" if data.run is None else _run_section(data.run),
         "counts": _counts(data),
         "failures": _failures(data),
-        "notes": "".join(f'<p class="note">{escape(note)}</p>' for note in data.notes),
+        "notes": "".join(f'<p class="note">{_marked(note)}</p>' for note in data.notes),
         "refresh": REFRESH if data.run is not None and not data.run.outcome else "",
         "version": escape(__version__),
         "data": to_script(data.to_json()),
@@ -104,6 +105,11 @@ def _script() -> str:
     return '"use strict";\n(() => {\n' + "\n".join(_asset(name) for name in SCRIPTS) + "})();\n"
 
 
+def _colours() -> str:
+    """The colours of states, which are those of all pictures; ``page.css`` has the others, and those for the dark."""
+    return ":root{" + "".join(f"--{name}:{colour};" for name, colour in STATE_COLOURS.items()) + "}"
+
+
 def _headline(data: PageData) -> str:
     counts = data.counts()
     total = sum(counts.values())
@@ -114,7 +120,12 @@ def _headline(data: PageData) -> str:
     if not wanted:
         return "no tiles are known yet"
     share = "all" if filled == wanted else f"{100 * filled / wanted:.{0 if filled < 0.99 * wanted else 2}f} %"
-    return f"{share} of {wanted:,} slots filled" if filled else f"nothing of {wanted:,} slots filled yet"
+    return f"{share} of {_many(wanted, 'slot')} filled" if filled else f"nothing of {_many(wanted, 'slot')} filled yet"
+
+
+def _marked(note: str) -> str:
+    """HTML of a note; what stands between backticks is code."""
+    return re.sub("`([^`]*)`", r"<code>\1</code>", escape(note))
 
 
 def _facts(data: PageData) -> str:
@@ -123,11 +134,15 @@ def _facts(data: PageData) -> str:
     pairs = {
         "store": data.store,
         "snapshot": data.snapshot + ("" if data.branch == "main" else f" on branch {data.branch}"),
-        "grid": f"{y:,} × {x:,} pixels in {spec.grid.n_regions:,} regions, {spec.grid.crs if len(spec.grid.crs) < 40 else 'own CRS'}",
+        "grid": f"{y:,} × {x:,} pixels in {_many(spec.grid.n_regions, 'region')}, {spec.grid.crs if len(spec.grid.crs) < 40 else 'own CRS'}",
         "variables": ", ".join(f"{v.variable.name} ({v.variable.dtype})" for v in data.variables),
         "written": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
     }
     return "".join(f"<div><dt>{k}</dt><dd>{escape(v)}</dd></div>" for k, v in pairs.items())
+
+
+def _many(n: int, noun: str) -> str:
+    return f"{n:,} {noun}" + "s" * (n != 1)
 
 
 def _run_section(run: Run) -> str:

@@ -73,7 +73,8 @@ function formatBytes(n) {
 const formatTime = (seconds) => (seconds === null ? "" : `${new Date(seconds * 1000).toISOString().slice(0, 19).replace("T", " ")} UTC`);
 const formatCount = (n) => n.toLocaleString("en");
 const formatPlace = (n) => String(Number(n.toPrecision(10)));
-const shownState = (name) => (name === "fresh" ? "not committed" : name);
+const SHOWN = { fresh: "finished, not committed", virtual: "done, refers to tiles", outside: "not selected" };
+const shownState = (name) => SHOWN[name] || name;
 
 function formatAge(seconds) {
   if (seconds < 90) return `${Math.max(0, Math.round(seconds))} s`;
@@ -83,5 +84,5 @@ function formatAge(seconds) {
 
 /** A stamp of a source: a modification time in nanoseconds as a date, anything else as it is. */
 function formatStamp(stamp) {
-  return /^\d{19}$/.test(stamp) ? `of ${formatTime(Number(stamp.slice(0, 10)))}` : stamp;
+  return /^\d{19}$/.test(stamp) ? `of ${formatTime(Number(stamp.slice(0, 10)))}` : stamp.replace(/^(W\/)?"(.*)"$/, "$2");
 }

@@ -1,0 +1,170 @@
+"""A picture of the grid: its regions on coastlines, with their ids, and those that are selected."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cubeingest.boxes import Box
+from cubeingest.grid import TilingGrid
+from cubeingest.look.frame import (
+    EDGE,
+    INK,
+    SOFT,
+    add_axes,
+    crs_name,
+    draw_coast,
+    draw_edges,
+    draw_ground,
+    new_figure,
+    size_of,
+    write_note,
+    write_title,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Places = Collection[tuple[int, int]]
+
+CHOSEN, LEFT_OUT = "#ee7733", "#ffffff"
+"""Colours of selected regions, and of what veils those that a grid leaves out."""
+
+SMALLEST_ID, LARGEST_ID = 3.6, 11.0
+"""Points of region ids; smaller ones cannot be read, and are not drawn."""
+
+LETTER = 0.64
+"""Width of a letter of an id, in its height."""
+
+MOST_IDS = 6000
+"""Ids that are drawn at most."""
+
+
+def picture_grid(
+    grid: TilingGrid, name: str = "", chosen: Places | None = None, valid: Places | None = None, box: Box | None = None
+) -> Axes:
+    """Draw a grid's regions, with ids where they can be read. Returns matplotlib axes in CRS units.
+
+    ``chosen`` are lattice places (iy, ix) to highlight, ``valid`` those that the grid is restricted to, ``box`` an outline to draw, in
+    CRS units.
+    """
+    bounds = grid.bounds()
+    wide, high = size_of(bounds, grid.crs)
+    figure = new_figure(max(wide + 0.95, 5.2), high + 1.15)
+    axes = add_axes(figure, (0.7, 0.5, wide, high), bounds, grid.crs)
+    draw_ground([axes], bounds, grid.crs)
+    draw_coast([axes], bounds, grid.crs)
+    draw_edges(axes, grid)
+    if valid is not None:
+        _fill(axes, grid, _lattice(grid, valid) ^ True, LEFT_OUT, 0.72, 2.7)
+    if chosen is not None:
+        _fill(axes, grid, _lattice(grid, chosen), CHOSEN, 0.42, 2.8)
+        _outline(axes, grid, _lattice(grid, chosen))
+    if box is not None:
+        left, bottom, right, top = box
+        axes.plot(
+            [left, right, right, left, left], [bottom, bottom, top, top, bottom], color=INK, linewidth=1.1, zorder=5
+        )
+    _write_ids(axes, grid, wide, high, valid)
+    (ny, nx), (ry, rx) = grid.lattice_shape_yx, grid.region_shape_yx
+    title = f"{name}: " if name else ""
+    counted = f"{grid.n_regions:,} region{'s' * (grid.n_regions > 1)}"
+    if chosen is not None:
+        counted = f"{len(chosen):,} of {counted} selected"
+    write_title(
+        figure,
+        title + counted,
+        f"{ny} rows, {nx} columns; a region is {ry:,} pixels high and {rx:,} wide; {crs_name(grid.crs)}",
+        0.6,
+    )
+    if valid is not None:
+        write_note(figure, f"pale: not among the {len(valid):,} regions that the spec leaves valid", 0.7)
+    return axes
+
+
+def _lattice(grid: TilingGrid, places: Places) -> np.ndarray:
+    out = np.zeros(grid.lattice_shape_yx, bool)
+    if places:
+        out[tuple(np.array(sorted(places)).T)] = True
+    return out
+
+
+def _fill(axes: Axes, grid: TilingGrid, where: np.ndarray, colour: str, alpha: float, zorder: float) -> None:
+    from matplotlib.colors import ListedColormap
+
+    y, x = grid.region_edges
+    shown = np.ma.masked_where(~where, where.astype(np.uint8))
+    axes.pcolormesh(
+        x,
+        y,
+        shown,
+        cmap=ListedColormap([colour]),
+        alpha=alpha,
+        zorder=zorder,
+        linewidth=0,
+        rasterized=where.size > 20_000,
+    )
+
+
+def _outline(axes: Axes, grid: TilingGrid, where: np.ndarray) -> None:
+    """The outer edge of chosen regions."""
+    from matplotlib.collections import LineCollection
+
+    y, x = grid.region_edges
+    padded = np.pad(where, 1)
+    across = np.argwhere(padded[1:, 1:-1] != padded[:-1, 1:-1])
+    along = np.argwhere(padded[1:-1, 1:] != padded[1:-1, :-1])
+    lines = [[(x[j], y[i]), (x[j + 1], y[i])] for i, j in across.tolist()]
+    lines += [[(x[j], y[i]), (x[j], y[i + 1])] for i, j in along.tolist()]
+    axes.add_collection(
+        LineCollection(lines, colors="#b3500f", linewidths=1.4, zorder=4, capstyle="round"), autolim=False
+    )
+
+
+def _write_ids(axes: Axes, grid: TilingGrid, wide: float, high: float, valid: Places | None) -> None:
+    """Ids in the middle of their regions, as large as they fit, on two lines if that is larger."""
+    nx = grid.lattice_shape_yx[1]
+    if grid.n_regions > MOST_IDS:
+        return
+    left, bottom, right, top = grid.bounds()
+    y, x = grid.region_edges
+    cell_wide = abs(x[1] - x[0]) / (right - left) * wide * 72
+    cell_high = abs(y[1] - y[0]) / (top - bottom) * high * 72
+    ids = list(grid.region_ids())
+    broken = [_broken(i) for i in ids]
+    points, texts = max(((_points(t, cell_wide, cell_high), t) for t in (ids, broken)), key=lambda found: found[0])
+    if points < SMALLEST_ID:
+        return
+    for n, text in enumerate(texts):
+        iy, ix = divmod(n, nx)
+        if valid is not None and (iy, ix) not in valid:
+            continue
+        own_wide, own_high = abs(x[ix + 1] - x[ix]) / abs(x[1] - x[0]), abs(y[iy + 1] - y[iy]) / abs(y[1] - y[0])
+        fits = min(
+            points, _points([text], cell_wide * own_wide, cell_high * own_high)
+        )  # the last row and column may be narrow
+        if fits < SMALLEST_ID:
+            continue
+        axes.text(
+            (x[ix] + x[ix + 1]) / 2, (y[iy] + y[iy + 1]) / 2, text, fontsize=fits, color=SOFT if points < 6 else EDGE,
+            ha="center", va="center", linespacing=1.0, zorder=6, clip_on=True, parse_math=False,
+        )  # fmt: skip
+
+
+def _broken(text: str) -> str:
+    """An id on two lines, cut at the mark that is nearest to its middle; as it is, if it has none."""
+    marks = [m.end() for m in re.finditer(r"[_\-./ ]", text)]
+    if not marks:
+        return text
+    at = min(marks, key=lambda m: abs(m - len(text) / 2))
+    return text[: at - 1] + "\n" + text[at:]
+
+
+def _points(texts: list[str], wide: float, high: float) -> float:
+    """The largest size at which all texts fit a cell of so many points."""
+    lines = max(t.count("\n") + 1 for t in texts)
+    letters = max(len(line) for t in texts for line in t.split("\n"))
+    return min(LARGEST_ID, 0.84 * wide / (LETTER * max(1, letters)), 0.86 * high / (1.15 * lines))
