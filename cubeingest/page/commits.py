@@ -94,7 +94,9 @@ def find_commits(store: Store, history: History, records: Mapping[Slot, Record])
     return out
 
 
-def _of_several(store: Store, history: History, numbers: Sequence[int], records: Mapping[Slot, Record]) -> dict[Slot, int]:
+def _of_several(
+    store: Store, history: History, numbers: Sequence[int], records: Mapping[Slot, Record]
+) -> dict[Slot, int]:
     spec = store.spec
     holders = {n: _Holder.of(history.commits[n]) for n in numbers}
     may_hold = {slot: [n for n in numbers if holders[n].may_hold(spec, slot)] or list(numbers) for slot in records}
@@ -142,7 +144,9 @@ class _Holder:
         details = commit.details
         regions, axes = details.get("regions", []), details.get("axes", {})
         whole = isinstance(regions, list) and details.get("n_regions") == len(regions)
-        known = {name: frozenset(map(str, labels)) for name, labels in axes.items() if len(labels) < REGIONS_IN_METADATA}
+        known = {
+            name: frozenset(map(str, labels)) for name, labels in axes.items() if len(labels) < REGIONS_IN_METADATA
+        }
         return cls(frozenset(map(str, regions)) if whole else None, known)
 
     def may_hold(self, spec: CubeSpec, slot: Slot) -> bool:

@@ -79,7 +79,9 @@ class LivePage:
     def __enter__(self) -> LivePage:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._stop()
         if error is not None and self._data is not None:
             self.run.outcome = "interrupted" if isinstance(error, KeyboardInterrupt) else "broken"
@@ -104,10 +106,21 @@ class LivePage:
         self._stop()
         run = self.run
         run.planned, run.finished = report.planned, report.planned - report.unfinished
-        run.written, run.empty, run.skipped, run.failed = report.written, report.empty, report.skipped, len(report.failed)
+        run.written, run.empty, run.skipped, run.failed = (
+            report.written,
+            report.empty,
+            report.skipped,
+            len(report.failed),
+        )
         run.left = None
         run.outcome = (
-            "interrupted" if report.signum is not None else "aborted" if report.aborted else "failed" if report.failed else "done"
+            "interrupted"
+            if report.signum is not None
+            else "aborted"
+            if report.aborted
+            else "failed"
+            if report.failed
+            else "done"
         )
         run.message = report.error or (
             f"{report.unfinished:,} slots are left: the same command goes on from there." if report.unfinished else ""
@@ -227,6 +240,10 @@ class LivePage:
             write()
         except Exception as e:  # noqa: BLE001
             if not self._warned:
-                reason = (e.strerror if isinstance(e, OSError) else None) or " ".join(str(e).split())[:200] or type(e).__name__
+                reason = (
+                    (e.strerror if isinstance(e, OSError) else None)
+                    or " ".join(str(e).split())[:200]
+                    or type(e).__name__
+                )
                 self.warn(f"the page {str(self.path)!r} cannot be written ({reason}); the ingest goes on")
             self._warned = True

@@ -6,8 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import groupby
-from os.path import commonprefix
+from itertools import groupby, pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,10 +37,10 @@ def run_lengths(codes: npt.NDArray[np.uint8], letters: str) -> str:
 
 
 def href_pattern(href: str, region_id: str, labels: Mapping[int, str]) -> str:
-    """An href with the region's id and the labels of axes (by number) taken out.
+    r"""An href with the region's id and the labels of axes (by number) taken out.
 
     >>> href_pattern("tiles/2000/70N_180W.tif", "70N_180W", {0: "2000"})
-    'tiles/\\x02/\\x01.tif'
+    'tiles/\x02/\x01.tif'
     """
     pattern = href.translate(_NO_MARKS).replace(region_id, MARKS[0])
     for number, label in labels.items():
@@ -77,13 +76,17 @@ class Texts:
         out: list[Any] = []
         before = ""
         for text in self._numbers:
-            shared = len(commonprefix([before, text]))
+            shared = next(
+                (i for i, (a, b) in enumerate(zip(before, text, strict=False)) if a != b), min(len(before), len(text))
+            )
             out += [shared, text[shared:]] if shared else [text]
             before = text
         return out
 
 
-def pack_lines(lines: list[npt.NDArray[np.float64]], bounds: tuple[float, float, float, float], steps: int) -> list[list[int]]:
+def pack_lines(
+    lines: list[npt.NDArray[np.float64]], bounds: tuple[float, float, float, float], steps: int
+) -> list[list[int]]:
     """Lines of (x, y) as whole steps, the longer side of ``bounds`` having so many: the first point, then differences.
 
     Lines that shrink to a point are left out.
@@ -97,7 +100,7 @@ def pack_lines(lines: list[npt.NDArray[np.float64]], bounds: tuple[float, float,
         if len(points) < 2:
             continue
         flat = [*points[0]]
-        for (x0, y0), (x1, y1) in zip(points, points[1:], strict=False):
+        for (x0, y0), (x1, y1) in pairwise(points):
             flat += [x1 - x0, y1 - y0]
         out.append(flat)
     return out

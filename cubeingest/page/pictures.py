@@ -48,6 +48,7 @@ MAX_BYTES, MAX_BYTES_FAR = 2_000_000_000, 200_000_000
 MAX_SECONDS = 30.0
 """For all pictures. Those that are not begun by then are left out."""
 
+
 def add_coast(data: PageData) -> None:
     """Give a page the coasts within its grid; none where its CRS has no place for them."""
     bounds = data.spec.grid.bounds()
@@ -66,7 +67,9 @@ def add_pictures(store: Store, data: PageData, seconds: float = MAX_SECONDS) -> 
         return
     longest = _side(data.spec, len(frames))
     if longest is None or room <= 0:
-        data.notes.append("There are no pictures of the pixels: the page would grow too large. One of fewer slots has them.")
+        data.notes.append(
+            "There are no pictures of the pixels: the page would grow too large. One of fewer slots has them."
+        )
         return
     slow, broken = 0, 0
     left = MAX_BYTES if store.is_local else MAX_BYTES_FAR
@@ -92,7 +95,9 @@ def add_pictures(store: Store, data: PageData, seconds: float = MAX_SECONDS) -> 
             "`cubeingest overviews` makes them possible."
         )
     if broken:
-        data.notes.append(f"{broken} of {len(frames)} pictures are left out, as their pixels cannot be read: see `cubeingest check --deep`.")
+        data.notes.append(
+            f"{broken} of {len(frames)} pictures are left out, as their pixels cannot be read: see `cubeingest check --deep`."
+        )
     _fit(data, room)
 
 
@@ -126,7 +131,9 @@ def _read(reader: PixelReader, spec: CubeSpec, data: VariableData, block: int, l
     """Pixels of the first position of an axis block."""
     blocks = np.unravel_index(block, data.codes.shape[:-2]) if data.codes.ndim > 2 else ()
     axes = spec.axes_of(data.variable)
-    return reader.read(data.variable, {a.name: int(b) * a.block for a, b in zip(axes, blocks, strict=True)}, max_pixels=longest)
+    return reader.read(
+        data.variable, {a.name: int(b) * a.block for a, b in zip(axes, blocks, strict=True)}, max_pixels=longest
+    )
 
 
 def _paint(data: VariableData, found: dict[int, Picture]) -> None:
@@ -156,7 +163,9 @@ def encode(rgba: npt.NDArray[np.uint8]) -> str:
 
 def _fit(data: PageData, room: int) -> None:
     """Leave pictures out, the largest first, until they fit."""
-    found = sorted(((len(uri), v, block) for v in data.variables for block, (_, uri) in v.pictures.items()), key=lambda f: -f[0])
+    found = sorted(
+        ((len(uri), v, block) for v in data.variables for block, (_, uri) in v.pictures.items()), key=lambda f: -f[0]
+    )
     total = sum(size for size, _, _ in found)
     dropped = 0
     for size, v, block in found:

@@ -16,8 +16,8 @@ from importlib.resources import files
 from pathlib import Path
 
 from cubeingest.errors import GridError
-from cubeingest.sketch import STATE_COLOURS
 from cubeingest.page.data import CODES, OUTSIDE, PageData, Run
+from cubeingest.sketch import STATE_COLOURS
 from cubeingest.status import STATES
 
 SCRIPTS = ("decode.js", "state.js", "map.js", "panel.js", "history.js", "page.js")
@@ -68,7 +68,9 @@ def check_place(path: str | os.PathLike[str]) -> Path:
     """The path of a page that can be written. Raises :class:`GridError` for a folder, or one in a folder that is not there."""
     place = Path(path)
     if place.is_dir():
-        raise GridError(f"cannot write the page to {str(place)!r}, which is a folder: name a file, such as {str(place / 'report.html')!r}")
+        raise GridError(
+            f"cannot write the page to {str(place)!r}, which is a folder: name a file, such as {str(place / 'report.html')!r}"
+        )
     if not place.parent.is_dir():
         raise GridError(f"cannot write the page to {str(place)!r}: there is no folder {str(place.parent)!r}")
     return place
@@ -134,7 +136,7 @@ def _facts(data: PageData) -> str:
     pairs = {
         "store": data.store,
         "snapshot": data.snapshot + ("" if data.branch == "main" else f" on branch {data.branch}"),
-        "grid": f"{y:,} × {x:,} pixels in {_many(spec.grid.n_regions, 'region')}, {spec.grid.crs if len(spec.grid.crs) < 40 else 'own CRS'}",
+        "grid": f"{y:,} by {x:,} pixels in {_many(spec.grid.n_regions, 'region')}, {spec.grid.crs if len(spec.grid.crs) < 40 else 'own CRS'}",
         "variables": ", ".join(f"{v.variable.name} ({v.variable.dtype})" for v in data.variables),
         "written": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
     }
@@ -175,7 +177,9 @@ def _counts(data: PageData) -> str:
         body = "".join(_count_row(label, counts, names, axis) for label, counts in shown[:MAX_ROWS])
         if len(shown) > MAX_ROWS:
             body += f'<tr><td colspan="{len(names) + 3}">and {len(shown) - MAX_ROWS:,} more</td></tr>'
-        out.append(f'<tbody><tr class="axis"><th scope="rowgroup" colspan="{len(names) + 3}">{escape(axis)}</th></tr>{body}</tbody>')
+        out.append(
+            f'<tbody><tr class="axis"><th scope="rowgroup" colspan="{len(names) + 3}">{escape(axis)}</th></tr>{body}</tbody>'
+        )
     return "".join(out) + "</table>"
 
 
@@ -186,7 +190,9 @@ def _shown(state: str) -> str:
 def _count_row(label: str, counts: Mapping[str, int], names: list[str], axis: str = "") -> str:
     total = sum(counts.values())
     bars = "".join(
-        f'<span class="{n}" style="width:{100 * counts.get(n, 0) / total:.2f}%"></span>' for n in names if total and counts.get(n)
+        f'<span class="{n}" style="width:{100 * counts.get(n, 0) / total:.2f}%"></span>'
+        for n in names
+        if total and counts.get(n)
     )
     cells = "".join(f'<td class="number">{counts.get(n, 0):,}</td>' for n in names)
     where = f' data-axis="{escape(axis)}" data-label="{escape(label)}"' if axis else ""
@@ -206,7 +212,11 @@ def _failures(data: PageData) -> str:
         for f in data.failures[:MAX_FAILURES_SHOWN]
     )
     n = len(data.failures)
-    more = f"<p>and {n - MAX_FAILURES_SHOWN:,} more: <code>--json</code> has them all</p>" if n > MAX_FAILURES_SHOWN else ""
+    more = (
+        f"<p>and {n - MAX_FAILURES_SHOWN:,} more: <code>--json</code> has them all</p>"
+        if n > MAX_FAILURES_SHOWN
+        else ""
+    )
     return (
         f'<section id="failures"><h2>Failures of this run <span class="count">{n:,}</span></h2><div class="wide"><table><thead><tr><th scope="col">'
         f'region</th><th scope="col"></th><th scope="col">variable</th><th scope="col">what went wrong</th></tr></thead><tbody>{rows}</tbody></table></div>{more}</section>'

@@ -23,7 +23,9 @@ def write_report(store: Store, selection: Selection, path: str | os.PathLike[str
     try:
         write_page(render(data), place)
     except OSError as e:
-        raise StoreError(f"cannot write the page to {str(place)!r}: {e.strerror or e}; what was there before stays") from e
+        raise StoreError(
+            f"cannot write the page to {str(place)!r}: {e.strerror or e}; what was there before stays"
+        ) from e
     return place.absolute()
 
 
