@@ -14,6 +14,7 @@ from cubeingest.engine import EachSlot, Options, Progress, interrupts, open_pool
 from cubeingest.ingest import current_ids
 from cubeingest.ledger import DONE, EMPTY, NOTHING, VIRTUAL, Slot, read_records, read_states, read_virtual
 from cubeingest.mosaic import size_of
+from cubeingest.overviews import find_pyramid, write_pyramid
 from cubeingest.plan import Plan, SlotPlan, Task, slot_labels
 from cubeingest.spec import INTERNAL_GROUP, CubeSpec, Variable, storage_of
 from cubeingest.store import (
@@ -172,12 +173,16 @@ def _arrays(session: icechunk.Session, spec: CubeSpec) -> Iterator[Finding]:
 
     fresh = zarr.storage.MemoryStore()
     write_template(fresh, spec, "")
+    pyramid = find_pyramid(session, spec)
+    if pyramid is not None:
+        write_pyramid(fresh, pyramid)
     wanted, there = zarr.open_group(fresh, mode="r"), zarr.open_group(session.store, mode="r")
     coordinates = spec.grid.dims
     for path, array in sorted(dict(wanted.members(max_depth=None)).items()):
         if not isinstance(array, zarr.Array):
             continue
-        kind = "coordinate" if path in coordinates else "ledger" if path.startswith(INTERNAL_GROUP) else "layout"
+        is_coordinate = path.rpartition("/")[2] in coordinates
+        kind = "coordinate" if is_coordinate else "ledger" if path.startswith(INTERNAL_GROUP) else "layout"
         if path not in there and path.endswith(f"/{VIRTUAL}"):
             continue  # a cube of an earlier version, which has no references
         if path not in there or not isinstance(own := there[path], zarr.Array):
@@ -191,7 +196,7 @@ def _arrays(session: icechunk.Session, spec: CubeSpec) -> Iterator[Finding]:
             yield Finding(
                 kind, f"the array {path!r} has {what}", "something else changed it: go back to a snapshot before that"
             )
-        elif path in coordinates and not np.array_equal(np.asarray(own[...]), np.asarray(array[...])):
+        elif is_coordinate and not np.array_equal(np.asarray(own[...]), np.asarray(array[...])):
             yield Finding(
                 kind, f"the coordinate {path!r} is not what the grid says", "go back to a snapshot where it is"
             )

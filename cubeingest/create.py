@@ -34,7 +34,7 @@ from cubeingest.store import (
     save_splitting,
     store_exists,
 )
-from cubeingest.template import build_encoding, build_template
+from cubeingest.template import write_arrays
 from cubeingest.valid import find_valid
 
 if TYPE_CHECKING:
@@ -124,17 +124,9 @@ def _none_yet(chosen: Chosen, catalog: Catalog) -> str:
 
 def write_template(store: Any, spec: CubeSpec, cube_id: str) -> None:
     """Write what ``init`` commits into an empty Zarr store: coordinates, empty variables, spec, and an empty ledger."""
-    import warnings
-
     import zarr
 
-    template = build_template(spec)
-    with warnings.catch_warnings():
-        # Icechunk is a Zarr v3 store; consolidated metadata is not for it, nor xarray's advice on it.
-        warnings.filterwarnings("ignore", message=".*[Cc]onsolidated.*")
-        template.to_zarr(
-            store, compute=False, mode="w", encoding=build_encoding(spec), consolidated=False, zarr_format=3
-        )
+    write_arrays(store, spec)
     root = zarr.open_group(store, mode="r+")
     root.create_group(INTERNAL_GROUP, attributes=_internal_attrs(spec, cube_id))
     root.create_array(PROBE, shape=(PROBE_LENGTH,), chunks=(PROBE_LENGTH,), dtype="int64", fill_value=0)
@@ -236,7 +228,11 @@ def _changeable(spec: CubeSpec) -> dict[str, Any]:
         "valid": spec.valid_source,
         "valid regions": None if spec.valid is None else _digest(spec.valid),
         "variables": {
-            v.name: {"attrs": dict(v.attrs), "source": None if v.source is None else asdict(v.source)}
+            v.name: {
+                "attrs": dict(v.attrs),
+                "source": None if v.source is None else asdict(v.source),
+                "overviews": v.overviews,
+            }
             for v in spec.variables
         },
     }

@@ -22,6 +22,7 @@ from cubeingest.extend import Extended, extend
 from cubeingest.garbage import GcReport, collect_garbage
 from cubeingest.grid import TilingGrid
 from cubeingest.ingest import MATERIALIZED, IngestReport, SourceFunction, ingest
+from cubeingest.overviews import OverviewReport, levels_of, make_overviews
 from cubeingest.page import ingest_with_page, write_report
 from cubeingest.plan import Selection, choose
 from cubeingest.preflight import PlanReport, preflight
@@ -168,6 +169,24 @@ class Cube:
         object.__setattr__(self, "store", done.store)
         return done
 
+    def overviews(
+        self,
+        *,
+        levels: int | None = None,
+        workers: int | None = None,
+        scheduler: str | None = None,
+        redo: bool = False,
+        on_progress: OnProgress = _silent,
+        **selection: Any,
+    ) -> OverviewReport:
+        """Make coarser levels of the cube, each of half the resolution of the one before, or what of them is missing or stale.
+
+        ``levels`` is how many there are to be; by default as many as there are already, else until the longer side has no more than 1,024
+        pixels. They are made of what is selected, region by region, and what lies above that.
+        """
+        options = Options(workers, scheduler, redo=redo)
+        return make_overviews(self.store, self.select(**selection), options, levels, on_progress)
+
     def status(self, **selection: Any) -> Status:
         """Slots done, empty, pending and absent; read from the cube alone."""
         return read_status(self.store, self.select(**selection))
@@ -249,14 +268,27 @@ class Cube:
         """Id, bounds and slices of each region selected, as plain data."""
         return list_regions(self.spec, self.select(**selection))
 
-    def dataset(self, snapshot: str | None = None, chunks: Any = None) -> xr.Dataset:
-        """The cube as an xarray Dataset, lazy; with ``chunks={}`` on Dask. At a snapshot or tag, or as it is now."""
+    def dataset(self, snapshot: str | None = None, chunks: Any = None, level: int = 0) -> xr.Dataset:
+        """The cube as an xarray Dataset, lazy; with ``chunks={}`` on Dask. At a snapshot or tag, or as it is now. ``level`` 1, 2, ... is one of
+        its overviews. Raises :class:`GridError` if it does not have that.
+        """
         import xarray as xr
 
         session = self.store.readonly(None if snapshot is None else resolve_ref(self.store, snapshot))
+        group = None
+        if level:
+            there = {lv.number: lv for lv in levels_of(session, self.spec)}
+            if level not in there:
+                known = (
+                    f"levels: {', '.join(map(str, there))}"
+                    if there
+                    else "it has none: `cubeingest overviews` makes them"
+                )
+                raise GridError(f"the cube has no level {level} ({known})")
+            group = there[level].group
         ds: xr.Dataset = xr.open_zarr(
-            session.store, consolidated=False, chunks=chunks, decode_coords="all", mask_and_scale=self.spec.cf_fill
-        )
+            session.store, group=group, consolidated=False, chunks=chunks, decode_coords="all", mask_and_scale=self.spec.cf_fill
+        )  # fmt: skip
         return ds
 
     def select(

@@ -12,6 +12,7 @@ import numpy as np
 from cubeingest.create import changed_keys, commit_details, layout_of, list_expected, take_over, write_template
 from cubeingest.errors import StoreError
 from cubeingest.ledger import NOTHING, VIRTUAL, Slot, read_states, write_expected
+from cubeingest.overviews import Pyramid, describe, drop_pyramid, find_pyramid, write_pyramid
 from cubeingest.plan import Chosen, Selection, choose, slot_labels
 from cubeingest.spec import CubeSpec, Growth, Variable, find_growth, grow_axes, leaves_step
 from cubeingest.store import (
@@ -96,6 +97,10 @@ def extend(store: Store, longer: CubeSpec | Mapping[str, tuple[str, ...]], dry_r
         _refuse_done(now.readonly(), now, spec)
         more = sum(int(np.prod(s.slot_shape(v))) * sign for s, sign in ((spec, 1), (now.spec, -1)) for v in s.variables)
         warnings = _warnings(now.spec, spec, growth)
+        if now.spec.grid.shape_yx != spec.grid.shape_yx and find_pyramid(now.readonly(), now.spec) is not None:
+            warnings.append(
+                "overviews are not of the larger area, so they are taken away: make them anew with `cubeingest overviews`"
+            )
         if dry_run:
             return Extended(now, "extended", True, growth, more, tuple(changes), tuple(warnings))
         try:
@@ -215,6 +220,7 @@ def _commit(store: Store, new: CubeSpec, growth: tuple[Growth, ...], changes: li
             raise _SpecMovedError(f"the spec of {store.uri!r} was changed meanwhile")
         _refuse_done(session, store, new)
         _grow_arrays(session, fresh, new)
+        _grow_overviews(session, old, new)
         root = zarr.open_group(session.store, mode="r+")
         take_over(root, old, new, store.cube_id)
         root.attrs.update({k: fresh_attrs[k] for k in GROWING_ATTRS})
@@ -263,6 +269,37 @@ def _grow_arrays(session: icechunk.Session, fresh: zarr.storage.MemoryStore, new
 
     root, wanted = zarr.open_group(session.store, mode="r+"), zarr.open_group(fresh, mode="r")
     _refuse_others(root, wanted)
+    _make_like(session, fresh, new)
+    for v in new.variables:
+        # A writer that nobody knows of gets a conflict also where a slot grows that only the ledger speaks of.
+        root[f"{LEDGER}/{v.name}/record"].attrs["speaks_of"] = list(new.shape_of(v))
+
+
+def _grow_overviews(session: icechunk.Session, old: CubeSpec, new: CubeSpec) -> None:
+    """Lengthen overviews along axes as the cube was. Of a larger area they are others: then they are taken away."""
+    import zarr
+
+    there = find_pyramid(session, old)
+    if there is None:
+        return
+    root = zarr.open_group(session.store, mode="r+")
+    if old.grid.shape_yx != new.grid.shape_yx:
+        drop_pyramid(root, old)
+        return
+    names = {v.name for v in there.variables}
+    grown = Pyramid(replace(new, variables=tuple(v for v in new.variables if v.name in names)), there.n_levels)
+    fresh = zarr.storage.MemoryStore()
+    zarr.create_group(fresh)
+    write_pyramid(fresh, grown)
+    _make_like(session, fresh, new)
+    describe(root, grown)
+
+
+def _make_like(session: icechunk.Session, fresh: zarr.storage.MemoryStore, new: CubeSpec) -> None:
+    """Give every array that ``fresh`` holds, too, the shape that it has there, and coordinates their values."""
+    import zarr
+
+    root, wanted = zarr.open_group(session.store, mode="r+"), zarr.open_group(fresh, mode="r")
     for path, array in sorted(dict(wanted.members(max_depth=None)).items()):
         if not isinstance(array, zarr.Array) or path == VALID:
             continue
@@ -275,7 +312,7 @@ def _grow_arrays(session: icechunk.Session, fresh: zarr.storage.MemoryStore, new
         if {**before, "shape": ""} == {**after, "shape": ""}:
             if before != after:
                 own.resize(array.shape)
-        elif path in new.grid.dims:
+        elif path.rpartition("/")[2] in new.grid.dims:
             _replace(session, fresh, path, own)
         elif path.startswith(LEDGER) and path.endswith("/expected"):
             kept = np.asarray(own[...])
@@ -283,9 +320,6 @@ def _grow_arrays(session: icechunk.Session, fresh: zarr.storage.MemoryStore, new
             zarr.open_array(session.store, path=path, mode="r+")[tuple(slice(n) for n in kept.shape)] = kept
         else:
             raise StoreError(f"the array {path!r} is not what the cube's spec says: run `cubeingest check`")
-    for v in new.variables:
-        # A writer that nobody knows of gets a conflict also where a slot grows that only the ledger speaks of.
-        root[f"{LEDGER}/{v.name}/record"].attrs["speaks_of"] = list(new.shape_of(v))
 
 
 def _refuse_others(root: zarr.Group, wanted: zarr.Group) -> None:

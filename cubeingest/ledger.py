@@ -107,17 +107,23 @@ class Record:
 def create_ledger(root: zarr.Group, spec: CubeSpec) -> None:
     """Make the (empty) arrays for every variable of the spec, in the cube's root group."""
     for v in spec.variables:
+        create_records(root, spec, v)
+        create_flag(root, spec, v, VIRTUAL)
         shape = spec.slot_shape(v)
-        dims = ledger_dims(v)
-        one = (1,) * len(shape)
-        group = f"{LEDGER}/{v.name}"
-        root.create_array(f"{group}/record", shape=shape, chunks=one, dtype="str", fill_value="", dimension_names=dims)
-        for flag in ("empty", VIRTUAL):
-            create_flag(root, spec, v, flag)
-        lattice = (*one[:-2], *shape[-2:])
+        lattice = (*(1,) * len(v.axes), *shape[-2:])
         root.create_array(
-            f"{group}/expected", shape=shape, chunks=lattice, dtype="uint8", fill_value=0, dimension_names=dims
-        )
+            f"{LEDGER}/{v.name}/expected", shape=shape, chunks=lattice, dtype="uint8", fill_value=0, dimension_names=ledger_dims(v),
+        )  # fmt: skip
+
+
+def create_records(root: zarr.Group, spec: CubeSpec, variable: Variable) -> None:
+    """Make the (empty) arrays that hold records, and say which slots are empty."""
+    shape = spec.slot_shape(variable)
+    root.create_array(
+        f"{LEDGER}/{variable.name}/record", shape=shape, chunks=(1,) * len(shape), dtype="str", fill_value="",
+        dimension_names=ledger_dims(variable),
+    )  # fmt: skip
+    create_flag(root, spec, variable, "empty")
 
 
 def create_flag(root: zarr.Group, spec: CubeSpec, variable: Variable, name: str) -> None:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cubeingest.ledger import DONE, EMPTY, read_expected, read_states, read_virtual
+from cubeingest.ledger import DONE, EMPTY, NOTHING, read_expected, read_states, read_virtual
+from cubeingest.overviews import current_slots, levels_of
 from cubeingest.plan import Chosen, Selection, choose, is_in_part, slots_of
 from cubeingest.spec import CubeSpec
 from cubeingest.store import Store, declared
@@ -26,7 +27,8 @@ NOT_CHOSEN = 255
 class Status:
     """Slots by state; ``by`` has the same counts by axis and label. done + empty + pending + absent = total.
 
-    ``virtual`` are those of the done ones whose chunks are references to tiles.
+    ``virtual`` are those of the done ones whose chunks are references to tiles. ``levels`` are those of the cube's overviews; ``current`` and
+    ``stale`` count slots that are done, in variables that have overviews: whether those are of their pixels as they are now.
     """
 
     store: str
@@ -38,18 +40,25 @@ class Status:
     absent: int
     by: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
     virtual: int = 0
+    levels: int = 0
+    current: int = 0
+    stale: int = 0
 
     def to_json(self) -> dict[str, Any]:
+        overviews = {"levels": self.levels, "current": self.current, "stale": self.stale}
         return {
             "store": self.store, "snapshot": self.snapshot, "total": self.total, "done": self.done, "empty": self.empty,
-            "pending": self.pending, "absent": self.absent, "virtual": self.virtual, "by": self.by,
+            "pending": self.pending, "absent": self.absent, "virtual": self.virtual,
+            "overviews": overviews if self.levels else None, "by": self.by,
         }  # fmt: skip
 
 
 @dataclass(frozen=True)
 class SlotStates:
-    """The state of every slot of one snapshot, by variable: a position in ``STATES``, or ``NOT_CHOSEN``. ``virtual`` are those
-    of the done ones whose chunks are references to tiles; it has no variables if the cube has never had any.
+    """The state of every slot of one snapshot, by variable: a position in ``STATES``, or ``NOT_CHOSEN``.
+
+    ``virtual`` are those of the done ones whose chunks are references to tiles; it has no variables if the cube has never had any.
+    ``current`` are those of the done or empty ones that the cube's overviews hold as they are now; it has the variables with overviews.
     """
 
     spec: CubeSpec
@@ -57,6 +66,8 @@ class SlotStates:
     chosen: Chosen
     states: dict[str, npt.NDArray[np.uint8]]
     virtual: dict[str, npt.NDArray[np.bool_]]
+    current: dict[str, npt.NDArray[np.bool_]]
+    levels: int
 
 
 def read_slot_states(store: Store, selection: Selection) -> SlotStates:
@@ -71,13 +82,19 @@ def read_slot_states(store: Store, selection: Selection) -> SlotStates:
     session = store.readonly()
     states, expected = read_states(session, spec), read_expected(session, spec)
     virtual = read_virtual(session, spec) if declared(store.repo) else {}
-    out = {}
+    fresh = current_slots(session, spec)
+    found, held, current = {}, {}, {}
     for v in chosen.variables:
-        nothing = np.where(expected[v.name], PENDING, ABSENT)
-        found = np.select([states[v.name] == DONE, states[v.name] == EMPTY], [0, 1], nothing)
-        out[v.name] = np.where(_mask(store, chosen, selection, v.name), found, NOT_CHOSEN).astype(np.uint8)
-    held = {name: virtual[name] & (found == 0) for name, found in out.items()} if virtual else {}
-    return SlotStates(spec, session.snapshot_id, chosen, out, held)
+        selected = _mask(store, chosen, selection, v.name)
+        without = np.where(expected[v.name], PENDING, ABSENT)
+        every = np.select([states[v.name] == DONE, states[v.name] == EMPTY], [0, 1], without)
+        found[v.name] = np.where(selected, every, NOT_CHOSEN).astype(np.uint8)
+        if virtual:
+            held[v.name] = virtual[v.name] & selected
+        if v.name in fresh:
+            current[v.name] = fresh[v.name] & selected & (states[v.name] != NOTHING)
+    n_levels = len(levels_of(session, spec)) if fresh else 0
+    return SlotStates(spec, session.snapshot_id, chosen, found, held, current, n_levels)
 
 
 def read_status(store: Store, selection: Selection) -> Status:
@@ -92,6 +109,7 @@ def count_states(uri: str, slots: SlotStates) -> Status:
         a.name: {a.block_label(b): dict.fromkeys(STATES, 0) for b in slots.chosen.blocks(a)}
         for a in slots.spec.grid.axes
     }
+    there = 0
     for v in slots.chosen.variables:
         for n, name in enumerate(STATES):
             hits = slots.states[v.name] == n
@@ -100,8 +118,15 @@ def count_states(uri: str, slots: SlotStates) -> Status:
                 per_block = np.count_nonzero(hits, axis=tuple(j for j in range(hits.ndim) if j != i))
                 for b in slots.chosen.blocks(axis):
                     by[axis.name][axis.block_label(b)][name] += int(per_block[b])
-    n_virtual = sum(int(np.count_nonzero(held)) for held in slots.virtual.values())
-    return Status(uri, slots.snapshot, sum(counts.values()), **counts, by=by, virtual=n_virtual)
+        if v.name in slots.current:
+            there += int(np.count_nonzero(slots.states[v.name] < PENDING))
+    n_virtual, n_current = (
+        sum(int(np.count_nonzero(held)) for held in which.values()) for which in (slots.virtual, slots.current)
+    )
+    return Status(
+        uri, slots.snapshot, sum(counts.values()), **counts, by=by, virtual=n_virtual, levels=slots.levels, current=n_current,
+        stale=there - n_current,
+    )  # fmt: skip
 
 
 def _mask(store: Store, chosen: Chosen, selection: Selection, variable: str) -> npt.NDArray[np.bool_]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -93,3 +93,18 @@ def _variable_encoding(v: Variable, cf_fill: bool) -> dict[str, Any]:
         "_FillValue": v.np_fill.item() if cf_fill else None,
         "compressors": None if v.compressor is None else (build_codec(v.compressor),),
     }
+
+
+def write_arrays(store: Any, spec: CubeSpec, group: str | None = None, mode: Literal["w", "a"] = "w") -> None:
+    """Write a spec's coordinates and empty variables into a Zarr store, or a group of it; ``mode`` is that of ``Dataset.to_zarr``."""
+    import warnings
+
+    encoding = build_encoding(spec)
+    if mode == "a":  # coordinates are there already, as they are to be
+        encoding = {v.name: encoding[v.name] for v in spec.variables}
+    with warnings.catch_warnings():
+        # Icechunk is a Zarr v3 store; consolidated metadata is not for it, nor xarray's advice on it.
+        warnings.filterwarnings("ignore", message=".*[Cc]onsolidated.*")
+        build_template(spec).to_zarr(
+            store, group=group, compute=False, mode=mode, encoding=encoding, consolidated=False, zarr_format=3
+        )

@@ -21,6 +21,7 @@ LAYERS: list[set[str]] = [
     {"cube"},
     {"branches", "check"},
     {"create", "extend", "preflight", "verify", "status", "look", "changes", "garbage", "inference"},
+    {"overviews"},
     {"ingest"},
     {"engine"},
     {"mosaic"},

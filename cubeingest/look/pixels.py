@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cubeingest.errors import GridError, StoreError
-from cubeingest.ledger import DONE, read_states
+from cubeingest.ledger import EMPTY, NOTHING, read_states
+from cubeingest.overviews import current_slots, levels_of
 from cubeingest.spec import CubeSpec, Variable
 from cubeingest.store import Store
 
@@ -133,38 +134,35 @@ class PixelReader:
         pixels = coarse.read(_samples((shrunk[0], shrunk[1]), step >> number, coarse.shape_yx))
         base = _Array(self._session, variable.name, variable, index, self.spec.shape_of(variable)[-2:])
         samples = _samples(window, step, base.shape_yx)
-        parts = (
-            samples.at(self.spec.grid.slices(iy, ix)) for iy, ix in np.argwhere(self._stale(variable, index)).tolist()
-        )
-        behind = [(at, samples.part(at)) for at in parts if at[0].start < at[0].stop and at[1].start < at[1].stop]
-        if sum(base.seconds(part) for _, part in behind) > MOST_SECONDS:
+        behind = self._behind(variable, index)
+        todo = []
+        for iy, ix in np.argwhere(behind != NOTHING).tolist():
+            at = samples.at(self.spec.grid.slices(iy, ix))
+            if at[0].start < at[0].stop and at[1].start < at[1].stop:
+                pixels[at] = variable.np_fill
+                todo += [(at, samples.part(at))] * (behind[iy, ix] != EMPTY)
+        if sum(base.seconds(part) for _, part in todo) > MOST_SECONDS:
             return self._from_base(variable, index, window, step)
-        for at, part in behind:
+        for at, part in todo:
             pixels[at] = base.read(part)
-        note = f"from overview {number}" + (f", {len(behind)} regions from the full resolution" if behind else "")
+        note = f"from overview {number}" + (f", {len(todo)} regions from the full resolution" if todo else "")
         return Picture(pixels, _covered(window, step), step, note)
 
     @cached_property
     def _levels(self) -> dict[int, tuple[CubeSpec, Any]]:
         """Overviews by number: (the spec of its arrays, their path by variable)."""
-        try:
-            from cubeingest.overviews import levels_of
-        except ImportError:
-            return {}
         return {level.number: (level.spec, level.path) for level in levels_of(self._session, self.spec)}
 
     @cached_property
-    def _slots_behind(self) -> dict[str, npt.NDArray[np.bool_]]:
-        """By variable, the slots that hold pixels of which the overviews lack some."""
-        from cubeingest.overviews import current_slots
-
+    def _slots_behind(self) -> dict[str, npt.NDArray[np.uint8]]:
+        """By variable, the states of those slots that the overviews do not hold as they are now."""
         current, states = current_slots(self._session, self.spec), read_states(self._session, self.spec)
-        return {name: (states[name] == DONE) & ~held for name, held in current.items()}
+        return {name: np.where(held, NOTHING, states[name]) for name, held in current.items()}
 
-    def _stale(self, variable: Variable, index: tuple[int, ...]) -> npt.NDArray[np.bool_]:
+    def _behind(self, variable: Variable, index: tuple[int, ...]) -> npt.NDArray[np.uint8]:
         block = tuple(i // a.block for i, a in zip(index, self.spec.axes_of(variable), strict=True))
-        stale: npt.NDArray[np.bool_] = self._slots_behind[variable.name][block]
-        return stale
+        behind: npt.NDArray[np.uint8] = self._slots_behind[variable.name][block]
+        return behind
 
     def _index(self, variable: Variable, position: Mapping[str, int]) -> tuple[int, ...]:
         out = tuple(position.get(name, 0) for name in variable.axes)

@@ -110,7 +110,9 @@ class PageData:
             having = [v for v in self.variables if axis.name in v.variable.axes]
             places = [v.variable.axes.index(axis.name) for v in having]
             rows = {
-                axis.block_label(b): _count([v.codes.take(b, axis=i) for v, i in zip(having, places, strict=True)])
+                axis.block_label(b): _count(
+                    [np.take(v.codes, [b], axis=i) for v, i in zip(having, places, strict=True)]
+                )
                 for b in range(axis.n_blocks)
             }
             out[axis.name] = {label: counts for label, counts in rows.items() if sum(counts.values())}
@@ -148,7 +150,9 @@ class PageData:
 
 
 def _count(arrays: Iterable[npt.NDArray[np.uint8]]) -> dict[str, int]:
-    total = sum((np.bincount(a.ravel(), minlength=len(CODES)) for a in arrays), np.zeros(len(CODES), int))
+    total = np.zeros(len(CODES), int)
+    for codes in arrays:
+        total += np.bincount(np.ravel(codes), minlength=len(CODES))
     found = dict(zip(CODES, total.tolist(), strict=True))
     return {name: n for name, n in found.items() if name in STATES or (n and name != OUTSIDE)}
 
@@ -182,7 +186,9 @@ def gather(store: Store, selection: Selection, records: bool = True) -> PageData
     for v in slots.chosen.variables:
         found = slots.states[v.name]
         codes = np.where(found == NOT_CHOSEN, 0, found + 1).astype(np.uint8)
-        variables.append(VariableData(v, codes, slots.virtual.get(v.name)))
+        current = slots.current.get(v.name)
+        stale = None if current is None else _is_held(codes) & ~current
+        variables.append(VariableData(v, codes, slots.virtual.get(v.name), stale))
     data = PageData(slots.spec, store.uri, store.branch, slots.snapshot, variables, gather_history(store))
     if records:
         _add_records(store, data)
@@ -206,8 +212,12 @@ def _add_records(store: Store, data: PageData) -> None:
 
 def _held(data: VariableData) -> Iterable[Slot]:
     """Slots that hold something, in the order of the arrays."""
-    for index in np.argwhere(np.isin(data.codes, [CODES.index("done"), CODES.index("empty")])).tolist():
+    for index in np.argwhere(_is_held(data.codes)).tolist():
         yield Slot(data.variable.name, tuple(index[:-2]), index[-2], index[-1])
+
+
+def _is_held(codes: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+    return np.isin(codes, [CODES.index("done"), CODES.index("empty")])
 
 
 def pack_records(

@@ -5,13 +5,26 @@ The only home of YAML and pydantic; what leaves this package are plain frozen va
 
 from cubeingest.spec.build import RESERVED_AXIS_NAMES, build_codec, spec_from_document
 from cubeingest.spec.grow import Growth, find_growth, grow_axes, leaves_step
-from cubeingest.spec.model import INTERNAL_GROUP, CubeSpec, Source, Variable, differences, storage_of
+from cubeingest.spec.model import (
+    CLASS_ATTRS,
+    INTERNAL_GROUP,
+    OVERVIEW_METHODS,
+    OVERVIEWS,
+    CubeSpec,
+    Source,
+    Variable,
+    differences,
+    storage_of,
+)
 from cubeingest.spec.read import builtin_specs, read_spec, spec_from_json, spec_from_yaml
 from cubeingest.spec.source import resolve
 from cubeingest.spec.write import flow_text
 
 __all__ = [
+    "CLASS_ATTRS",
     "INTERNAL_GROUP",
+    "OVERVIEWS",
+    "OVERVIEW_METHODS",
     "RESERVED_AXIS_NAMES",
     "CubeSpec",
     "Growth",

@@ -14,13 +14,13 @@ from cubeingest.axes import Axis, AxisValue
 from cubeingest.errors import GridError, SpecError, nearest
 from cubeingest.grid import TilingGrid
 from cubeingest.spec.document import CubeDoc, Dims, SizeYX, VariableDoc
-from cubeingest.spec.model import INTERNAL_GROUP, CubeSpec, Variable, plain
+from cubeingest.spec.model import INTERNAL_GROUP, OVERVIEW_METHODS, OVERVIEWS, CubeSpec, Variable, plain
 from cubeingest.spec.source import build_source, build_storage, resolve
 from cubeingest.storage import Storage, split_uri
 
 _RESERVED = """
 after at bbox branch chunks commit-every crs debug deep discard dry-run expire geobox headers help html json keep kind limit message mode
-name no-headers older-than on-error on-progress out output overwrite part polygon redo region resampling sample scheduler snapshot source
+levels name no-headers older-than on-error on-progress out output overwrite part polygon redo region resampling sample scheduler snapshot source
 spatial-ref store to update variable version virtual workers copy-blocks
 """
 RESERVED_AXIS_NAMES = frozenset(_RESERVED.split())
@@ -64,7 +64,9 @@ def spec_from_document(document: Mapping[str, Any], base: str, where: str = "spe
             _check_axis_name(name, doc.grid.dims)
             axes_values[name] = axis.labels()
     with problems.at("attrs"):
-        _check_attrs("", doc.attrs, lambda a: a == "zarr_conventions" or a.startswith(("proj:", "spatial:")))
+        _check_attrs(
+            "", doc.attrs, lambda a: a in ("zarr_conventions", "multiscales") or a.startswith(("proj:", "spatial:"))
+        )
     problems.stop()
     variables = []
     if not doc.variables:
@@ -170,7 +172,7 @@ def _check_crs(crs: str | int) -> None:
 def _check_axis_name(name: str, dims: Dims) -> None:
     if not _NAME.fullmatch(name):
         raise ValueError("an axis name is letters, digits, _ and -, starting with a letter")
-    if name.replace("_", "-") in RESERVED_AXIS_NAMES or name == INTERNAL_GROUP:
+    if name.replace("_", "-") in RESERVED_AXIS_NAMES or name in (INTERNAL_GROUP, OVERVIEWS):
         raise ValueError(f"{name!r} is the name of an option or keyword: choose another name for the axis")
     if name in (dims.y, dims.x, "y", "x", "id"):
         raise ValueError(f"{name!r} is already the name of a spatial dimension or of the region id")
@@ -179,7 +181,7 @@ def _check_axis_name(name: str, dims: Dims) -> None:
 def _grid(doc: CubeDoc, axes: tuple[Axis, ...]) -> TilingGrid:
     g = doc.grid
     for dim in (g.dims.y, g.dims.x):
-        if dim in ("spatial_ref", INTERNAL_GROUP):
+        if dim in ("spatial_ref", INTERNAL_GROUP, OVERVIEWS):
             raise ValueError(f".dims: {dim!r} is a name that the cube needs itself")
     if g.dims.y == g.dims.x or not all(_NAME.fullmatch(d) for d in (g.dims.y, g.dims.x)):
         raise ValueError(f".dims: y {g.dims.y!r} and x {g.dims.x!r} must be two different names")
@@ -195,7 +197,7 @@ def _variable(
 ) -> Variable:
     _check_attrs(".attrs", doc.attrs, {"_FillValue", "grid_mapping", "coordinates"}.__contains__)
     dims_yx = (cube.grid.dims.y, cube.grid.dims.x)
-    if not _NAME.fullmatch(name) or name in (*dims_yx, *axes_values, "spatial_ref", INTERNAL_GROUP):
+    if not _NAME.fullmatch(name) or name in (*dims_yx, *axes_values, "spatial_ref", INTERNAL_GROUP, OVERVIEWS):
         raise ValueError(f"{name!r} cannot be a variable's name: it is taken, or not letters, digits, _ and -")
     for axis in doc.axes or ():
         if axis not in axes_values:
@@ -211,7 +213,20 @@ def _variable(
         name=name, dtype=dtype.name, fill_value=_fill_value(doc.fill_value, dtype), axes=axes, dims=dims, chunks=chunks,
         shards=shards, compressor=_compressor(doc.compressor), attrs=doc.attrs,
         source=None if doc.source is None else build_source(doc.source, axes, axes_values, base),
+        overviews=_overviews(doc.overviews, dtype),
     )  # fmt: skip
+
+
+def _overviews(given: str | None, dtype: np.dtype[Any]) -> str | None:
+    if given is not None and given not in OVERVIEW_METHODS:
+        raise ValueError(
+            f".overviews: {given!r} is not known{nearest(given, list(OVERVIEW_METHODS))} (known: {', '.join(OVERVIEW_METHODS)})"
+        )
+    if given == "mean" and (dtype.kind == "b" or (dtype.kind in "iu" and dtype.itemsize == 8)):
+        raise ValueError(
+            f".overviews: no mean is taken of {dtype.name}, which cannot hold it exactly: mode, min, max or nearest can"
+        )
+    return given
 
 
 def _check_attrs(key: str, attrs: Mapping[str, Any], reserved: Callable[[str], bool]) -> None:

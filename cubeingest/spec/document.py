@@ -244,6 +244,7 @@ class VariableDoc(_Doc):
     compressor: Any = None
     attrs: dict[str, Any] = {}
     source: SourceDoc | None = None
+    overviews: str | None = None
 
 
 class CubeDoc(_Doc):

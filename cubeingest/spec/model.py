@@ -18,6 +18,15 @@ from cubeingest.errors import GridError, nearest
 from cubeingest.grid import TilingGrid
 from cubeingest.storage import Storage
 
+OVERVIEWS = "overviews"
+"""The group of a cube that holds coarser levels of it; no variable or axis may take its name either."""
+
+OVERVIEW_METHODS = ("mode", "mean", "min", "max", "nearest", "none")
+"""How the overviews of a variable may be made, as the spec says it; ``none``: it has none."""
+
+CLASS_ATTRS = ("flag_values", "flag_meanings", "flag_masks", "flag_colors", "color_table", "colors")
+"""Attributes of a variable whose values are classes: between two of them lies nothing."""
+
 INTERNAL_GROUP = "cubeingest"
 """The group of a cube that holds its spec, catalog and ledger; no variable or axis may take its name."""
 
@@ -66,7 +75,9 @@ class Source:
 
 @dataclass(frozen=True)
 class Variable:
-    """One array of the cube. ``dims`` are its axes followed by y and x; shapes are in that order."""
+    """One array of the cube. ``dims`` are its axes followed by y and x; shapes are in that order. ``overviews`` is how they are made, if the
+    spec says it.
+    """
 
     name: str
     dtype: str
@@ -78,6 +89,7 @@ class Variable:
     compressor: Mapping[str, Any] | None
     attrs: Mapping[str, Any]
     source: Source | None
+    overviews: str | None = None
 
     @property
     def write_shape(self) -> tuple[int, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from math import prod
 from typing import TYPE_CHECKING
 
-from cubeingest.spec import INTERNAL_GROUP, CubeSpec, Variable
+from cubeingest.spec import INTERNAL_GROUP, OVERVIEWS, CubeSpec, Variable
 
 if TYPE_CHECKING:
     import icechunk
@@ -35,7 +35,9 @@ def splitting(spec: CubeSpec) -> icechunk.ManifestSplittingConfig:
     for v in spec.variables:
         slots = spec.slot_shape(v)
         if prod(slots) > LEDGER_WHOLE:
-            where = Condition.path_matches(f"^/{LEDGER}/{re.escape(v.name)}/(record|empty|virtual)$")
+            where = Condition.path_matches(
+                f"^/{LEDGER}/{re.escape(v.name)}/({OVERVIEWS}/[0-9]+/)?(record|empty|virtual)$"
+            )
             sizes[where] = zip(ledger_dims(v), ledger_split(slots), strict=True)
     for v in spec.variables:
         sizes[Condition.name_matches(f"^{v.name}$")] = zip(v.dims, manifest_split(spec, v), strict=True)

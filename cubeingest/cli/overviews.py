@@ -1,0 +1,86 @@
+"""The command that makes coarser levels of a cube."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from cubeingest.cli.app import app
+from cubeingest.cli.options import (
+    SELECTING,
+    BboxOption,
+    BranchOption,
+    DebugOption,
+    JsonOption,
+    PolygonOption,
+    RedoOption,
+    RegionOption,
+    SchedulerOption,
+    StoreOption,
+    VariableOption,
+    WorkersOption,
+    open_cube,
+    read_selection,
+)
+from cubeingest.cli.output import guard, out_console, print_json, say, show_progress
+
+FAILURES_SHOWN = 20
+
+
+@app.command(context_settings=SELECTING)
+def overviews(
+    ctx: typer.Context,
+    store: StoreOption = None,
+    bbox: BboxOption = None,
+    polygon: PolygonOption = None,
+    region: RegionOption = None,
+    variable: VariableOption = None,
+    levels: Annotated[
+        int | None,
+        typer.Option("--levels", metavar="N", help="How many levels. Default: until the longer side has 1,024 pixels."),
+    ] = None,
+    redo: RedoOption = False,
+    branch: BranchOption = "main",
+    workers: WorkersOption = None,
+    scheduler: SchedulerOption = None,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Make coarser levels of the cube, or what of them is missing or stale. Example: cubeingest overviews --year 2000"""
+    with guard(debug):
+        from cubeingest.engine import Options
+        from cubeingest.overviews import make_overviews
+
+        cube = open_cube(store, branch)
+        selection = read_selection(ctx, cube, bbox, region, variable, polygon=polygon)
+        with show_progress("overviews") as show:
+            report = make_overviews(cube.store, selection, Options(workers, scheduler, redo=redo), levels, show)
+        if json:
+            print_json(report.to_json())
+        _say(report, to_out=not json)
+        raise typer.Exit(report.exit_code)
+
+
+def _say(report: Any, to_out: bool) -> None:
+    for f in report.failed[:FAILURES_SHOWN]:
+        where = " ".join(
+            [f["variable"], *f["axes"].values(), f"levels {f['levels'][0]} to {f['levels'][1]}, cell {f['cell']}"]
+        )
+        say(f"failed: {where}: {f['error']}", "red")
+    if len(report.failed) > FAILURES_SHOWN:
+        say(f"... and {len(report.failed) - FAILURES_SHOWN} more (--json has them all)", "red")
+    if report.signum is not None:
+        say("interrupted: what was finished is committed; the same command goes on", "yellow")
+    if not to_out:
+        return
+    out = out_console()
+    if not report.levels:
+        out.print("the cube is small enough to be looked at as it is: no levels are needed (--levels N makes some)")
+        return
+    of = ", ".join(f"{name} ({method})" for name, method in report.variables.items())
+    coarsest = " x ".join(map(str, report.levels[-1]["shape"]))
+    out.print(f"{len(report.levels)} levels of {of}, the coarsest {coarsest} pixels", highlight=False)
+    counts = f"{report.written} written, {report.empty} empty, {report.skipped} current, {len(report.failed)} failed of {report.planned} cells"
+    line = f"{counts}; {report.pixels / 1e6:,.1f} Mpx read in {report.seconds:.1f} s"
+    out.print(line + (f"; snapshot {report.snapshot}" if report.snapshot else "; nothing to commit"), highlight=False)

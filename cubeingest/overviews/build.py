@@ -1,0 +1,208 @@
+"""The work on one cell: read it window by window, halve it, write that; and halve again what was written, level by level."""
+
+from __future__ import annotations
+
+import itertools
+import pickle
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from threading import Semaphore
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cubeingest.engine import SlotResult, timestamp
+from cubeingest.errors import TileError
+from cubeingest.ingest import why_unreadable
+from cubeingest.ledger import Record, write_record
+from cubeingest.mosaic import SlotShape, slot_shape
+from cubeingest.overviews.cells import CellPlan, base_name
+from cubeingest.overviews.halving import halve
+from cubeingest.overviews.levels import Level, Pyramid
+from cubeingest.plan import SlotPlan
+from cubeingest.spec import Variable
+from cubeingest.store import delete_present, open_array
+from cubeingest.windows import Lent, Memory, Windows
+from cubeingest.writer import WindowEncoder, open_writer
+
+if TYPE_CHECKING:
+    import icechunk
+
+BLOCKS_WAITING = 2
+"""Rows of chunks of a level that may wait to be encoded: what makes them is quicker than what encodes them if many classes lie side by side."""
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class CellJob:
+    """What a worker needs besides its cells. ``session`` is the coordinator's fork, pickled; ``layout`` the store's ``layout_key``."""
+
+    pyramid: Pyramid
+    stage: int
+    session: bytes
+    run: str
+    layout: str
+
+
+def make_cell(job: CellJob, plan: SlotPlan) -> SlotResult:
+    """Make all levels of a stage in one cell (a :class:`CellPlan`), in a fork of its own, and record it there.
+
+    Raises :class:`TileError` if what lies below refers to a tile that cannot be read any more.
+    """
+    import icechunk
+
+    assert isinstance(plan, CellPlan)
+    stage = job.pyramid.stages[job.stage - 1]
+    cell = stage.spec.variable(plan.slot.variable)
+    shape = slot_shape(stage.spec, cell, plan)
+    session = pickle.loads(job.session)
+    levels = job.pyramid.levels[stage.first - 1 : stage.last]
+    name = base_name(cell.name)
+    try:
+        if plan.is_blank:
+            _clear(session, levels, name, shape, plan)
+            is_empty = True
+        else:
+            path = job.pyramid.below(stage)[1][name]
+            is_empty = _fill(job, session, levels, name, shape, plan, path)
+    except icechunk.IcechunkError as e:
+        if plan.referring is None:
+            raise
+        raise TileError(why_unreadable(plan.referring, e)) from None
+    state = "empty" if is_empty else "done"
+    record = Record(state, plan.parts, "", plan.method, timestamp(), job.run)
+    write_record(session, plan.slot, record, plan.is_new, job.layout)
+    return SlotResult(
+        plan.slot, "", state, pickle.dumps(session),
+        n_bytes=shape.n_pixels * cell.np_dtype.itemsize, n_pixels=shape.n_pixels,
+    )  # fmt: skip
+
+
+def _fill(
+    job: CellJob,
+    session: icechunk.Session,
+    levels: tuple[Level, ...],
+    name: str,
+    shape: SlotShape,
+    plan: CellPlan,
+    path: str,
+) -> bool:
+    """Make a cell's levels of the array at ``path``; whether there is nothing but fill value in them."""
+    rows: _LevelRows | None = None
+    with ExitStack() as stack:
+        writers = []
+        for level in reversed(levels):
+            variable = _array_of(level, name)
+            writer = stack.enter_context(open_writer(session, variable, job.layout))
+            writers.append(writer)
+            index = (*shape.axes, *level.spec.grid.slices(plan.slot.iy, plan.slot.ix))
+            rows = _LevelRows(variable, plan.method, index, writer, rows)
+        assert rows is not None, "a stage makes at least one level"
+        with _windows(session, path, levels[0].spec.variable(name), shape, job.layout) as windows:
+            for _, pixels, done in windows:
+                rows.take(pixels)
+                done()
+        rows.finish()
+    return all(writer.is_empty for writer in writers)
+
+
+def _array_of(level: Level, name: str) -> Variable:
+    """A level's variable, called as its array is in the store."""
+    return replace(level.spec.variable(name), name=level.path(name))
+
+
+@contextmanager
+def _windows(
+    session: icechunk.Session, path: str, variable: Variable, shape: SlotShape, layout: str
+) -> Iterator[Iterable[Lent]]:
+    """The windows of a cell, the next being read while the caller works on this one."""
+    from zarr.core.buffer import default_buffer_prototype
+
+    array = open_array(session, path, "r+", layout)
+    of_numpy = default_buffer_prototype().nd_buffer.from_numpy_array
+
+    def read(windows: Windows) -> Generator[Lent]:
+        for rows in shape.row_slices():
+            size = (*shape.block_shape, rows.stop - rows.start, shape.x.stop - shape.x.start)
+            taken = windows.take(size, variable.np_dtype)
+            if taken is None:
+                return
+            pixels, give_back = taken
+            array.get_basic_selection((*shape.axes, rows, shape.x), out=of_numpy(pixels))
+            yield rows, pixels, give_back
+
+    windows = Windows(read, Memory())
+    try:
+        yield windows.lent()
+    finally:
+        windows.close()
+
+
+class _LevelRows:
+    """One level of a cell, from top to bottom: rows are halved as they come, written a row of chunks at a time, and handed on."""
+
+    def __init__(
+        self,
+        variable: Variable,
+        method: str,
+        index: tuple[slice, ...],
+        writer: WindowEncoder,
+        coarser: _LevelRows | None,
+    ) -> None:
+        self._variable, self._method, self._writer, self._coarser = variable, method, writer, coarser
+        self._index, self._next_row = index, index[-2].start
+        self._odd: Array | None = None
+        self._held: list[Array] = []
+        self._n_held = 0
+        self._waiting = Semaphore(BLOCKS_WAITING)
+
+    def take(self, below: Array, is_last: bool = False) -> None:
+        """Rows of the level below; they may change afterwards."""
+        rows = below if self._odd is None else np.concatenate([self._odd, below], axis=-2)
+        n = rows.shape[-2] - (0 if is_last else rows.shape[-2] % 2)
+        self._odd = rows[..., n:, :].copy() if n < rows.shape[-2] else None
+        if n:
+            self._hold(halve(rows[..., :n, :], self._variable, self._method))
+
+    def finish(self) -> None:
+        """There are no more rows."""
+        if self._odd is not None:
+            odd, self._odd = self._odd, None
+            self._hold(halve(odd, self._variable, self._method))
+        if self._n_held:
+            self._write(self._n_held)
+        if self._coarser is not None:
+            self._coarser.finish()
+
+    def _hold(self, rows: Array) -> None:
+        self._held.append(rows)
+        self._n_held += rows.shape[-2]
+        whole = self._n_held // self._variable.chunks[-2] * self._variable.chunks[-2]
+        if whole:
+            self._write(whole)
+
+    def _write(self, n: int) -> None:
+        rows = self._held[0] if len(self._held) == 1 else np.concatenate(self._held, axis=-2)
+        block, rest = rows[..., :n, :], rows[..., n:, :]
+        self._held, self._n_held = ([rest] if rest.shape[-2] else []), rest.shape[-2]
+        at = (*self._index[:-2], slice(self._next_row, self._next_row + n), self._index[-1])
+        self._waiting.acquire()
+        self._writer.encode(at, block, self._waiting.release)
+        self._next_row += n
+        if self._coarser is not None:
+            self._coarser.take(block)
+
+
+def _clear(session: icechunk.Session, levels: tuple[Level, ...], name: str, shape: SlotShape, plan: CellPlan) -> None:
+    """Take away what a cell has in its levels, where only fill value is to be."""
+    if plan.is_new:
+        return
+    for level in levels:
+        variable = _array_of(level, name)
+        metadata: Any = open_array(session, variable.name).metadata
+        index = (*shape.axes, *level.spec.grid.slices(plan.slot.iy, plan.slot.ix))
+        spans = [range(s.start // c, -(-s.stop // c)) for s, c in zip(index, variable.chunks, strict=True)]
+        places = itertools.product(*spans)
+        delete_present(session.store, [f"{variable.name}/{metadata.encode_chunk_key(p)}" for p in places])

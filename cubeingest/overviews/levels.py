@@ -1,0 +1,203 @@
+"""Which overviews a cube may have, and in what pieces they are made. Pure arithmetic on a spec.
+
+Level n has pixels of 2**n base pixels a side, from the same origin; a last row or column that the base does not fill is kept. Levels are made in
+**stages**: a stage reads one level (the first one the cube itself) in **cells**, and makes the next few levels of each cell in one go.
+Cells of the first stage are regions, or as many together as are divisible often enough.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from cubeingest.errors import GridError
+from cubeingest.grid import TilingGrid
+from cubeingest.overviews.halving import method_of
+from cubeingest.spec import OVERVIEWS, CubeSpec, Variable
+
+COARSEST_SIDE = 1024
+"""Pixels along the longer side that the coarsest level has at most, if nobody says how many levels there are to be."""
+
+CELL_SIDE = 256
+"""Pixels of a cell at the coarsest level that is made of it, at least: a cell has chunks of its own there, which may not be tiny."""
+
+STAGE_LEVELS = 3
+"""Levels that a stage makes at least. With fewer, the levels between stages, which are written and read again, would be many."""
+
+LATER_CELL = 8192
+"""Pixels of a cell of the later stages along each side: of GLAD's, one is a twenty-fourth of a region."""
+
+CHUNK_SIDES = (256, 2048)
+"""Chunks of overviews have a side as near as can be to the base's, but not less and not more than this: they are for looking."""
+
+
+@dataclass(frozen=True)
+class Level:
+    """One level. ``spec`` is the cube's, with this level's grid, whose regions are the cells that it is made in, and the variables that
+    have overviews.
+    """
+
+    number: int
+    spec: CubeSpec
+
+    @property
+    def group(self) -> str:
+        """Path of the group that holds the level's variables and coordinates."""
+        return f"{OVERVIEWS}/{self.number}"
+
+    def path(self, variable: str) -> str:
+        """Path of a variable's array at this level."""
+        return f"{self.group}/{variable}"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Levels ``first`` to ``last``, made from the level below ``first`` (0 is the base) in cells of ``cell_yx`` pixels of that.
+
+    ``spec`` is the cube's, with the grid that is read and the cells as its regions. A variable's name there is that of its records in
+    the ledger, so that the cells are slots like others.
+    """
+
+    number: int
+    first: int
+    last: int
+    cell_yx: tuple[int, int]
+    spec: CubeSpec
+
+    def name(self, variable: str) -> str:
+        """What a variable's cells are called in the ledger."""
+        return f"{variable}/{OVERVIEWS}/{self.number}"
+
+    def variable_of(self, name: str) -> str:
+        return name.rpartition(f"/{OVERVIEWS}/")[0]
+
+
+@dataclass(frozen=True)
+class Pyramid:
+    """All levels of a cube, finest first, if it has ``n_levels``."""
+
+    base: CubeSpec
+    n_levels: int
+
+    @cached_property
+    def variables(self) -> tuple[Variable, ...]:
+        """The base's variables that have overviews."""
+        return tuple(v for v in self.base.variables if method_of(v) is not None)
+
+    @cached_property
+    def _steps(self) -> list[tuple[int, int, tuple[int, int]]]:
+        """(first level, last level, cell) of each stage."""
+        out: list[tuple[int, int, tuple[int, int]]] = []
+        done = 0
+        unit = self.base.grid.region_shape_yx
+        while done < self.n_levels:
+            shape = _shape(self.base.grid, done)
+            n, cell = _stage(shape, unit, self.n_levels - done)
+            out.append((done + 1, done + n, cell))
+            done += n
+            unit = (LATER_CELL, LATER_CELL)
+        return out
+
+    @cached_property
+    def levels(self) -> tuple[Level, ...]:
+        out = []
+        for first, last, cell in self._steps:
+            for number in range(first, last + 1):
+                size = cell[0] >> (number - first + 1), cell[1] >> (number - first + 1)
+                grid = _level_grid(self.base.grid, number, size)
+                variables = tuple(_at_level(v, grid) for v in self.variables)
+                out.append(Level(number, replace(self.base, grid=grid, variables=variables, store=None)))
+        return tuple(out)
+
+    @cached_property
+    def stages(self) -> tuple[Stage, ...]:
+        out = []
+        for i, (first, last, cell) in enumerate(self._steps, 1):
+            below = self.base if first == 1 else self.levels[first - 2].spec
+            names = {v.name: f"{v.name}/{OVERVIEWS}/{i}" for v in self.variables}
+            grid = _with_regions(below.grid, cell)
+            variables = tuple(replace(below.variable(name), name=new) for name, new in names.items())
+            out.append(Stage(i, first, last, cell, replace(below, grid=grid, variables=variables)))
+        return tuple(out)
+
+    def below(self, stage: Stage) -> tuple[CubeSpec, dict[str, str]]:
+        """What a stage reads: the spec whose regions make up its cells, and the path of each variable's array."""
+        if stage.first == 1:
+            return self.base, {v.name: v.name for v in self.variables}
+        level = self.levels[stage.first - 2]
+        return level.spec, {v.name: level.path(v.name) for v in self.variables}
+
+
+def levels_by_default(grid: TilingGrid) -> int:
+    """As many as it takes for the longer side to have no more than ``COARSEST_SIDE`` pixels."""
+    return max(0, math.ceil(math.log2(max(grid.shape_yx) / COARSEST_SIDE)))
+
+
+def make_pyramid(spec: CubeSpec, n_levels: int) -> Pyramid:
+    """The pyramid of a cube. Raises :class:`GridError` if there are not so many levels."""
+    most = max(0, (max(spec.grid.shape_yx) - 1).bit_length())
+    if not 0 <= n_levels <= most:
+        raise GridError(
+            f"levels is {n_levels}: a cube of {' x '.join(map(str, spec.grid.shape_yx))} pixels has 1 to {most} (level {most} is one pixel)"
+        )
+    return Pyramid(spec, n_levels)
+
+
+def _shape(grid: TilingGrid, number: int) -> tuple[int, int]:
+    ny, nx = grid.shape_yx
+    return -(-ny >> number), -(-nx >> number)
+
+
+def _level_grid(base: TilingGrid, number: int, region_yx: tuple[int, int]) -> TilingGrid:
+    size = 2**number
+    scaled = replace(
+        base, resolution_x=base.resolution_x * size, resolution_y=base.resolution_y * size, shape_yx=_shape(base, number),
+        region_shape_yx=(1, 1), id_template="y{iy}_x{ix}",
+    )  # fmt: skip
+    return _with_regions(scaled, region_yx)
+
+
+def _with_regions(grid: TilingGrid, region_yx: tuple[int, int]) -> TilingGrid:
+    (ry, rx), (ny, nx) = region_yx, grid.shape_yx
+    return replace(grid, region_shape_yx=(min(ry, ny), min(rx, nx)), id_template="y{iy}_x{ix}")
+
+
+def _stage(shape: tuple[int, int], unit: tuple[int, int], n_left: int) -> tuple[int, tuple[int, int]]:
+    """How many levels a stage makes, and its cells: units, or so many of them together that they can be halved often enough."""
+    at_least = min(STAGE_LEVELS, n_left)
+    cells: list[int] = []
+    most = n_left
+    for n, size in zip(shape, unit, strict=True):
+        cell = size
+        while cell < n and (cell % 2**at_least or cell >> at_least < CELL_SIDE):
+            cell *= 2
+        cells.append(cell)
+        if cell < n:
+            most = min(most, max(k for k in range(at_least, n_left + 1) if cell % 2**k == 0 and cell >> k >= CELL_SIDE))
+    # One cell that spans the whole side is as long as it takes: its end is cut as the array's is.
+    whole = [c if c < n else -(-n // 2**most) * 2**most for c, n in zip(cells, shape, strict=True)]
+    return most, (whole[0], whole[1])
+
+
+def _at_level(variable: Variable, grid: TilingGrid) -> Variable:
+    chunks = (*variable.chunks[:-2], *_chunk_sides(variable, grid))
+    return replace(variable, chunks=chunks, shards=None, source=None)
+
+
+def _chunk_sides(variable: Variable, grid: TilingGrid) -> Iterator[int]:
+    sizes = zip(variable.chunks[-2:], grid.shape_yx, grid.region_shape_yx, grid.lattice_shape_yx, strict=True)
+    for chunk, n, cell, n_cells in sizes:
+        target = min(max(chunk, CHUNK_SIDES[0]), CHUNK_SIDES[1])
+        if n_cells == 1:
+            yield min(target, n)
+        else:
+            yield min(_divisors(cell), key=lambda d: abs(math.log(d / target)))
+
+
+def _divisors(n: int) -> Iterator[int]:
+    for d in range(1, math.isqrt(n) + 1):
+        if n % d == 0:
+            yield d
+            yield n // d
