@@ -30,6 +30,9 @@ CODES = (OUTSIDE, *STATES, FRESH, FAILED)
 LETTERS = "odepanf"
 """States by their number in a page's arrays, and the letters that they are written as."""
 
+SHOWN = ("done", "empty", FRESH, FAILED, "pending", "absent")
+"""Their order where they are listed."""
+
 MAX_RECORDS = 50_000
 """Records that a page holds: some 80 bytes each. Without them it still says the state of each slot."""
 
@@ -189,6 +192,7 @@ def gather(store: Store, selection: Selection, records: bool = True) -> PageData
         current = slots.current.get(v.name)
         stale = None if current is None else _is_held(codes) & ~current
         variables.append(VariableData(v, codes, slots.virtual.get(v.name), stale))
+    store = store.on(store.branch, slots.snapshot)
     data = PageData(slots.spec, store.uri, store.branch, slots.snapshot, variables, gather_history(store))
     if records:
         _add_records(store, data)
@@ -204,7 +208,7 @@ def _add_records(store: Store, data: PageData) -> None:
             "(with --region, --bbox or values of an axis) has them."
         )
         return
-    found = read_records(store.readonly(data.snapshot), itertools.chain.from_iterable(slots.values()), store.layout_key)
+    found = read_records(store.readonly(), itertools.chain.from_iterable(slots.values()), store.layout_key)
     commits = find_commits(store, data.history, found)
     for v in data.variables:
         v.records = pack_records(data.spec, slots[v.variable.name], found, commits, data.texts)

@@ -83,10 +83,10 @@ class LivePage:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stop()
-        if error is not None and self._data is not None:
+        if error is not None and self._data is not None and not self.run.outcome:
             self.run.outcome = "interrupted" if isinstance(error, KeyboardInterrupt) else "broken"
             self.run.message = str(error) if isinstance(error, CubeIngestError) else type(error).__name__
-            self._try(self._end)
+            self._try(self._write)
 
     def take(self, progress: Progress) -> None:
         """Note what a run reports: its plan first, then each result. The page appears with the first."""
@@ -133,29 +133,33 @@ class LivePage:
         self._marks = dict.fromkeys(planned, "pending")
         data = self._look()
         add_coast(data)
+        self._mark(data)
         self._data = data
         self._write()
         self._thread = threading.Thread(target=self._keep, name="cubeingest-page", daemon=True)
         self._thread.start()
 
     def _look(self) -> PageData:
-        """The cube as it is, with what is known of this run's slots beyond that."""
         data = gather(self.store.on(self.store.branch), Selection(), records=False)
         data.run = self.run
+        return data
+
+    def _mark(self, data: PageData) -> None:
+        """Tell of this run's slots what the cube does not know yet."""
         arrays = {v.variable.name: v.codes for v in data.variables}
         held = {CODES.index("done"), CODES.index("empty")}
         for slot, state in self._marks.items():
             if state != FRESH or arrays[slot.variable][slot.index] not in held:
                 arrays[slot.variable][slot.index] = CODES.index(state)
-        return data
 
     def _look_again(self) -> None:
-        """Look at the cube once more if something was committed. Alone-committing workers say by themselves what they have committed."""
+        """Look at the cube once more if something was committed. Workers that commit alone say by themselves what they have."""
         before = self._data
         if self._commits_alone or before is None or self.store.on(self.store.branch).tip == before.snapshot:
             return
+        after = self._look()
         with self._lock:
-            after = self._look()
+            self._mark(after)
             after.coast, after.failures = before.coast, before.failures
             self._data = after
 
@@ -183,10 +187,13 @@ class LivePage:
         run.rate = run.pixels / max(spent, 1e-3)
         run.left = (self._pixels - run.pixels) / run.rate if run.rate else None
 
-    def _end(self, report: IngestReport | None = None) -> None:
-        failures = report.failed if report is not None else self._data.failures if self._data is not None else []
-        data = gather_whole(self.store.on(self.store.branch), Selection())
-        data.run, data.failures = self.run, list(failures)
+    def _end(self, report: IngestReport) -> None:
+        store = self.store.on(self.store.branch)
+        hurry = report.signum is not None  # somebody waits for the run to be gone
+        data = gather(store, Selection()) if hurry else gather_whole(store, Selection())
+        if data.coast is None:
+            add_coast(data)
+        data.run, data.failures = self.run, list(report.failed)
         self._mark_failed(data)
         write_page(render(data), self.path)
 

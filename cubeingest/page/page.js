@@ -154,7 +154,8 @@ function startSearch() {
 
 function renderLegend() {
   const counts = countFrame(current(), currentFrame());
-  const items = STATES.map((name, code) => ({ name, n: counts[code] })).filter(({ name, n }) => n && name !== "outside");
+  const order = ["done", "virtual", "empty", "fresh", "failed", "pending", "absent"];
+  const items = order.map((name) => ({ name, n: counts[codeOf(name)] })).filter(({ n }) => n);
   const entries = items.map(({ name, n }) => el("li", {}, el("i", { class: `key ${name}` }), `${shownState(name)} `, el("b", {}, formatCount(n))));
   if (current().stale) entries.push(el("li", { class: "hint" }, "corner: overviews behind"));
   byId("legend").replaceChildren(...entries);

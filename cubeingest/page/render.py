@@ -16,9 +16,8 @@ from importlib.resources import files
 from pathlib import Path
 
 from cubeingest.errors import GridError
-from cubeingest.page.data import CODES, OUTSIDE, PageData, Run
+from cubeingest.page.data import SHOWN, PageData, Run
 from cubeingest.sketch import STATE_COLOURS
-from cubeingest.status import STATES
 
 SCRIPTS = ("decode.js", "state.js", "map.js", "panel.js", "history.js", "page.js")
 """In the order in which they are put together to one."""
@@ -154,12 +153,12 @@ def _run_section(run: Run) -> str:
         "interrupted": "The run was interrupted", "aborted": "The run was aborted", "broken": "The run broke off",
     }  # fmt: skip
     share = 100 * run.finished / run.planned if run.planned else 100.0
-    parts = [f"{run.finished:,} of {run.planned:,} slots finished", f"{run.failed:,} failed"]
+    parts = [f"{run.finished:,} of {run.planned:,} slots tried", f"{run.failed:,} failed"]
     parts += [f"{run.skipped:,} were done before"] * bool(run.skipped)
     message = f"<p>{escape(run.message)}</p>" if run.message else ""
     return (
         f'<section class="run {run.outcome or "going"}" id="run"><h2>{titles[run.outcome]}</h2>'
-        f'<div class="bar" role="progressbar" aria-label="slots finished" aria-valuemin="0" aria-valuemax="{run.planned}" '
+        f'<div class="bar" role="progressbar" aria-label="slots tried" aria-valuemin="0" aria-valuemax="{run.planned}" '
         f'aria-valuenow="{run.finished}"><span style="width:{share:.2f}%"></span></div>'
         f'<p id="run-counts">{", ".join(parts)}</p><p id="run-age"></p>{message}</section>'
     )
@@ -168,7 +167,7 @@ def _run_section(run: Run) -> str:
 def _counts(data: PageData) -> str:
     """Tables of slots by state: all, and by axis and label."""
     total = data.counts()
-    names = [name for name in CODES if name in total and name != OUTSIDE]
+    names = [name for name in SHOWN if name in total]
     head = "".join(f'<th scope="col" class="number"><i class="key {n}"></i>{_shown(n)}</th>' for n in names)
     top = f'<thead><tr><th scope="col"></th><th scope="col" class="share"></th>{head}<th scope="col" class="number">total</th></tr></thead>'
     out = [f'<table class="counts">{top}<tbody>{_count_row("all", total, names)}</tbody>']
@@ -225,5 +224,3 @@ def _failures(data: PageData) -> str:
 
 MAX_FAILURES_SHOWN = 200
 """Failures that have a row; what a run says at its end has them all."""
-
-assert set(STATES) < set(CODES)
