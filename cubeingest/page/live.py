@@ -42,13 +42,14 @@ def ingest_with_page(
     function: SourceFunction | None,
     path: str | os.PathLike[str],
     warn: Callable[[str], None],
+    refresh: float = REFRESH_SECONDS,
 ) -> IngestReport:
     """As :func:`cubeingest.ingest.ingest`, with a page at ``path`` that is kept current; it tells of the whole cube.
 
     A page that cannot be written is no reason to stop: ``warn`` is told, once. Raises :class:`GridError`, before any work, for a path
-    that cannot be.
+    that cannot be. ``refresh`` is the least time between two writings, in seconds.
     """
-    with LivePage(store, options, check_place(path), warn) as page:
+    with LivePage(store, options, check_place(path), warn, refresh) as page:
 
         def tell(progress: Progress) -> None:
             page.take(progress)
@@ -63,7 +64,7 @@ class LivePage:
     """A page, and the thread that writes it. What a run reports goes into arrays of states: the ledger is not read again until it ends."""
 
     def __init__(
-        self, store: Store, options: Options, path: Path, warn: Callable[[str], None], refresh: float = REFRESH_SECONDS
+        self, store: Store, options: Options, path: Path, warn: Callable[[str], None], refresh: float
     ) -> None:
         self.store, self.path, self.warn, self.refresh = store, path, warn, refresh
         self.run = Run(time.time(), options.mode, refresh=refresh)
