@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from cubeingest.errors import WorkerError as WorkerError
     from cubeingest.grid import TilingGrid as TilingGrid
     from cubeingest.inference import infer as infer
+    from cubeingest.look import show_grid as show_grid
     from cubeingest.spec import CubeSpec as CubeSpec
     from cubeingest.spec import read_spec as read_spec
 
@@ -46,6 +47,7 @@ _HOMES = {
     "axes": ("Axis",),
     "grid": ("TilingGrid",),
     "inference": ("infer",),
+    "look": ("show_grid",),
     "spec": ("CubeSpec", "read_spec"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}

@@ -22,6 +22,7 @@ from cubeingest.extend import Extended, extend
 from cubeingest.garbage import GcReport, collect_garbage
 from cubeingest.grid import TilingGrid
 from cubeingest.ingest import MATERIALIZED, IngestReport, SourceFunction, ingest
+from cubeingest.look import describe_cube, show_cube_grid, show_diff, show_map, show_status
 from cubeingest.overviews import OverviewReport, levels_of, make_overviews
 from cubeingest.page import ingest_with_page, write_report
 from cubeingest.plan import Selection, choose
@@ -33,6 +34,7 @@ from cubeingest.verify import VerifyReport, verify
 
 if TYPE_CHECKING:
     import xarray as xr
+    from matplotlib.axes import Axes
     from shapely.geometry.base import BaseGeometry
 
 OnProgress = Callable[[Progress], None]
@@ -241,6 +243,30 @@ class Cube:
     def diff(self, older: str, newer: str = MAIN) -> list[SlotChange]:
         """Slots that differ between two tags, branches or snapshots."""
         return read_changes(self.store, resolve_ref(self.store, older), resolve_ref(self.store, newer))
+
+    def show_grid(self, **selection: Any) -> Axes:
+        """Draw the regions on coastlines, with those that are selected highlighted. Returns matplotlib axes, in CRS units."""
+        return show_cube_grid(self.store, self.select(**selection))
+
+    def show_status(self, **selection: Any) -> Any:
+        """Draw what is done, empty, pending and absent, a small map for each variable and axis value. Returns an object array (rows, columns) of
+        matplotlib axes, None where there is none; ``axes[0, 0].figure`` is the picture.
+        """
+        return show_status(self.store, self.select(**selection))
+
+    def show_map(self, variable: str | None = None, **selection: Any) -> Axes:
+        """Draw pixels of a variable (the first by default) at one value of each axis (the first by default), within a ``bbox`` or regions;
+        from overviews, if there are any. Colours and legend are by the variable's attributes. Returns matplotlib axes, in CRS units.
+        """
+        return show_map(self.store, self.select(variable=variable, **selection))[0]
+
+    def show_diff(self, older: str, newer: str = MAIN) -> Any:
+        """Draw in which slots two tags, branches or snapshots differ. Returns axes as :meth:`show_status` does."""
+        return show_diff(self.store, older, newer)
+
+    def _repr_html_(self) -> str:
+        """What the cube holds, how far it is, and a small map, for notebooks."""
+        return describe_cube(self.store)
 
     def check(
         self,

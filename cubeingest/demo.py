@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,15 @@ from cubeingest.cube import Cube
 from cubeingest.engine import Progress
 from cubeingest.errors import CubeIngestError, StoreError
 from cubeingest.grid import TilingGrid
-from cubeingest.look import draw_map, draw_regions, save
+from cubeingest.look import picture_map, read_map, save_picture
+from cubeingest.plan import Selection
 from cubeingest.spec import read_spec
 
 BLOCK_PIXELS = 240
 """Blocks of the tiles: one a tile, and a multiple of 16 as TIFF wants."""
 
-SEA, LAND = "#c9dbe6", "#5b7f4f"
+SEA = "#c9dbe6"
+"""As in the spec's colours: 0 % of land."""
 
 
 def run_demo(folder: Path, say: Callable[[str], None], on_progress: Callable[[Progress], None]) -> dict[str, Any]:
@@ -64,18 +67,8 @@ def run_demo(folder: Path, say: Callable[[str], None], on_progress: Callable[[Pr
 
 def draw(cube: Cube, path: Path) -> None:
     """The world's coasts, with the regions. Sea is 0 inside a tile and fill value where there is none: drawn alike."""
-    from matplotlib.colors import LinearSegmentedColormap
-
-    axes = draw_map(
-        cube.store,
-        cube.spec.variables[0],
-        cmap=LinearSegmentedColormap.from_list("land", [SEA, LAND]),
-        vmin=0,
-        vmax=100,
-    )
-    axes.set_facecolor(SEA)
-    draw_regions(axes, cube.store)
-    save(axes, path)
+    view = read_map(cube.store, Selection())
+    save_picture(picture_map(view, replace(view.colours, missing=SEA)), path)
 
 
 def cut_tiles(raster: Path, grid: TilingGrid, folder: Path) -> list[str]:

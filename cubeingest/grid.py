@@ -434,6 +434,12 @@ class TilingGrid:
         start, stop, _ = (part or slice(None)).indices(self.shape_yx[0 if is_y else 1])
         return centres(origin, step, start, stop)
 
+    def _repr_html_(self) -> str:
+        """A table and a small map, for notebooks."""
+        from cubeingest.sketch import describe_grid
+
+        return describe_grid(self)
+
 
 def _offset_text(grid: TilingGrid, dim: str, off: Fraction) -> str:
     """``0.31 px east`` for an offset of so many pixels along increasing index."""

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 import cubeingest as ci
-from cubeingest.look import draw_map, draw_regions, save
+from cubeingest.look import save_picture
 
 SPEC = """\
 name: europe
@@ -31,7 +31,7 @@ variables:
   area:
     {dtype: float32, fill_value: .nan, chunks: {y: 144, x: 144}, attrs: {long_name: land area of the cell, units: km2}}
   nearby:
-    {dtype: float32, fill_value: .nan, chunks: {y: 144, x: 144}, attrs: {long_name: land within half a degree, units: "%"}}
+    {dtype: float32, fill_value: .nan, chunks: {y: 144, x: 144}, attrs: {long_name: land within half a degree, units: "%", colormap: YlGn, valid_range: [0, 100]}}
 attrs: {source: "NOAA GLOBE 1.0 by way of the Python package global-land-mask 1.0.0"}
 store: ./europe.icechunk
 """
@@ -76,9 +76,7 @@ def main(folder: Path) -> ci.Cube:
     )
     print(f"verify:   {cube.verify().equal} slots are what was read and computed")
     print(f"{float(cube.dataset()['area'].sum()) / 1e6:.2f} million km2 of land")
-    axes = draw_map(cube.store, cube.spec.variable("nearby"), cmap="YlGn", vmin=0, vmax=100)
-    draw_regions(axes, cube.store)
-    save(axes, folder / "nearby.png")
+    save_picture(cube.show_map("nearby"), folder / "nearby.png")
     return cube
 
 

@@ -15,12 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from _tiles import fill_cube, folder_argument, read_land, write_tile
-from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.patches import Patch, Rectangle
 from rasterio.transform import from_origin
 
 import cubeingest as ci
-from cubeingest.look import draw_map, draw_regions, save
+from cubeingest.look import save_picture
 
 SPEC = """\
 name: south-america
@@ -36,7 +35,7 @@ variables:
     dtype: uint8
     fill_value: 255
     chunks: {y: 120, x: 120}
-    attrs: {long_name: land in the cell, units: "%"}
+    attrs: {long_name: land in the cell, units: "%", colormap: {0: "#c9dbe6", 100: "#5b7f4f"}}
     source: {file: land.tif}
 valid: {raster: mask.tif}               # regions in which a pixel is neither 0 nor nodata
 attrs: {source: "NOAA GLOBE 1.0 by way of the Python package global-land-mask 1.0.0"}
@@ -104,21 +103,26 @@ def main(folder: Path) -> ci.Cube:
 
 def draw(cube: ci.Cube, filled: dict[str, str], path: Path) -> None:
     """Which run filled which region."""
-    cmap = LinearSegmentedColormap.from_list("land", ["#c9dbe6", "#5b7f4f"])
-    axes = draw_map(cube.store, cube.spec.variable("land"), cmap=cmap, vmin=0, vmax=100)
-    draw_regions(axes, cube.store)
+    axes = cube.show_map("land")
     for region, colour in filled.items():
         left, bottom, right, top = cube.grid.bounds(region)
         axes.add_patch(
             Rectangle(
-                (left, bottom), right - left, top - bottom, facecolor=colour + "50", edgecolor=colour, linewidth=1.2
+                (left, bottom),
+                right - left,
+                top - bottom,
+                facecolor=colour + "50",
+                edgecolor=colour,
+                linewidth=1.2,
+                zorder=4,
             )
         )
     patches = [Patch(facecolor=c + "80", edgecolor=c, label=how) for how, c in zip(STEPS, COLOURS, strict=True)]
-    axes.legend(handles=patches, title="filled", loc="upper right", fontsize=12, title_fontsize=12)
-    axes.set_title(f"{len(filled)} of {cube.grid.n_regions} regions are valid: those with land", loc="left")
-    axes.figure.set_size_inches(8.2, 11)
-    save(axes, path)
+    axes.legend(handles=patches, title="filled", loc="upper right").set_zorder(5)
+    axes.set_xlabel(
+        f"{len(filled)} of {cube.grid.n_regions} regions are valid: those with land", loc="left", fontsize=9
+    )
+    save_picture(axes, path)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from matplotlib.colors import LightSource, Normalize
 from matplotlib.figure import Figure
 
 import cubeingest as ci
-from cubeingest.look import MISSING_COLOUR, draw_regions
+from cubeingest.look import MISSING_COLOUR, draw_edges
 
 SPEC = """\
 name: rockies
@@ -62,7 +62,7 @@ def draw(cube: ci.Cube, path: Path) -> None:
     place = {"extent": (left, right, bottom, top), "aspect": 1 / np.cos(np.radians(top))}
     west.imshow(ds["image"].transpose("y", "x", "band").values, **place)
     west.set_title("Landsat 8: a file of three bands, and the regions that read it", loc="left")
-    draw_regions(west, cube.store, "#ffffffc0")
+    draw_edges(west, cube.grid, "#ffffffc0")
     elevation = np.ma.masked_invalid(ds["elevation"].values)
     colours = ScalarMappable(Normalize(1300, 4300), "gist_earth")
     relief = LightSource(altdeg=50).shade(elevation.filled(2500), colours.cmap, norm=colours.norm, vert_exag=2, dx=127, dy=167, blend_mode="soft")  # fmt: skip

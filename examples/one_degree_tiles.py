@@ -11,11 +11,10 @@ fill value; `plan` counts it as gaps.
 from pathlib import Path
 
 from _tiles import LAND_PER_DEGREE, fill_cube, folder_argument, read_land, write_tile
-from matplotlib.colors import LinearSegmentedColormap
 from rasterio.transform import from_origin
 
 import cubeingest as ci
-from cubeingest.look import draw_map, draw_regions, save
+from cubeingest.look import draw_edges, save_picture
 
 SPEC = """\
 name: sunda
@@ -30,7 +29,7 @@ variables:
     dtype: uint8
     fill_value: 255
     chunks: {y: 120, x: 120}
-    attrs: {long_name: land in the cell, units: "%"}
+    attrs: {long_name: land in the cell, units: "%", colormap: {0: "#a9cbdc", 100: "#5b7f4f"}}
     source:
       href: "tiles/{id}.tif"
       tiles: {glob: "tiles/*.tif"}
@@ -63,18 +62,14 @@ def main(folder: Path) -> ci.Cube:
     """Cut the tiles into ``folder``, make the cube of them, draw it."""
     n = cut_tiles(folder)
     cube = fill_cube(folder, SPEC)
-    axes = draw_map(
-        cube.store,
-        cube.spec.variable("land"),
-        cmap=LinearSegmentedColormap.from_list("land", ["#a9cbdc", "#5b7f4f"]),
-        vmin=0,
-        vmax=100,
+    axes = cube.show_map("land")
+    axes.set_xlabel(
+        f"Land in {n} tiles of 1 degree, {cube.grid.n_regions} regions of 10; grey: no tile, fill value",
+        loc="left",
+        fontsize=9,
     )
-    axes.set_title(
-        f"Land in {n} tiles of 1 degree, {cube.grid.n_regions} regions of 10; grey: no tile, fill value", loc="left"
-    )
-    draw_regions(axes, cube.store, "#000000a0")
-    save(axes, folder / "one_degree_tiles.png")
+    draw_edges(axes, cube.grid, "#000000a0")
+    save_picture(axes, folder / "one_degree_tiles.png")
     return cube
 
 

@@ -13,11 +13,10 @@ from pathlib import Path
 
 import numpy as np
 from _tiles import LAND_PER_DEGREE, fill_cube, folder_argument, read_land, write_tile
-from matplotlib.colors import LinearSegmentedColormap
 from rasterio.transform import from_origin
 
 import cubeingest as ci
-from cubeingest.look import draw_map, save
+from cubeingest.look import save_picture
 
 SPEC = """\
 name: norden
@@ -32,7 +31,7 @@ variables:
     dtype: uint8
     fill_value: 255
     chunks: {y: 120, x: 120}
-    attrs: {long_name: land about the point, units: "%"}
+    attrs: {long_name: land about the point, units: "%", colormap: ["#c9dbe6", "#8fae77", "#5b7f4f"]}
     source:
       href: "points/{id}.tif"
       tiles: {glob: "points/*.tif"}
@@ -73,19 +72,13 @@ def main(folder: Path) -> ci.Cube:
     """Cut the tiles into ``folder``, make the cube of them, draw it."""
     n = cut_tiles(folder, read_points())
     cube = fill_cube(folder, SPEC)
-    axes = draw_map(
-        cube.store,
-        cube.spec.variable("land"),
-        cmap=LinearSegmentedColormap.from_list("land", ["#c9dbe6", "#8fae77", "#5b7f4f"]),
-    )
-    axes.set_title(f"{n} tiles of 121 x 121 points; on the red lines, neighbours share theirs", loc="left")
+    axes = cube.show_map("land")
+    axes.set_xlabel(f"{n} tiles of 121 x 121 points; on the red lines, neighbours share theirs", loc="left", fontsize=9)
     for latitude in range(BOTTOM + STEP, TOP, STEP):
-        axes.axhline(latitude, color="#b03a2e", linewidth=0.8)
+        axes.axhline(latitude, color="#b03a2e", linewidth=0.8, zorder=4)
     for longitude in range(LEFT + STEP, RIGHT, STEP):
-        axes.axvline(longitude, color="#b03a2e", linewidth=0.8)
-    axes.set_aspect(1 / np.cos(np.radians((TOP + BOTTOM) / 2)))
-    axes.figure.set_size_inches(8.4, 10)
-    save(axes, folder / "srtm_overlap.png")
+        axes.axvline(longitude, color="#b03a2e", linewidth=0.8, zorder=4)
+    save_picture(axes, folder / "srtm_overlap.png")
     return cube
 
 

@@ -21,7 +21,7 @@ from matplotlib.patches import Patch
 from rasterio.transform import from_origin
 
 import cubeingest as ci
-from cubeingest.look import MISSING_COLOUR, draw_regions
+from cubeingest.look import MISSING_COLOUR, draw_edges
 
 SPEC = """\
 name: antilles
@@ -84,7 +84,7 @@ def draw(cube: ci.Cube, path: Path) -> None:
     counts = cube.status().by["year"]
     for axes, (year, cover) in zip(figure.subplots(2, 1), cube.dataset()["cover"].groupby("year"), strict=True):
         axes.imshow(ranks[cover.values.squeeze()], cmap=ListedColormap([MISSING_COLOUR, *colours.values()]), vmin=0, vmax=3, extent=(left, right, bottom, top))  # fmt: skip
-        draw_regions(axes, cube.store)
+        draw_edges(axes, cube.grid)
         version, least = RULES[year]
         count = counts[str(year)]
         axes.set_title(

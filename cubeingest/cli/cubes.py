@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from cubeingest.cli.app import app
+from cubeingest.cli.charts import print_map
 from cubeingest.cli.options import (
     POINTER,
     SELECTING,
@@ -160,7 +161,6 @@ def ingest(
         from cubeingest.cube import how_of
         from cubeingest.engine import Options
         from cubeingest.ingest import ingest as run
-        from cubeingest.page import ingest_with_page
 
         cube = open_cube(store)
         selection = read_selection(ctx, cube, bbox, region, variable, limit, part, polygon)
@@ -171,6 +171,8 @@ def ingest(
             if html is None:
                 report = run(target, selection, options, show)
             else:
+                from cubeingest.page import ingest_with_page
+
                 warn = partial(say, style="yellow")
                 report = ingest_with_page(target, selection, options, show, None, html, warn)
         if json:
@@ -226,15 +228,19 @@ def status(
 ) -> None:
     """Count slots done, empty, pending and absent. Reads only the cube. Example: cubeingest status"""
     with guard(debug):
-        from cubeingest.page import write_report
-        from cubeingest.status import STATES, read_status
+        from cubeingest.status import STATES, count_states, read_slot_states
 
         cube = open_cube(store, branch, at)
         selection = read_selection(ctx, cube, bbox, region, variable, polygon=polygon)
-        report = read_status(cube.store, selection)
-        page = None if html is None else str(write_report(cube.store, selection, html))
+        slots = read_slot_states(cube.store, selection)
+        report = count_states(cube.store.uri, slots)
+        page = {}
+        if html is not None:
+            from cubeingest.page import write_report
+
+            page = {"html": str(write_report(cube.store, selection, html))}
         if json:
-            print_json(report.to_json() | ({} if page is None else {"html": page}))
+            print_json(report.to_json() | page)
             return
         from rich.table import Table
 
@@ -246,12 +252,14 @@ def status(
                 table.add_row(f"{axis} {label}", *(str(counts[s]) for s in STATES), str(sum(counts.values())))
         table.add_row("all", *(str(getattr(report, s)) for s in STATES), str(report.total), style="bold")
         out_console().print(table)
+        if html is None:
+            print_map(slots)
         if report.virtual:
             out_console().print(
                 f"\n{report.virtual} of the slots done refer to tiles, which must stay as they are: `cubeingest materialize` copies them"
             )
-        if page is not None:
-            say(f"page: {page}")
+        for path in page.values():
+            say(f"page: {path}")
 
 
 @app.command(context_settings=SELECTING)

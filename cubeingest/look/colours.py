@@ -66,7 +66,7 @@ class Colours:
     """How a variable's pixels are painted.
 
     ``kind`` is ``"classes"``: then ``legend`` has those that occur, most frequent ``LEGEND_ROWS`` of them, in the order of the classes, and ``more``
-    is how many were left out. Or ``"range"``: from ``low`` to ``high`` along ``ramp``, 256 colours (uint8, (256, 3)).
+    is how many were left out; values that are no class of the table share its last row. Or ``"range"``: from ``low`` to ``high`` along ``ramp``, 256 colours (uint8, (256, 3)).
     Values outside ``valid`` (the attributes ``valid_min``, ``valid_max``) count as missing. ``warnings`` say which attributes could not be used.
     """
 
@@ -80,17 +80,18 @@ class Colours:
     high: float
     ramp: npt.NDArray[np.uint8]
     valid: tuple[float, float]
+    missing: str = MISSING_COLOUR
     extend: Literal["neither", "min", "max", "both"] = "neither"
     legend: tuple[LegendRow, ...] = ()
     more: int = 0
     warnings: tuple[str, ...] = ()
 
     def paint(self, pixels: Array) -> npt.NDArray[np.uint8]:
-        """RGBA of ``pixels``, uint8 of their shape and 4; missing ones in ``MISSING_COLOUR``, all opaque."""
+        """RGBA of ``pixels``, uint8 of their shape and 4; missing ones in the colour ``missing``, all opaque."""
         out = np.empty((*pixels.shape, 4), np.uint8)
         out[..., 3] = 255
         out[..., :3] = self.ramp[self._places(pixels)] if self.kind == "range" else self._classed(pixels)
-        out[is_missing(pixels, self.fill, self.valid), :3] = parse_colour(MISSING_COLOUR)
+        out[is_missing(pixels, self.fill, self.valid), :3] = parse_colour(self.missing)
         return out
 
     def _places(self, pixels: Array) -> npt.NDArray[np.uint8]:
@@ -184,7 +185,9 @@ class _Reading:
             LegendRow(v, names.get(v, _plain(v)), hex_of(colour), seen.pop(v, 0))
             for v, colour in zip(values, table, strict=True)
         ]
-        rows += [LegendRow(v, _plain(v), UNNAMED_COLOUR, n) for v, n in sorted(seen.items())]
+        if seen:
+            unnamed = _plain(next(iter(seen))) if len(seen) == 1 else f"{len(seen)} values without a colour"
+            rows.append(LegendRow(min(seen), unnamed, UNNAMED_COLOUR, sum(seen.values())))
         shown = [row for row in rows if row.pixels] or rows
         most = sorted(shown, key=lambda row: -row.pixels)[:LEGEND_ROWS]
         legend = tuple(row for row in shown if row in most)

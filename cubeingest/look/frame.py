@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ import numpy as np
 from cubeingest.boxes import Box, parse_crs
 from cubeingest.coast import coast_within, land_within
 from cubeingest.grid import TilingGrid
+from cubeingest.sketch import aspect_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,14 +34,6 @@ COAST_PIXELS = 1400
 
 MOST_LINES = 600
 """Region edges along one side that are drawn; of more, none could be told apart."""
-
-
-def aspect_of(bounds: Box, crs: str) -> float:
-    """How much longer a unit along y is drawn than one along x: on longitudes and latitudes, as in the middle of the box."""
-    if not parse_crs(crs).is_geographic:
-        return 1.0
-    middle = max(-75.0, min(75.0, (bounds[1] + bounds[3]) / 2))
-    return 1 / math.cos(math.radians(middle))
 
 
 def size_of(bounds: Box, crs: str, width: float = WIDTH, height: float = HEIGHT) -> tuple[float, float]:
@@ -158,7 +150,7 @@ def _set_ticks(axes: Axes, crs: str, width: float, height: float) -> None:
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     geographic = parse_crs(crs).is_geographic
-    steps = [1, 1.5, 2, 3, 5, 6, 10] if geographic else [1, 2, 2.5, 5, 10]
+    steps = [1, 1.5, 3, 6, 10] if geographic else [1, 2, 2.5, 5, 10]
     for axis, inches, words in ((axes.xaxis, width, ("E", "W")), (axes.yaxis, height, ("N", "S"))):
         axis.set_major_locator(MaxNLocator(max(1, min(9, int(inches / 0.9))), steps=steps, min_n_ticks=1))
         named = _degrees(words) if geographic else _lengths(crs)

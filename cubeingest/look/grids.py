@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cubeingest.boxes import Box
 from cubeingest.grid import TilingGrid
 from cubeingest.look.frame import (
     EDGE,
@@ -44,12 +43,16 @@ MOST_IDS = 6000
 
 
 def picture_grid(
-    grid: TilingGrid, name: str = "", chosen: Places | None = None, valid: Places | None = None, box: Box | None = None
+    grid: TilingGrid,
+    name: str = "",
+    chosen: Places | None = None,
+    valid: Places | None = None,
+    outlines: Sequence[np.ndarray[Any, Any]] = (),
 ) -> Axes:
     """Draw a grid's regions, with ids where they can be read. Returns matplotlib axes in CRS units.
 
-    ``chosen`` are lattice places (iy, ix) to highlight, ``valid`` those that the grid is restricted to, ``box`` an outline to draw, in
-    CRS units.
+    ``chosen`` are lattice places (iy, ix) to highlight, ``valid`` those that the grid is restricted to, ``outlines`` lines
+    (n, 2) to draw, in CRS units.
     """
     bounds = grid.bounds()
     wide, high = size_of(bounds, grid.crs)
@@ -63,11 +66,8 @@ def picture_grid(
     if chosen is not None:
         _fill(axes, grid, _lattice(grid, chosen), CHOSEN, 0.42, 2.8)
         _outline(axes, grid, _lattice(grid, chosen))
-    if box is not None:
-        left, bottom, right, top = box
-        axes.plot(
-            [left, right, right, left, left], [bottom, bottom, top, top, bottom], color=INK, linewidth=1.1, zorder=5
-        )
+    for outline in outlines:
+        axes.plot(*outline.T, color=INK, linewidth=1.1, zorder=5, scalex=False, scaley=False)
     _write_ids(axes, grid, wide, high, valid)
     (ny, nx), (ry, rx) = grid.lattice_shape_yx, grid.region_shape_yx
     title = f"{name}: " if name else ""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cubeingest.axes import Axis
 from cubeingest.boxes import Box, query_boxes
 from cubeingest.errors import GridError
 from cubeingest.grid import TilingGrid
@@ -27,12 +29,13 @@ from cubeingest.look.frame import (
     write_note,
     write_title,
 )
-from cubeingest.look.palette import MISSING_COLOUR
-from cubeingest.look.pixels import Picture, Window, read_pixels
-from cubeingest.spec import Variable
+from cubeingest.look.pixels import Picture, PixelReader, Window
+from cubeingest.plan import Selection, choose
+from cubeingest.spec import CubeSpec, Variable
 from cubeingest.store import Store
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -46,25 +49,45 @@ ENOUGH_ACROSS = 8
 """Regions along a side of the picture up to which their edges are drawn more strongly."""
 
 
-def picture_map(
-    store: Store,
-    variable: Variable,
-    position: Mapping[str, int] | None = None,
-    window: Window | None = None,
-    regions: bool = True,
-    colours: Colours | None = None,
-) -> Axes:
-    """Draw one variable at one position of each axis (the first by default), within a ``window`` of pixels. Returns matplotlib axes in CRS units.
+@dataclass(frozen=True)
+class MapView:
+    """What a map shows: pixels of one variable at one value of each axis (``labels``), within a window, and how they are coloured."""
 
-    Colours and legend are by the variable's attributes (see ``docs/pictures.md``) unless ``colours`` are given; missing pixels are grey.
-    ``regions`` draws the edges of regions. Raises :class:`GridError` for a position or window that there is not.
+    spec: CubeSpec
+    snapshot: str
+    variable: Variable
+    labels: Mapping[str, str]
+    window: Window
+    picture: Picture
+    colours: Colours
+
+
+def read_map(store: Store, selection: Selection) -> MapView:
+    """Read what a map of a selection shows: its one variable (the cube's first by default), one value of each axis (the first by default), and
+    the pixels within its bbox, or its regions.
+
+    Raises :class:`GridError` for several variables, several values of an axis, or what the cube does not have.
     """
-    store = store.on(store.branch, store.tip)  # spec and pixels of one snapshot
-    spec, grid = store.spec, store.spec.grid
-    picture = read_pixels(store, variable, position, window)
-    colours = colours or read_colours(variable, picture.pixels)
-    shown = window or (slice(0, grid.shape_yx[0]), slice(0, grid.shape_yx[1]))
-    bounds = bounds_of(grid, shown)
+    reader = PixelReader(store)
+    spec = reader.spec
+    if len(set(selection.variables)) > 1:
+        raise GridError(f"a map shows one variable, not {len(selection.variables)}: {', '.join(selection.variables)}")
+    variable = spec.variable(selection.variables[0]) if selection.variables else spec.variables[0]
+    position = {name: _position(spec.grid.axis(name), texts) for name, texts in selection.axes.items()}
+    window = _window(spec, selection)
+    picture = reader.read(variable, position, window)
+    labels = {a.name: a.labels[position.get(a.name, 0)] for a in spec.axes_of(variable)}
+    colours = read_colours(variable, picture.pixels)
+    return MapView(spec, reader.store.tip, variable, labels, window, picture, colours)
+
+
+def picture_map(view: MapView, colours: Colours | None = None, regions: bool = True) -> Axes:
+    """Draw a map with a colour bar, or the names of its classes. Returns matplotlib axes in CRS units.
+
+    Colours and legend are by the variable's attributes (see ``docs/pictures.md``) unless others are given; missing pixels are grey.
+    """
+    grid, picture, colours = view.spec.grid, view.picture, colours or view.colours
+    bounds = bounds_of(grid, view.window)
     where = is_missing(picture.pixels, colours.fill, colours.valid)
     missing = bool(where.any())
     names = [cut_text(row.name, NAME_LETTERS) for row in colours.legend]
@@ -75,25 +98,39 @@ def picture_map(
     figure = new_figure(max(LEFT + wide + aside, 5.2), TOP + max(high, 0.2 * rows if is_classes else 1.4) + BOTTOM)
     base = float(figure.get_size_inches()[1]) - TOP - high
     axes = add_axes(figure, (LEFT, base, wide, high), bounds, grid.crs)
-    axes.set_facecolor(MISSING_COLOUR)
+    axes.set_facecolor(colours.missing)
     _paint(axes, grid, picture, colours)
     if regions:
-        draw_edges(axes, grid, EDGE, 0.3 if max(_across(grid, shown)) > ENOUGH_ACROSS else 0.5)
+        draw_edges(axes, grid, EDGE, 0.3 if max(_across(grid, view.window)) > ENOUGH_ACROSS else 0.5)
     draw_coast([axes], bounds, grid.crs, colour=INK, width=0.4)
     place = (LEFT + wide + 0.14, base, high)
     if is_classes:
         _write_classes(figure, colours, names, missing, place)
     else:
         _draw_bar(figure, colours, place)
-    labels = [f"{name} {grid.axis(name).labels[(position or {}).get(name, 0)]}" for name in variable.axes]
-    others = [spec.name, *([variable.name] if colours.title != variable.name else [])]
-    write_title(figure, ", ".join([colours.title, *labels]), " · ".join(others), LEFT)
-    write_note(
-        figure,
-        "; ".join([n for n in (*["nothing is there yet"] * bool(where.all()), picture.note, *colours.warnings) if n]),
-        LEFT,
-    )
+    title = ", ".join([colours.title, *(f"{name} {label}" for name, label in view.labels.items())])
+    names_of = [view.spec.name, *([view.variable.name] if colours.title != view.variable.name else [])]
+    write_title(figure, title, " · ".join(names_of), LEFT)
+    notes = [*["nothing is there yet"] * bool(where.all()), picture.note, *colours.warnings]
+    write_note(figure, "; ".join([n for n in notes if n]), LEFT)
     return axes
+
+
+def _position(axis: Axis, texts: Sequence[str]) -> int:
+    """Where an axis has the one value that is asked for."""
+    if len(set(texts)) > 1 or ".." in texts[0]:
+        raise GridError(f"a map shows one value of axis {axis.name!r}, not {', '.join(texts)}: say which")
+    return axis.index(texts[0])
+
+
+def _window(spec: CubeSpec, selection: Selection) -> Window:
+    """The pixels that a selection's bbox touches, or that its regions cover; all without either."""
+    places = choose(spec, replace(selection, axes={}, limit=None)).places
+    if selection.bbox is not None:
+        return window_of_bbox(spec.grid, selection.bbox)
+    if selection.regions or selection.polygon is not None:
+        return window_of_places(spec.grid, places or frozenset())
+    return slice(0, spec.grid.shape_yx[0]), slice(0, spec.grid.shape_yx[1])
 
 
 def bounds_of(grid: TilingGrid, window: Window) -> Box:
@@ -123,7 +160,7 @@ def window_of_bbox(grid: TilingGrid, bbox: Box) -> Window:
     return slice(y0, y1), slice(x0, x1)
 
 
-def window_of_places(grid: TilingGrid, places: set[tuple[int, int]]) -> Window:
+def window_of_places(grid: TilingGrid, places: Collection[tuple[int, int]]) -> Window:
     """The smallest window that holds regions at lattice places (iy, ix)."""
     parts = [grid.slices(*p) for p in places]
     y, x = (slice(min(p[d].start for p in parts), max(p[d].stop for p in parts)) for d in (0, 1))
@@ -143,12 +180,23 @@ def _paint(axes: Axes, grid: TilingGrid, picture: Picture, colours: Colours) -> 
     left, bottom, right, top = bounds_of(grid, picture.window)
     origin: Any = "upper" if grid.resolution_y < 0 else "lower"
     limits = axes.get_xlim(), axes.get_ylim()
+    room = axes.get_window_extent()
+    # What matplotlib resamples it holds several times as floats: it gets no more than it can show.
+    shown = picture.pixels[
+        np.ix_(*(_thin(n, most) for n, most in zip(picture.pixels.shape, (room.height, room.width), strict=True)))
+    ]
     axes.imshow(
-        colours.paint(picture.pixels), extent=(left, right, bottom, top), origin=origin, aspect="auto", zorder=1,
+        colours.paint(shown), extent=(left, right, bottom, top), origin=origin, aspect="auto", zorder=1,
         interpolation="nearest" if colours.kind == "classes" else "antialiased",
     )  # fmt: skip
     axes.set_xlim(limits[0])
     axes.set_ylim(limits[1])
+
+
+def _thin(n: int, most: float) -> npt.NDArray[np.int64]:
+    """Positions of at most so many of ``n`` pixels, evenly spaced."""
+    kept = min(n, max(1, round(most)))
+    return (np.arange(kept) * 2 + 1) * n // (2 * kept)
 
 
 def _draw_bar(figure: Figure, colours: Colours, place: tuple[float, float, float]) -> None:
@@ -182,7 +230,7 @@ def _write_classes(
     if colours.more:
         rows.append(Patch(facecolor="none", edgecolor="none", label=f"and {colours.more} more"))
     if missing:
-        rows.append(Patch(facecolor=MISSING_COLOUR, edgecolor=SOFT, linewidth=0.4, label="no data"))
+        rows.append(Patch(facecolor=colours.missing, edgecolor=SOFT, linewidth=0.4, label="no data"))
     legend = figure.legend(
         handles=rows, loc="upper left", bbox_to_anchor=((left - 0.06) / width, (bottom + high + 0.06) / height), frameon=False,
         fontsize=SMALL_POINTS, labelcolor=INK, handlelength=1.2, handleheight=1.1, handletextpad=0.6, labelspacing=0.35, borderpad=0.2,

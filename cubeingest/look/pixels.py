@@ -27,10 +27,10 @@ Window = tuple[slice, slice]
 MAX_PIXELS = 2000
 """Pixels along the longer side of a picture: what a screen shows."""
 
-MOST_SECONDS = 12.0
+MOST_SECONDS = 6.0
 """How long a picture may take to read from the full resolution, by the two figures below; beyond it is thinned further."""
 
-CHUNK_SECONDS, BYTES_PER_SECOND = 0.0012, 400e6
+CHUNK_SECONDS, BYTES_PER_SECOND = 0.0005, 1e9
 """What one chunk costs to fetch, and how quickly chunks are decoded, both on two cores."""
 
 WORTH_SAYING_SECONDS = 2.0

@@ -12,10 +12,16 @@ from cubeingest.changes import SlotChange, count_changes
 from cubeingest.look.panels import MOST_PANELS, Kind, Panel, draw_panels
 from cubeingest.sketch import CHANGE_COLOURS, STATE_COLOURS
 from cubeingest.spec import CubeSpec, Variable
-from cubeingest.status import STATES, SlotStates
+from cubeingest.status import PENDING, STATES, SlotStates
+
+Counts = Mapping[str, np.ndarray[Any, np.dtype[np.int64]]]
+"""How many slots of each kind, by kind."""
 
 KINDS = (*STATES, "virtual")
 """Kinds of slots that a status picture tells apart; done ones that refer to tiles are the last."""
+
+SUMMARIES = ("done", "part", "pending", "empty", "absent")
+"""What may hold for all slots of a region together."""
 
 CHANGES = ("added", "changed", "removed", "reread")
 
@@ -36,7 +42,12 @@ def picture_status(slots: SlotStates) -> np.ndarray[Any, Any]:
     remark = f"of {total:,} slots" + (
         f"; {_percent(finished, wanted)} of those that have a tile" if counts["absent"] and wanted else ""
     )
-    note = f"snapshot {slots.snapshot}" + _left_out(spec, places)
+    stale = sum(int(((slots.states[v] < PENDING) & ~held_now).sum()) for v, held_now in slots.current.items())
+    note = (
+        f"snapshot {slots.snapshot}"
+        + _left_out(spec, places)
+        + f"; overviews of {stale:,} slots are stale" * bool(stale)
+    )
     kinds = [Kind(k, STATE_COLOURS[k], counts[k], 0.6 if k == "absent" else 0.9) for k in KINDS]
     return draw_panels(spec.grid, panels, kinds, f"{spec.name}: {share}", remark, note)
 
@@ -73,7 +84,7 @@ def kinds_of(slots: SlotStates, variable: str) -> np.ndarray[Any, np.dtype[np.ui
     return np.where(slots.virtual[variable] & (states == 0), KINDS.index("virtual"), states).astype(np.uint8)
 
 
-def count_by_region(slots: SlotStates) -> Mapping[str, np.ndarray[Any, np.dtype[np.int64]]]:
+def count_by_region(slots: SlotStates) -> Counts:
     """How many slots of each kind each region has, (iy, ix), over all variables and axis values of the selection."""
     out = {k: np.zeros(slots.spec.grid.lattice_shape_yx, np.int64) for k in KINDS}
     for name in slots.states:
@@ -112,3 +123,24 @@ def _left_out(spec: CubeSpec, places: Sequence[tuple[Variable, tuple[int, ...]]]
         return ""
     first, last = (_title(spec, *rest[n]) for n in (0, -1))
     return f"; {len(rest):,} more are not shown, from {first} to {last}: select some"
+
+
+def share_done(counts: Counts) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """The share that is done or empty, of what there are tiles for."""
+    finished = counts["done"] + counts["virtual"] + counts["empty"]
+    share: np.ndarray[Any, np.dtype[np.float64]] = finished / (finished + counts["pending"]).clip(1)
+    return share
+
+
+def summarise(counts: Counts) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Of counts by kind, the position in ``SUMMARIES`` of what holds for them together; 255 where there are none.
+
+    ``done`` if none is pending, ``part`` if some are, ``pending`` if none is done, ``empty`` if all that are done are empty.
+    """
+    full = counts["done"] + counts["virtual"]
+    finished, pending = full + counts["empty"], counts["pending"]
+    order = [pending + finished == 0, finished == 0, pending > 0, full == 0]
+    out = np.select(
+        order, [SUMMARIES.index(k) for k in ("absent", "pending", "part", "empty")], SUMMARIES.index("done")
+    )
+    return np.where(pending + finished + counts["absent"] == 0, 255, out).astype(np.uint8)

@@ -63,9 +63,7 @@ def ingest_with_page(
 class LivePage:
     """A page, and the thread that writes it. What a run reports goes into arrays of states: the ledger is not read again until it ends."""
 
-    def __init__(
-        self, store: Store, options: Options, path: Path, warn: Callable[[str], None], refresh: float
-    ) -> None:
+    def __init__(self, store: Store, options: Options, path: Path, warn: Callable[[str], None], refresh: float) -> None:
         self.store, self.path, self.warn, self.refresh = store, path, warn, refresh
         self.run = Run(time.time(), options.mode, refresh=refresh)
         self._commits_alone = options.mode == "independent"

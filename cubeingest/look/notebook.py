@@ -1,0 +1,73 @@
+"""A cube as HTML for notebooks: what it holds, how far it is, a small map."""
+
+from __future__ import annotations
+
+from html import escape
+
+import numpy as np
+
+from cubeingest.look.states import SUMMARIES, count_by_region, share_done, summarise
+from cubeingest.plan import Selection
+from cubeingest.sketch import STATE_COLOURS, draw_lattice, draw_legend, part_colour, write_table
+from cubeingest.spec import CubeSpec, Variable
+from cubeingest.status import STATES, count_states, read_slot_states
+from cubeingest.store import Store
+
+SUMMARY_COLOURS = {**STATE_COLOURS, "part": part_colour(0.5)}
+"""By what holds for a region's slots together; ``part`` has shades, by the share that is done."""
+
+ATTRIBUTE_LETTERS = 120
+"""Letters of a variable's attributes that are shown."""
+
+
+def describe_cube(store: Store) -> str:
+    """A cube as HTML: where and what it is, its variables, slots by state, and a map of its regions by what holds in them over all
+    variables and axis values.
+    """
+    slots = read_slot_states(store, Selection())
+    spec, grid = slots.spec, slots.spec.grid
+    status = count_states(store.uri, slots)
+    by_region = count_by_region(slots)
+    summary, shares = summarise(by_region), share_done(by_region)
+    colours = [
+        [colour_of(k, share) for k, share in zip(*row, strict=True)]
+        for row in zip(summary.tolist(), shares.tolist(), strict=True)
+    ]
+    counts = {name: int(np.count_nonzero(summary == n)) for n, name in enumerate(SUMMARIES)}
+    rows = [
+        ("store", store.uri),
+        ("snapshot", f"{slots.snapshot} ({store.branch})"),
+        ("size", ", ".join(f"{name} {n:,}" for name, n in zip(grid.dims, _shape(spec), strict=True))),
+        ("regions", f"{grid.n_regions:,}, such as {grid.region_id(0, 0)}; {grid.crs[:60]}"),
+        *((f"axis {a.name}", f"{a.size:,}: {a.labels[0]}" + f" … {a.labels[-1]}" * (a.size > 1)) for a in grid.axes),
+        *((f"variable {v.name}", _describe(v)) for v in spec.variables),
+        ("slots", f"{status.total:,}: " + ", ".join(f"{getattr(status, s):,} {s}" for s in STATES)),
+    ]
+    drawing = draw_lattice(grid.region_edges, grid.bounds(), grid.crs, colours)
+    return (
+        f"<div><b>Cube {escape(spec.name)}</b>{write_table(rows)}{drawing}"
+        f"<div><small>regions: {draw_legend(counts, SUMMARY_COLOURS)}</small></div></div>"
+    )
+
+
+def colour_of(summary: int, share: float) -> str | None:
+    """The colour of a region, by a position in ``SUMMARIES`` and the share of its slots that is done; None for what is none."""
+    if summary >= len(SUMMARIES):
+        return None
+    name = SUMMARIES[summary]
+    return part_colour(share) if name == "part" else STATE_COLOURS[name]
+
+
+def _shape(spec: CubeSpec) -> tuple[int, ...]:
+    return (*(axis.size for axis in spec.grid.axes), *spec.grid.shape_yx)
+
+
+def _describe(variable: Variable) -> str:
+    attributes = ", ".join(f"{key}={value}" for key, value in variable.attrs.items())
+    short = attributes if len(attributes) <= ATTRIBUTE_LETTERS else attributes[: ATTRIBUTE_LETTERS - 1] + "…"
+    chunks = " x ".join(map(str, variable.chunks))
+    shards = f" in shards of {' x '.join(map(str, variable.shards))}" if variable.shards else ""
+    return (
+        f"{variable.dtype} ({', '.join(variable.dims)}), fill {variable.fill_value}, chunks {chunks}{shards}"
+        + f"; {short}" * bool(short)
+    )
