@@ -49,9 +49,12 @@ function bar(group, sum, most, isNewDay) {
     el("span", { class: "day" }, isNewDay ? dayOf(group[0]) : ""));
 }
 
+/** Light what came with some commits, at a place on the axes where there is any of it. */
 function chooseCommits(group) {
   const same = group.length === state.commits.length && group[0] === state.commits[0];
   update({ commits: same ? [] : group });
+  const frames = new Set([...(lit || [])].map((slot) => Math.floor(slot / nRegions)));
+  if (frames.size && !frames.has(currentFrame())) update({ blocks: { ...state.blocks, ...blocksOf(current(), Math.min(...frames)) } });
 }
 
 function renderCommits() {

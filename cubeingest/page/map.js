@@ -246,13 +246,13 @@ function drawLabels() {
   for (let j = 0; j + 1 < ys.length; j += 1) {
     for (let i = 0; i + 1 < xs.length; i += 1) {
       if (current().states[slotOf(currentFrame(), y0 + j, x0 + i)] === OUTSIDE) continue;
-      const x = (Math.max(0, xs[i]) + Math.min(width, xs[i + 1])) / 2;
+      const [left, right] = [Math.max(0, xs[i]), Math.min(width, xs[i + 1])];
       const [top, bottom] = [Math.min(ys[j], ys[j + 1]), Math.max(ys[j], ys[j + 1])];
       const y = (Math.max(0, top) + Math.min(height, bottom)) / 2;
       const text = regionId(y0 + j, x0 + i);
-      if (pen.measureText(text).width > xs[i + 1] - xs[i] - 6) continue;
-      pen.strokeText(text, x, y);
-      pen.fillText(text, x, y);
+      if (pen.measureText(text).width > right - left - 6) continue;
+      pen.strokeText(text, (left + right) / 2, y);
+      pen.fillText(text, (left + right) / 2, y);
     }
   }
 }

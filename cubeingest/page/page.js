@@ -252,6 +252,14 @@ function reloadWhenIdle() {
   location.reload();
 }
 
+/** What a screen reader says of the region that is selected. */
+function sayRegion() {
+  if (!state.region) return "";
+  const { iy, ix } = state.region;
+  const name = STATES[current().states[slotOf(currentFrame(), iy, ix)]];
+  return [regionId(iy, ix), frameLabel(current(), currentFrame()), shownState(name)].filter(Boolean).join(", ");
+}
+
 // ---- start ----------------------------------------------------------------------------------------------
 
 function start() {
@@ -272,10 +280,12 @@ function start() {
     renderLegend();
     renderColours();
     renderPanel();
+    byId("said").textContent = sayRegion();
     canvas.setAttribute("aria-label", `regions of ${current().name} ${frameLabel(current(), currentFrame())}${state.region ? `, ${regionId(state.region.iy, state.region.ix)} selected` : ""}`);
   });
   window.addEventListener("hashchange", () => { if (location.hash.slice(1) !== written) update(readHash()); });
-  window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { readPalette(); renderAxes(); update({}); });
+  const repaint = () => { readPalette(); renderAxes(); update({}); draw(); };
+  for (const query of ["(prefers-color-scheme: dark)", "print"]) window.matchMedia(query).addEventListener("change", repaint);
   update(readHash());
   followRun();
 }

@@ -69,7 +69,7 @@ function describeRecord(variable, slot) {
   }
   const rows = [];
   const add = (k, ...v) => rows.push(el("div", {}, el("dt", {}, k), el("dd", {}, ...v)));
-  const sources = record.sources.map((s) => el("li", {}, el("span", { class: "href" }, s.href), el("small", {}, [formatBytes(s.size), formatStamp(s.stamp)].filter(Boolean).join(", "))));
+  const sources = record.sources.map((s) => el("li", {}, el("span", { class: "href" }, s.href), el("small", {}, [s.href.startsWith("python:") ? "" : formatBytes(s.size), formatStamp(s.stamp)].filter(Boolean).join(", "))));
   if (record.nSources > sources.length) sources.push(el("li", {}, `and ${record.nSources - sources.length} more`));
   add(record.nSources > 1 ? `${record.nSources} sources` : "source", el("ul", { class: "sources" }, ...sources));
   if (record.checksum) add("checksum", el("code", {}, record.checksum), record.how === "copied" ? el("small", {}, "of the blocks, as they are") : "");
@@ -84,7 +84,7 @@ function describeRecord(variable, slot) {
 function describeCommitOf(record) {
   if (record.commit === null || record.commit === undefined) return "no longer in the history";
   const id = data.commits.snapshot[record.commit];
-  return el("button", { type: "button", class: "link", title: "show what came with it", onclick: () => update({ commits: [record.commit] }) }, el("code", {}, id));
+  return el("button", { type: "button", class: "link", title: "show what came with it", onclick: () => chooseCommits([record.commit]) }, el("code", {}, id));
 }
 
 /** A row for each frame: its state, time and picture; those near the current one where there are very many. */

@@ -6,13 +6,13 @@ import base64
 import io
 import math
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cubeingest.coast import coast_within
 from cubeingest.errors import CubeIngestError
-from cubeingest.look import Picture, PixelReader, read_colours
+from cubeingest.look import Colours, Picture, PixelReader, read_colours
 from cubeingest.look.colours import is_missing
 from cubeingest.page.data import CODES, PageData, VariableData
 from cubeingest.page.packing import pack_lines
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 PAGE_BYTES = 1_900_000
-"""What a page with pictures may take; those of GLAD, 2,520 slots of 32 pixels, fit."""
+"""What a page with pictures may take."""
 
 COAST_PIXELS = 1600
 """Pixels along the longer side of a map that coasts are drawn as finely as."""
@@ -32,9 +32,8 @@ COAST_PIXELS = 1600
 COAST_STEPS = 8000
 """Whole steps that coasts are written in: five to a pixel."""
 
-ALL_PIXELS = 2_600_000
-"""Pixels of all pictures together: 32 x 32 for each slot of GLAD. Land cover, whose classes change from pixel to pixel, compresses to a quarter of a
-byte each, or a half."""
+ALL_PIXELS = 4_000_000
+"""Pixels of all pictures together: 40 x 40 for each slot of GLAD. Pictures that do not compress well are thinned until they fit."""
 
 LONGEST_SIDE = 1536
 """Pixels along the longer side of one picture."""
@@ -67,39 +66,30 @@ def add_pictures(store: Store, data: PageData, seconds: float = MAX_SECONDS) -> 
         return
     longest = _side(data.spec, len(frames))
     if longest is None or room <= 0:
-        data.notes.append(
-            "There are no pictures of the pixels: the page would grow too large. One of fewer slots has them."
-        )
+        data.notes.append(TOO_LARGE)
         return
-    slow, broken = 0, 0
-    left = MAX_BYTES if store.is_local else MAX_BYTES_FAR
-    ends = time.monotonic() + seconds
-    reader = PixelReader(store.on(store.branch, data.snapshot))
+    found = _read_all(store, data, frames, longest, time.monotonic() + seconds)
+    colours = {
+        name: read_colours(data.spec.variable(name), np.concatenate([p.pixels.ravel() for p in pictures.values()]))
+        for name, pictures in found.items()
+    }
+    for thin in THINNED:
+        for v in data.variables:
+            name = v.variable.name
+            if name in found:
+                v.legend = _legend(colours[name])
+                v.pictures = {b: (p.step * thin, _paint(p, colours[name], thin)) for b, p in found[name].items()}
+        if sum(len(uri) for v in data.variables for _, uri in v.pictures.values()) <= room:
+            return
     for v in data.variables:
-        found: dict[int, Picture] = {}
-        for block in (block for other, block in frames if other is v):
-            cost = 0 if reader.has_overviews(v.variable) else _bytes_of(data.spec, v, block)
-            far = v.virtual is not None and bool(v.virtual.any())
-            if time.monotonic() > ends or cost > (min(left, MAX_BYTES_FAR) if far else left):
-                slow += 1
-                continue
-            left -= cost
-            try:
-                found[block] = _read(reader, data.spec, v, block, longest)
-            except CubeIngestError:
-                broken += 1
-        _paint(v, found)
-    if slow:
-        data.notes.append(
-            f"{f'{slow} of {len(frames)}' if slow < len(frames) else 'The'} pictures of the pixels are left out, as too much would have to be read for them: "
-            "`cubeingest overviews` makes them possible."
-        )
-    if broken:
-        data.notes.append(
-            f"{broken} of {len(frames)} pictures are left out, as their pixels cannot be read: see `cubeingest check --deep`."
-        )
-    _fit(data, room)
+        v.pictures, v.legend = {}, None
+    data.notes.append(TOO_LARGE)
 
+
+THINNED = (1, 2, 4)
+"""By how much pictures are thinned, one after the other, until the page is small enough."""
+
+TOO_LARGE = "There are no pictures of the pixels: the page would grow too large. One of fewer slots has them."
 
 ROOM_FOR_SCRIPTS = 80_000
 """Bytes of a page that are not its data: style, script, tables."""
@@ -127,6 +117,38 @@ def _bytes_of(spec: CubeSpec, data: VariableData, block: int) -> int:
     return int(done.sum()) * math.prod(spec.grid.region_shape_yx) * data.variable.np_dtype.itemsize * spanned
 
 
+def _read_all(
+    store: Store, data: PageData, frames: list[tuple[VariableData, int]], longest: int, ends: float
+) -> dict[str, dict[int, Picture]]:
+    """Pictures by variable and frame, as far as they are cheap; a note says what is left out."""
+    slow, broken = 0, 0
+    left = MAX_BYTES if store.is_local else MAX_BYTES_FAR
+    reader = PixelReader(store.on(store.branch, data.snapshot))
+    found: dict[str, dict[int, Picture]] = {}
+    for v, block in frames:
+        cost = 0 if reader.has_overviews(v.variable) else _bytes_of(data.spec, v, block)
+        far = v.virtual is not None and bool(v.virtual.any())
+        if time.monotonic() > ends or cost > (min(left, MAX_BYTES_FAR) if far else left):
+            slow += 1
+            continue
+        left -= cost
+        try:
+            found.setdefault(v.variable.name, {})[block] = _read(reader, data.spec, v, block, longest)
+        except CubeIngestError:
+            broken += 1
+    found = {name: pictures for name, pictures in found.items() if pictures}
+    if slow:
+        which = f"{slow} of {len(frames)}" if slow < len(frames) else "The"
+        data.notes.append(
+            f"{which} pictures of the pixels are left out, as too much would have to be read for them: `cubeingest overviews` makes them possible."
+        )
+    if broken:
+        data.notes.append(
+            f"{broken} of {len(frames)} pictures are left out, as their pixels cannot be read: see `cubeingest check --deep`."
+        )
+    return found
+
+
 def _read(reader: PixelReader, spec: CubeSpec, data: VariableData, block: int, longest: int) -> Picture:
     """Pixels of the first position of an axis block."""
     blocks = np.unravel_index(block, data.codes.shape[:-2]) if data.codes.ndim > 2 else ()
@@ -136,20 +158,18 @@ def _read(reader: PixelReader, spec: CubeSpec, data: VariableData, block: int, l
     )
 
 
-def _paint(data: VariableData, found: dict[int, Picture]) -> None:
-    """Give a variable its pictures, all in the same colours, and their legend."""
-    if not found:
-        return
-    colours = read_colours(data.variable, np.concatenate([p.pixels.ravel() for p in found.values()]))
-    for block, picture in found.items():
-        rgba = colours.paint(picture.pixels)
-        rgba[is_missing(picture.pixels, colours.fill, colours.valid), 3] = 0
-        data.pictures[block] = picture.step, encode(rgba)
+def _paint(picture: Picture, colours: Colours, thin: int) -> str:
+    pixels = picture.pixels[::thin, ::thin]
+    rgba = colours.paint(pixels)
+    rgba[is_missing(pixels, colours.fill, colours.valid), 3] = 0
+    return encode(rgba)
+
+
+def _legend(colours: Colours) -> dict[str, Any]:
     if colours.kind == "classes":
-        data.legend = {"rows": [[row.name, row.colour] for row in colours.legend], "more": colours.more}
-    else:
-        ramp = ["#{:02x}{:02x}{:02x}".format(*rgb) for rgb in colours.ramp[:: len(colours.ramp) // 16].tolist()]
-        data.legend = {"low": colours.low, "high": colours.high, "units": colours.units, "ramp": ramp}
+        return {"rows": [[row.name, row.colour] for row in colours.legend], "more": colours.more}
+    ramp = ["#{:02x}{:02x}{:02x}".format(*rgb) for rgb in colours.ramp[:: len(colours.ramp) // 16].tolist()]
+    return {"low": colours.low, "high": colours.high, "units": colours.units, "ramp": ramp}
 
 
 def encode(rgba: npt.NDArray[np.uint8]) -> str:
@@ -159,20 +179,3 @@ def encode(rgba: npt.NDArray[np.uint8]) -> str:
     out = io.BytesIO()
     Image.fromarray(rgba).save(out, "WEBP", lossless=True, method=4)
     return "data:image/webp;base64," + base64.b64encode(out.getvalue()).decode()
-
-
-def _fit(data: PageData, room: int) -> None:
-    """Leave pictures out, the largest first, until they fit."""
-    found = sorted(
-        ((len(uri), v, block) for v in data.variables for block, (_, uri) in v.pictures.items()), key=lambda f: -f[0]
-    )
-    total = sum(size for size, _, _ in found)
-    dropped = 0
-    for size, v, block in found:
-        if total <= room:
-            break
-        del v.pictures[block]
-        total -= size
-        dropped += 1
-    if dropped:
-        data.notes.append(f"{dropped} pictures are left out: the page would grow too large.")
