@@ -16,6 +16,7 @@ from cubeingest.engine import PROBE, PROBE_LENGTH
 from cubeingest.errors import CatalogError, SpecError, StoreError
 from cubeingest.ingest import expected_slots
 from cubeingest.ledger import create_ledger, write_expected
+from cubeingest.overviews import level_arrays
 from cubeingest.plan import Chosen, Selection, choose
 from cubeingest.spec import INTERNAL_GROUP, CubeSpec, differences
 from cubeingest.storage import public_href
@@ -211,8 +212,9 @@ def take_over(root: zarr.Group, old: CubeSpec, new: CubeSpec, cube_id: str) -> N
     kept = {k: v for k, v in root.attrs.asdict().items() if k not in old.attrs}
     root.attrs.put({**kept, "title": new.name, **new.attrs})
     for v in new.variables:
-        attrs = root[v.name].attrs
-        attrs.put({**{k: w for k, w in attrs.asdict().items() if k in KEPT_ATTRS}, **v.attrs})
+        for array in (root[v.name], *level_arrays(root, v.name)):
+            kept = {k: w for k, w in array.attrs.asdict().items() if k in KEPT_ATTRS}
+            array.attrs.put({**kept, **v.attrs})
     write_valid(root, new)
 
 

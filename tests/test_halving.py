@@ -83,7 +83,9 @@ def test_axes_before_rows_and_columns_stay() -> None:
     ("dtype", "attrs", "said", "expected"),
     [
         ("uint8", {}, None, "mode"),
-        ("bool", {}, None, "mode"),
+        ("bool", {"units": "1"}, None, "mode"),
+        ("uint8", {"units": "percent"}, None, "mean"),
+        ("int16", {"units": "1", "flag_meanings": "a b"}, None, "mode"),
         ("int64", {}, None, "mode"),
         ("int16", {}, None, "mean"),
         ("float32", {}, None, "mean"),

@@ -10,8 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
 import xarray as xr
 import zarr
+from zarr.core.buffer import default_buffer_prototype
+from zarr.core.sync import sync
 
 import cubeingest as ci
 from cubeingest import Cube
@@ -101,6 +104,34 @@ def test_every_level_is_what_numpy_makes_of_the_one_below(tmp_path: Path) -> Non
     assert cube.check(deep=True).findings == []
 
 
+@pytest.mark.slow
+def test_shards_axis_blocks_other_names_and_rows_that_run_north(tmp_path: Path) -> None:
+    cube = make(
+        tmp_path,
+        ("crs: EPSG:4326", "crs: EPSG:32633"),
+        ("{x: 1/100, y: -1/100}", "{x: 30, y: 30}"),
+        ("region: {y: 1024, x: 2048}}", "region: {y: 1024, x: 2048}, dims: {y: north, x: east}}"),
+        ("year: {values: [2000, 2001]}", "time: {values: [2001-01-01, 2002-01-01, 2003-01-01]}"),
+        ("dtype: uint8, fill_value: 255, chunks: {y: 256, x: 256}",
+         "dtype: float32, fill_value: .nan, chunks: {time: 2, y: 128, x: 256}, shards: {time: 2, y: 512, x: 512}"),
+    )  # fmt: skip
+    cube.ingest(source=lambda g, time: np.where(classes(g) == 255, np.nan, classes(g, time.year) / 7).astype("float32"))
+    report = cube.overviews(levels=5)
+    assert (report.failed, report.variables) == ([], {"cover": "mean"})
+    assert assert_levels(cube, "cover") == 5
+    level = cube.dataset(level=5)
+    assert level["cover"].dims == ("time", "north", "east")
+    assert float(level.north[1] - level.north[0]) == 30 * 32
+    assert zarr.open_array(cube.store.readonly().store, path="overviews/1/cover").chunks[0] == 2
+
+
+def test_update_of_attributes_reaches_the_levels(cube: Cube, tmp_path: Path) -> None:
+    (tmp_path / "grid.yaml").write_text(GRID.replace("fill_value: 255,", "fill_value: 255, attrs: {long_name: cover},"))
+    cube = ci.init(tmp_path / "grid.yaml", update=True)
+    assert [cube.dataset(level=n)["cover"].attrs["long_name"] for n in (0, 1, 3)] == ["cover"] * 3
+    assert cube.overviews().written == 0
+
+
 def test_levels_have_coordinates_and_crs_of_their_own(cube: Cube) -> None:
     for n in (1, 2, 3):
         ds = cube.dataset(level=n)
@@ -132,6 +163,25 @@ def test_any_reader_finds_the_levels(cube: Cube) -> None:
     tree = xr.open_datatree(store, group="overviews", engine="zarr", consolidated=False)
     assert set(tree.children) == {"1", "2", "3"}
     assert int(tree["2/cover"].isel(year=0, y=300, x=300)) == int(cube.dataset(level=2)["cover"][0, 300, 300])
+
+
+def test_gdal_opens_a_level_as_a_raster(cube: Cube, tmp_path: Path) -> None:
+    store = cube.store.readonly().store
+    plain = tmp_path / "plain.zarr"
+
+    async def export() -> None:
+        async for key in store.list_prefix("overviews/2/"):
+            file = plain / key.removeprefix("overviews/2/")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            value = await store.get(key, default_buffer_prototype())
+            assert value is not None
+            file.write_bytes(value.to_bytes())
+
+    sync(export())
+    with rasterio.open(f'ZARR:"{plain}":/cover:0') as level:
+        assert level.transform.almost_equals(cube.grid.affine() * cube.grid.affine().scale(4))
+        assert (level.crs.to_epsg(), level.nodata) == (4326, 255)
+        np.testing.assert_array_equal(level.read(1), cube.dataset(level=2)["cover"][0])
 
 
 def test_only_ancestors_of_what_changed_are_made_again(cube: Cube) -> None:

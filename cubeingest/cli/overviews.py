@@ -72,6 +72,8 @@ def _say(report: Any, to_out: bool) -> None:
         say(f"... and {len(report.failed) - FAILURES_SHOWN} more (--json has them all)", "red")
     if report.signum is not None:
         say("interrupted: what was finished is committed; the same command goes on", "yellow")
+    if report.error:
+        say(f"error: {report.error}; what was committed before stays", "red")
     if not to_out:
         return
     out = out_console()

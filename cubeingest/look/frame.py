@@ -103,6 +103,8 @@ def draw_edges(axes: Axes, grid: TilingGrid, colour: str = EDGE, width: float = 
     """Draw the edges of a grid's regions, as far as they can be told apart."""
     y, x = grid.region_edges
     left, bottom, right, top = grid.bounds()
+    if axes.get_xlim()[1] > right and grid.turn_px is not None:  # a view across the antimeridian
+        x, right = np.concatenate([x, x[1:] + 360]), axes.get_xlim()[1]
     width *= min(1.0, 60 / max(len(x), len(y)) + 0.1)
     if len(y) <= MOST_LINES:
         axes.hlines(y[1:-1], left, right, colors=colour, linewidths=width, zorder=3)

@@ -75,7 +75,10 @@ def read_map(store: Store, selection: Selection) -> MapView:
     variable = spec.variable(selection.variables[0]) if selection.variables else spec.variables[0]
     position = {name: _position(spec.grid.axis(name), texts) for name, texts in selection.axes.items()}
     window = _window(spec, selection)
-    picture = reader.read(variable, position, window)
+    picture = _read_round(reader, variable, position, window)
+    if picture is None:  # the parts on either side of the antimeridian would be of different detail
+        window = window[0], slice(0, spec.grid.shape_yx[1])
+        picture = reader.read(variable, position, window)
     labels = {a.name: a.labels[position.get(a.name, 0)] for a in spec.axes_of(variable)}
     colours = read_colours(variable, picture.pixels)
     return MapView(spec, reader.store.tip, variable, labels, window, picture, colours)
@@ -116,6 +119,22 @@ def picture_map(view: MapView, colours: Colours | None = None, regions: bool = T
     return axes
 
 
+def _read_round(reader: PixelReader, variable: Variable, position: Mapping[str, int], window: Window) -> Picture | None:
+    """Read a window, also one that goes past the last column and on from the first; None if the two parts cannot be joined."""
+    y, x = window
+    n = reader.spec.grid.shape_yx[1]
+    if x.stop <= n:
+        return reader.read(variable, position, window)
+    longest = max(y.stop - y.start, x.stop - x.start)
+    first = reader.read(variable, position, (y, slice(x.start, n)), longest=longest)
+    second = reader.read(variable, position, (y, slice(0, x.stop - n)), longest=longest)
+    if first.step != second.step:
+        return None
+    pixels = np.concatenate([first.pixels, second.pixels], axis=1)
+    along_x = slice(first.window[1].start, first.window[1].start + pixels.shape[1] * first.step)
+    return Picture(pixels, (first.window[0], along_x), first.step, first.note)
+
+
 def _position(axis: Axis, texts: Sequence[str]) -> int:
     """Where an axis has the one value that is asked for."""
     if len(set(texts)) > 1 or ".." in texts[0]:
@@ -143,6 +162,7 @@ def bounds_of(grid: TilingGrid, window: Window) -> Box:
 
 def window_of_bbox(grid: TilingGrid, bbox: Box) -> Window:
     """The pixels that a box of longitudes and latitudes touches: all from the first to the last, where it is there in several turns of the globe.
+    One across the seam of a grid that goes all round ends past the grid's last column, by so many pixels as lie at its first.
 
     Raises :class:`GridError` if it lies outside the grid.
     """
@@ -155,6 +175,11 @@ def window_of_bbox(grid: TilingGrid, bbox: Box) -> Window:
             found.append((y0, y1, x0, x1))
     if not found:
         raise GridError(f"bbox {tuple(bbox)} overlaps no pixel of the grid, whose bounds are {grid.bounds()}")
+    turn = grid.turn_px
+    east = [f for f in found if f[2] > 0 and f[3] == nx]
+    west = [f for f in found if f[2] == 0 and f[3] < nx]
+    if turn == nx and len(found) == 2 and east and west and west[0][3] <= east[0][2]:
+        return slice(east[0][0], east[0][1]), slice(east[0][2], nx + west[0][3])
     y0, _, x0, _ = np.min(found, axis=0).tolist()
     _, y1, _, x1 = np.max(found, axis=0).tolist()
     return slice(y0, y1), slice(x0, x1)

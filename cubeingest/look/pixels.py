@@ -92,11 +92,12 @@ class PixelReader:
         position: Mapping[str, int] | None = None,
         window: Window | None = None,
         max_pixels: int = MAX_PIXELS,
+        longest: int | None = None,
     ) -> Picture:
-        """As :func:`read_pixels`."""
+        """As :func:`read_pixels`. ``longest`` is the longer side of a view that the window is only part of."""
         index = self._index(variable, position or {})
         window = self._window(window)
-        longest = max(s.stop - s.start for s in window)
+        longest = longest or max(s.stop - s.start for s in window)
         with self.store.asking():
             numbers = [n for n, (spec, _) in self._levels.items() if variable.name in {v.name for v in spec.variables}]
             if numbers and longest >= 2 * max_pixels:
@@ -140,12 +141,15 @@ class PixelReader:
             at = samples.at(self.spec.grid.slices(iy, ix))
             if at[0].start < at[0].stop and at[1].start < at[1].stop:
                 pixels[at] = variable.np_fill
-                todo += [(at, samples.part(at))] * (behind[iy, ix] != EMPTY)
+                if behind[iy, ix] != EMPTY:
+                    todo.append((at, samples.part(at)))
         if sum(base.seconds(part) for _, part in todo) > MOST_SECONDS:
             return self._from_base(variable, index, window, step)
         for at, part in todo:
             pixels[at] = base.read(part)
-        note = f"from overview {number}" + (f", {len(todo)} regions from the full resolution" if todo else "")
+        note = f"from overview {number}" + (
+            f", {len(todo)} region{'s' * (len(todo) > 1)} from the full resolution" if todo else ""
+        )
         return Picture(pixels, _covered(window, step), step, note)
 
     @cached_property

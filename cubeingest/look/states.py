@@ -39,7 +39,7 @@ def picture_status(slots: SlotStates) -> np.ndarray[Any, Any]:
     ]
     share = f"{_percent(finished, total)} done or empty" if total else "nothing selected"
     wanted = total - counts["absent"]
-    remark = f"of {total:,} slots" + (
+    remark = f"of {total:,} slot{'s' * (total != 1)}" + (
         f"; {_percent(finished, wanted)} of those that have a tile" if counts["absent"] and wanted else ""
     )
     stale = sum(int(((slots.states[v] < PENDING) & ~held_now).sum()) for v, held_now in slots.current.items())

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +43,17 @@ def levels_of(session: icechunk.Session, spec: CubeSpec) -> tuple[Level, ...]:
     """The levels that the cube of a session has, finest first; of a level's variables those that have overviews."""
     pyramid = find_pyramid(session, spec)
     return () if pyramid is None else pyramid.levels
+
+
+def level_arrays(root: zarr.Group, variable: str) -> Iterator[zarr.Array[Any]]:
+    """A variable's arrays at all levels that a cube has."""
+    import zarr
+
+    group = root.get(OVERVIEWS)
+    for _, level in group.groups() if isinstance(group, zarr.Group) else ():
+        array = level.get(variable)
+        if isinstance(array, zarr.Array):
+            yield array
 
 
 def _only(pyramid: Pyramid, names: Iterable[str]) -> Pyramid:

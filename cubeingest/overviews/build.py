@@ -29,7 +29,7 @@ from cubeingest.writer import WindowEncoder, open_writer
 if TYPE_CHECKING:
     import icechunk
 
-BLOCKS_WAITING = 2
+BLOCKS_WAITING = 1
 """Rows of chunks of a level that may wait to be encoded: what makes them is quicker than what encodes them if many classes lie side by side."""
 
 Array = np.ndarray[Any, Any]

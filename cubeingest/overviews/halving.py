@@ -5,6 +5,7 @@ Pixels that hold the fill value, or NaN, are missing: they do not count, and a p
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -13,17 +14,21 @@ from cubeingest.spec import CLASS_ATTRS, Variable
 
 Array = np.ndarray[Any, Any]
 
+STRIP_PIXELS = 2**18
+"""Pixels that are halved at a time: what is made of them on the way stays in the processor's cache."""
+
 
 def method_of(variable: Variable) -> str | None:
     """How a variable's overviews are made; None if it has none.
 
-    What the spec says; else ``mode`` for what looks like classes (attributes that name flags or colours, booleans, integers of 8 or 64 bits)
-    and ``mean`` for the rest.
+    What the spec says; else ``mode`` for what looks like classes (attributes that name flags or colours, booleans, integers of 64 bits, and of 8
+    bits without ``units``) and ``mean`` for the rest.
     """
     if variable.overviews is not None:
         return None if variable.overviews == "none" else variable.overviews
-    classes = any(name in variable.attrs for name in CLASS_ATTRS)
-    is_field = variable.np_dtype.kind == "f" or variable.np_dtype.itemsize in (2, 4)
+    dtype = variable.np_dtype
+    classes = any(name in variable.attrs for name in CLASS_ATTRS) or dtype.kind == "b"
+    is_field = dtype.kind == "f" or dtype.itemsize in (2, 4) or (dtype.itemsize == 1 and "units" in variable.attrs)
     return "mean" if is_field and not classes else "mode"
 
 
@@ -33,20 +38,32 @@ def halve(pixels: Array, variable: Variable, method: str) -> Array:
     ``mode``: the value that most have, of several the one further to the top, then left. ``mean``: of integers rounded to the nearest, halves to
     the even one. ``min``, ``max``. ``nearest``: the upper left pixel, missing or not.
     """
-    if method == "nearest":
-        corner: Array = pixels[..., ::2, ::2].copy()
-        return corner
     rows, columns = pixels.shape[-2:]
-    if rows % 2 or columns % 2:
-        even = [(0, 0)] * (pixels.ndim - 2) + [(0, rows % 2), (0, columns % 2)]
-        pixels = np.pad(pixels, even, constant_values=variable.np_fill)
-    # Copies that lie close together: every step below runs over them at the memory's pace.
-    four = np.stack([pixels[..., i::2, j::2] for i in (0, 1) for j in (0, 1)])
-    missing = _missing(four, variable)
-    if missing is not None and missing.all():
-        return np.full(four.shape[1:], variable.np_fill, four.dtype)
-    out: Array = _KERNELS[method](four, missing, variable)
+    out = np.empty((*pixels.shape[:-2], -(-rows // 2), -(-columns // 2)), pixels.dtype)
+    if method == "nearest":
+        out[...] = pixels[..., ::2, ::2]
+        return out
+    step = 2 * max(1, STRIP_PIXELS // (2 * columns * math.prod(pixels.shape[:-2])))
+    for start in range(0, rows, step):
+        strip = _even(pixels[..., start : start + step, :], variable)
+        # Copies that lie close together: every step below runs over them at the memory's pace.
+        four = np.stack([strip[..., i::2, j::2] for i in (0, 1) for j in (0, 1)])
+        missing = _missing(four, variable)
+        here = out[..., start // 2 : (start + step) // 2, :]
+        if missing is not None and missing.all():
+            here[...] = variable.np_fill
+        else:
+            here[...] = _KERNELS[method](four, missing, variable)
     return out
+
+
+def _even(pixels: Array, variable: Variable) -> Array:
+    """With an even number of rows and columns; what is added is missing."""
+    rows, columns = (n % 2 for n in pixels.shape[-2:])
+    if not rows and not columns:
+        return pixels
+    around = [(0, 0)] * (pixels.ndim - 2) + [(0, rows), (0, columns)]
+    return np.pad(pixels, around, constant_values=variable.np_fill)
 
 
 def _missing(four: Array, variable: Variable) -> Array | None:
@@ -63,21 +80,20 @@ def _missing(four: Array, variable: Variable) -> Array | None:
 
 def _mode(four: Array, missing: Array | None, variable: Variable) -> Array:
     a, b, c, d = four
-    out: Array = np.where((a == b) | (a == c) | (a == d), a, np.where((b == c) | (b == d), b, np.where(c == d, c, a)))
-    if missing is not None:
-        nothing = missing.all(axis=0)
-        some = missing.any(axis=0) & ~nothing
-        out[some] = _votes(four[:, some], missing[:, some])
-        out[nothing] = variable.np_fill
-    return out
-
-
-def _votes(four: Array, missing: Array) -> Array:
-    """The mode of each column of (4, n) values, of which some are missing."""
-    votes = ((four[:, np.newaxis] == four) & ~missing).sum(axis=1, dtype=np.int8)
-    votes[missing] = 0
-    found: Array = np.take_along_axis(four, votes.argmax(axis=0)[np.newaxis], 0)[0]
-    return found
+    ab, ac, ad, bc, bd, cd = a == b, a == c, a == d, b == c, b == d, c == d
+    if missing is None:
+        found: Array = np.where(ab | ac | ad, a, np.where(bc | bd, b, np.where(cd, c, a)))
+        return found
+    best: Array = np.full_like(a, variable.np_fill)
+    most = np.full(a.shape, -1, np.int8)
+    for value, gone, same in zip(four, missing, ((ab, ac, ad), (ab, bc, bd), (ac, bc, cd), (ad, bd, cd)), strict=True):
+        # How many others have the same value; one that is missing loses against all.
+        votes = same[0].view(np.int8) + same[1].view(np.int8) + same[2].view(np.int8)
+        votes -= gone.view(np.int8) * np.int8(4)
+        more = votes > most
+        np.copyto(best, value, where=more)
+        np.copyto(most, votes, where=more)
+    return best
 
 
 def _mean(four: Array, missing: Array | None, variable: Variable) -> Array:

@@ -6,6 +6,7 @@ import pickle
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +36,8 @@ if TYPE_CHECKING:
 @dataclass
 class OverviewReport:
     """What was done, in **cells**: pieces in which a few levels are made at once. planned = written + empty + skipped (as they should be
-    already) + number failed, and after an interruption + unfinished. ``pixels`` were read.
+    already) + number failed, and after an interruption + unfinished. ``pixels`` were read. ``error`` says why the store failed after
+    something was committed.
     """
 
     store: str
@@ -52,17 +54,19 @@ class OverviewReport:
     seconds: float = 0.0
     unfinished: int = 0
     signum: int | None = None
+    error: str = ""
 
     def to_json(self) -> dict[str, Any]:
         return {
             "store": self.store, "branch": self.branch, "snapshot": self.snapshot, "levels": self.levels, "variables": self.variables,
             "planned": self.planned, "written": self.written, "empty": self.empty, "skipped": self.skipped, "failed": self.failed,
             "unfinished": self.unfinished, "pixels": self.pixels, "seconds": round(self.seconds, 3),
+            **({"error": self.error} if self.error else {}),
         }  # fmt: skip
 
     @property
     def exit_code(self) -> int:
-        return 128 + self.signum if self.signum is not None else 1 if self.failed else 0
+        return 128 + self.signum if self.signum is not None else 1 if self.failed or self.error else 0
 
 
 def make_overviews(
@@ -108,8 +112,12 @@ def _run(
     on_progress: Callable[[Progress], None],
 ) -> None:
     run = uuid.uuid4().hex[:12]
+    there = find_pyramid(store.readonly(), pyramid.base)
+    if there is not None and there.n_levels != pyramid.n_levels:
+        with made_known(store, run, "relevel"):  # nobody else may be filling what is taken away
+            _prepare_arrays(store, pyramid, run, may_drop=True)
     with made_known(store, run), interrupts() as stop:
-        pyramid = _prepare_arrays(store, pyramid, run, stop)
+        _prepare_arrays(store, pyramid, run, stop.check_again)
         report.levels = [
             {"level": lv.number, "shape": list(lv.spec.grid.shape_yx), "group": lv.group} for lv in pyramid.levels
         ]
@@ -117,8 +125,14 @@ def _run(
         total = _total(store, pyramid, chosen, options)
         on_progress(total)
         for stage in pyramid.stages:
-            if not stop.over:
+            if stop.over or report.error:
+                break
+            try:
                 _run_stage(store, pyramid, stage, chosen, options, report, run, stop, total, on_progress)
+            except StoreError as e:
+                if report.snapshot is None:
+                    raise
+                report.error = str(e)
         report.signum = stop.signum
 
 
@@ -128,7 +142,9 @@ def _methods(pyramid: Pyramid) -> list[tuple[Any, str]]:
     return [(v, str(method_of(v))) for v in pyramid.variables]
 
 
-def _prepare_arrays(store: Store, pyramid: Pyramid, run: str, stop: Interrupts) -> Pyramid:
+def _prepare_arrays(
+    store: Store, pyramid: Pyramid, run: str, check: Callable[[], None] = lambda: None, may_drop: bool = False
+) -> None:
     """Commit the arrays that are lacking; all anew if the number of levels is another."""
 
     def build(session: icechunk.Session) -> bool:
@@ -143,16 +159,17 @@ def _prepare_arrays(store: Store, pyramid: Pyramid, run: str, stop: Interrupts) 
                 f"the cube holds a group {OVERVIEWS!r} that cubeingest did not make: move it elsewhere first"
             )
         if there is not None and there.n_levels != pyramid.n_levels:
+            if not may_drop:
+                raise StoreError(
+                    f"somebody else has just given the cube {there.n_levels} levels of overviews: run the command again"
+                )
             drop_pyramid(root, pyramid.base)
         write_pyramid(session.store, pyramid)
         return True
 
     names = ", ".join(v.name for v in pyramid.variables)
     details = {**_details(run), "levels": pyramid.n_levels}
-    store.commit(
-        build, lambda: f"{pyramid.n_levels} levels of overviews for {names}", lambda: details, stop.check_again
-    )
-    return pyramid
+    store.commit(build, lambda: f"{pyramid.n_levels} levels of overviews for {names}", lambda: details, check)
 
 
 def _details(run: str) -> dict[str, Any]:
@@ -223,7 +240,8 @@ def _run_stage(
             if merger.is_full:
                 _commit(merger, stage, run, report, stop)
                 merger.start()
-    _commit(merger, stage, run, report, stop)
+    with suppress(StoreError) if broken else nullcontext():
+        _commit(merger, stage, run, report, stop)
     if broken:
         raise StoreError(broken)
 

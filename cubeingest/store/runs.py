@@ -37,11 +37,16 @@ SILENCE = timedelta(hours=2)
 TRIES = 5
 """How often a change is tried that others, or a store that is busy, are in the way of."""
 
-Kind = Literal["run", "gc", "extend"]
-"""An ingest, a garbage collection, an extension of the cube. Those of one kind do not disturb each other, others do."""
+Kind = Literal["run", "gc", "extend", "relevel"]
+"""An ingest (or whatever else fills arrays that are there), a garbage collection, an extension of the cube, another number of overviews.
+Those of one kind do not disturb each other, others do.
+"""
 
-_NOUNS = {"run": "an ingest", "gc": "a garbage collection", "extend": "an extension"}
-_VERBS = {"run": "an ingest is running", "gc": "garbage is being collected", "extend": "the cube is being extended"}
+_NOUNS = {"run": "an ingest", "gc": "a garbage collection", "extend": "an extension", "relevel": "a change of levels"}
+_VERBS = {
+    "run": "an ingest is running", "gc": "garbage is being collected", "extend": "the cube is being extended",
+    "relevel": "the cube is given another number of overviews",
+}  # fmt: skip
 
 _TIME = "%Y%m%dT%H%M%SZ"
 _here: set[str] = set()
