@@ -139,7 +139,10 @@ def test_a_page_fetches_nothing(world: World) -> None:
     assert not re.search(r"https?://|@import|url\(", text)
 
 
-@pytest.mark.parametrize(("place", "message"), [("", "which is a folder"), ("none/page.html", "there is no folder")])
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [("", "which is a folder"), ("none/page.html", "there is no folder"), ("/dev/null", "which is no file")],
+)
 def test_a_page_that_cannot_be_is_refused_before_any_work(world: World, place: str, message: str) -> None:
     cube = ci.init(world.spec_file)
     with pytest.raises(GridError, match=message):

@@ -280,10 +280,12 @@ def test_the_page_of_a_run_reads_itself_again_and_keeps_the_view(cube: ci.Cube, 
     path = running(cube, world.folder / "run.html", 1)
     page = look(path, "year=2005&region=20N_000E&at=5,15,2")
     assert "3 of 10 slots tried, 1 failed" in page.inner_text("#run")
+    page.focus("#map")
     path.write_text(path.read_text().replace("3 of 10 slots tried", "4 of 10 slots tried"))
     page.wait_for_selector("text=4 of 10 slots tried")
     assert page.inner_text("#panel h2") == "20N_000E"
     assert fragment(page) == {"year": "2005", "region": "20N_000E", "at": "5,15,2"}
+    assert page.evaluate("document.activeElement.id") == "map"
 
 
 def test_the_page_of_a_killed_run_does_not_look_alive(cube: ci.Cube, world: World, look: Opener) -> None:

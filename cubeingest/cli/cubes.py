@@ -173,6 +173,7 @@ def ingest(
             else:
                 from cubeingest.page import ingest_with_page
 
+                say(f"page: {html.absolute()} (it keeps itself current in a browser)")
                 warn = partial(say, style="yellow")
                 report = ingest_with_page(target, selection, options, show, None, html, warn)
         if json:

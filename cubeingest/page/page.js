@@ -236,7 +236,22 @@ function followRun() {
   };
   tell();
   setInterval(tell, 1000);
-  if (!run.outcome) setTimeout(reloadWhenIdle, 1000 * Math.max(2, run.refresh));
+  if (!run.outcome) setTimeout(reloadWhenIdle, 1000 * Math.max(2, 1.5 * run.refresh));
+}
+
+/** Keep which control has the focus over a reload, where the browser lets a page from the disk keep anything. */
+function keepFocus() {
+  try {
+    sessionStorage.setItem("focus", document.activeElement.id);
+  } catch { /* then the focus is lost, no more */ }
+}
+
+function takeFocusBack() {
+  try {
+    const id = sessionStorage.getItem("focus");
+    sessionStorage.removeItem("focus");
+    if (id) byId(id)?.focus({ preventScroll: true });
+  } catch { /* likewise */ }
 }
 
 /** Read the page again, but not while somebody drags, types or looks elsewhere. */
@@ -249,6 +264,7 @@ function reloadWhenIdle() {
     return;
   }
   window.history.replaceState(null, "", `#${writeHash()}`);
+  keepFocus();
   location.reload();
 }
 
@@ -288,6 +304,7 @@ function start() {
   for (const query of ["(prefers-color-scheme: dark)", "print"]) window.matchMedia(query).addEventListener("change", repaint);
   update(readHash());
   followRun();
+  takeFocusBack();
 }
 
 start();

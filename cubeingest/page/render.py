@@ -7,8 +7,9 @@ import hashlib
 import json
 import os
 import re
-import tempfile
+import shutil
 import time
+import uuid
 from collections.abc import Mapping
 from contextlib import suppress
 from html import escape
@@ -64,12 +65,14 @@ def to_script(value: object) -> str:
 
 
 def check_place(path: str | os.PathLike[str]) -> Path:
-    """The path of a page that can be written. Raises :class:`GridError` for a folder, or one in a folder that is not there."""
+    """The path of a page that can be written. Raises :class:`GridError` for a folder or device, or one in a folder that is not there."""
     place = Path(path)
     if place.is_dir():
         raise GridError(
             f"cannot write the page to {str(place)!r}, which is a folder: name a file, such as {str(place / 'report.html')!r}"
         )
+    if place.exists() and not place.is_file():
+        raise GridError(f"cannot write the page to {str(place)!r}, which is no file: name one, such as 'report.html'")
     if not place.parent.is_dir():
         raise GridError(f"cannot write the page to {str(place)!r}: there is no folder {str(place.parent)!r}")
     return place
@@ -77,25 +80,18 @@ def check_place(path: str | os.PathLike[str]) -> Path:
 
 def write_page(text: str, path: Path) -> None:
     """Put a page into its place whole, or not at all: what was there before stays until then. Raises :class:`OSError`."""
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name[:50]}.", suffix=".part", dir=path.parent)
+    place = Path(os.path.realpath(path))
+    temporary = place.with_name(f".{place.name[:50]}.{uuid.uuid4().hex[:12]}.part")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with temporary.open("xb") as file:
             file.write(text.encode("utf-8", "xmlcharrefreplace"))
-        os.chmod(temporary, _mode(path))
-        os.replace(temporary, path)
+        if place.exists():
+            shutil.copymode(place, temporary)
+        temporary.replace(place)
     except BaseException:
         with suppress(OSError):
-            os.unlink(temporary)
+            temporary.unlink()
         raise
-
-
-def _mode(path: Path) -> int:
-    """Permissions of the file that is replaced, or those that a new one would have."""
-    with suppress(OSError):
-        return path.stat().st_mode & 0o777
-    mask = os.umask(0)
-    os.umask(mask)
-    return 0o666 & ~mask
 
 
 def _asset(name: str) -> str:
