@@ -171,9 +171,9 @@ def ingest(
             if html is None:
                 report = run(target, selection, options, show)
             else:
-                from cubeingest.page import ingest_with_page
+                from cubeingest.page import check_place, ingest_with_page
 
-                say(f"page: {html.absolute()} (it keeps itself current in a browser)")
+                say(f"page: {check_place(html).absolute()} (it keeps itself current in a browser)")
                 warn = partial(say, style="yellow")
                 report = ingest_with_page(target, selection, options, show, None, html, warn)
         if json:

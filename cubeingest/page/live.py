@@ -104,7 +104,8 @@ class LivePage:
         """Write the page as it is when a run has ended: with records and pictures, and what the run has to say."""
         self._stop()
         run = self.run
-        run.planned, run.finished = report.planned, report.planned - report.unfinished
+        run.planned = report.planned - report.skipped
+        run.finished = run.planned - report.unfinished
         run.written, run.empty, run.skipped, run.failed = (
             report.written,
             report.empty,

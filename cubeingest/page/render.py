@@ -149,7 +149,11 @@ def _run_section(run: Run) -> str:
         "interrupted": "The run was interrupted", "aborted": "The run was aborted", "broken": "The run broke off",
     }  # fmt: skip
     share = 100 * run.finished / run.planned if run.planned else 100.0
-    parts = [f"{run.finished:,} of {run.planned:,} slots tried", f"{run.failed:,} failed"]
+    parts = (
+        [f"{run.finished:,} of {run.planned:,} slots tried", f"{run.failed:,} failed"]
+        if run.planned
+        else ["nothing was left to do"]
+    )
     parts += [f"{run.skipped:,} were done before"] * bool(run.skipped)
     message = f"<p>{escape(run.message)}</p>" if run.message else ""
     return (
