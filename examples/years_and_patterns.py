@@ -39,7 +39,7 @@ variables:
     dtype: uint8
     fill_value: 0
     chunks: {year: 1, y: 72, x: 72}
-    attrs: {long_name: cover, flag_values: [10, 60, 80], flag_meanings: land coast water}
+    attrs: {long_name: cover, flag_values: [10, 60, 80], flag_meanings: land coast water, flag_colors: "#4f7942 #e0a030 #b5d3e4"}
     source:
       href:
         2020: v100/2020/map/Cover_2020_v100_{id}_Map.tif

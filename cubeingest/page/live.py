@@ -106,22 +106,9 @@ class LivePage:
         run = self.run
         run.planned = report.planned - report.skipped
         run.finished = run.planned - report.unfinished
-        run.written, run.empty, run.skipped, run.failed = (
-            report.written,
-            report.empty,
-            report.skipped,
-            len(report.failed),
-        )
-        run.left = None
-        run.outcome = (
-            "interrupted"
-            if report.signum is not None
-            else "aborted"
-            if report.aborted
-            else "failed"
-            if report.failed
-            else "done"
-        )
+        run.written, run.empty, run.skipped = report.written, report.empty, report.skipped
+        run.failed, run.left = len(report.failed), None
+        run.outcome = _outcome_of(report)
         run.message = report.error or (
             f"{report.unfinished:,} slots are left: the same command goes on from there." if report.unfinished else ""
         )
@@ -135,7 +122,7 @@ class LivePage:
         add_coast(data)
         self._mark(data)
         self._data = data
-        self._write()
+        self._try(self._write)
         self._thread = threading.Thread(target=self._keep, name="cubeingest-page", daemon=True)
         self._thread.start()
 
@@ -254,3 +241,12 @@ class LivePage:
                 )
                 self.warn(f"the page {str(self.path)!r} cannot be written ({reason}); the ingest goes on")
             self._warned = True
+
+
+def _outcome_of(report: IngestReport) -> str:
+    """As :attr:`Run.outcome`."""
+    if report.signum is not None:
+        return "interrupted"
+    if report.aborted:
+        return "aborted"
+    return "failed" if report.failed else "done"
