@@ -54,12 +54,22 @@ function showChoices() {
     for (const field of byId("axes").querySelectorAll(".axis")) {
       if (field.dataset.axis !== axis.name) continue;
       for (const input of field.querySelectorAll("input")) {
-        if (input.type === "radio") input.checked = Number(input.value) === at;
-        else { input.value = at; input.setAttribute("aria-valuetext", axis.labels[at]); }
+        if (input.type === "radio") {
+          input.checked = Number(input.value) === at;
+          if (input.checked) bringIntoRow(input.parentElement);
+        } else { input.value = at; input.setAttribute("aria-valuetext", axis.labels[at]); }
       }
       for (const output of field.querySelectorAll("output")) output.textContent = axis.labels[at];
     }
   }
+}
+
+/** Scroll a row sideways, and nothing else, until one of its labels is seen. */
+function bringIntoRow(label) {
+  const row = label.parentElement;
+  const [start, end] = [label.offsetLeft, label.offsetLeft + label.offsetWidth];
+  if (start < row.scrollLeft) row.scrollLeft = start - 8;
+  else if (end > row.scrollLeft + row.clientWidth) row.scrollLeft = end - row.clientWidth + 8;
 }
 
 /** Percentage of the slots of a frame that have a tile and are filled. */
@@ -138,6 +148,7 @@ function goTo(region) {
 function startSearch() {
   const form = byId("search");
   const input = form.querySelector("input");
+  input.placeholder = regionId(0, 0);
   const find = () => {
     const [hit] = searchRegions(input.value);
     byId("found").textContent = hit ? "" : input.value.trim() ? `no region ${input.value.trim()}` : "";
@@ -291,7 +302,7 @@ function start() {
   watchers.push((changes) => {
     const other = Object.keys(changes).some((key) => key !== "view");
     if ("variable" in changes || ("blocks" in changes && current().axes.length > 1)) renderAxes();
-    showChoices();
+    if ("variable" in changes || "blocks" in changes) showChoices();
     if (!other && Object.keys(changes).length) return;
     renderLegend();
     renderColours();
