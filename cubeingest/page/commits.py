@@ -46,7 +46,6 @@ class History:
             "time": [seconds_of(c.time) for c in self.commits],
             "message": [texts.number(c.message) for c in self.commits],
             "version": [texts.number(str(d.get("cubeingest", ""))) for d in rows],
-            "action": [texts.number(str(d.get("action", ""))) for d in rows],
             "written": [_count(d, "written") for d in rows],
             "empty": [_count(d, "empty") for d in rows],
             "tags": dict(self.tags),

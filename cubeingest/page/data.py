@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cubeingest.boxes import parse_crs
 from cubeingest.grid import TilingGrid
 from cubeingest.ingest import Failure
 from cubeingest.ledger import Record, Slot, read_records
@@ -162,16 +163,12 @@ def _count(arrays: Iterable[npt.NDArray[np.uint8]]) -> dict[str, int]:
 
 def grid_json(grid: TilingGrid) -> dict[str, Any]:
     """The lattice: edges of rows and columns of regions, in CRS units and in pixels, and what ids are put together from."""
-    from cubeingest.boxes import parse_crs
-
-    crs = parse_crs(grid.crs)
     ny, nx = grid.lattice_shape_yx
     (ry, rx), (py, px) = grid.region_shape_yx, grid.shape_yx
     rows = [min(i * ry, py) for i in range(ny + 1)]
     columns = [min(i * rx, px) for i in range(nx + 1)]
-    unit = crs.axis_info[0].unit_name if crs.axis_info else ""
     return {
-        "crs": grid.crs, "title": crs.name, "geographic": crs.is_geographic, "unit": unit, "dims": list(grid.dims_yx),
+        "crs": grid.crs, "geographic": parse_crs(grid.crs).is_geographic, "dims": list(grid.dims_yx),
         "y": [float(grid.origin_y + i * grid.resolution_y) for i in rows],
         "x": [float(grid.origin_x + i * grid.resolution_x) for i in columns],
         "rows": rows, "columns": columns, "ids": grid.ids.pieces((ny, nx)),
