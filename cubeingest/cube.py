@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -23,6 +24,7 @@ from cubeingest.grid import TilingGrid
 from cubeingest.ingest import MATERIALIZED, IngestReport, SourceFunction, ingest
 from cubeingest.look import describe_cube, show_cube_grid, show_diff, show_map, show_status
 from cubeingest.overviews import OverviewReport, levels_of, make_overviews
+from cubeingest.page import ingest_with_page, write_report
 from cubeingest.plan import Selection, choose
 from cubeingest.preflight import PlanReport, preflight
 from cubeingest.spec import CubeSpec, read_spec
@@ -91,6 +93,7 @@ class Cube:
         branch: str | None = None,
         virtual: bool = False,
         copy_blocks: bool = False,
+        html: str | os.PathLike[str] | None = None,
         on_progress: OnProgress = _silent,
         **selection: Any,
     ) -> IngestReport:
@@ -106,6 +109,9 @@ class Cube:
         Where the blocks of the tiles are chunks as they lie (:meth:`plan` says), ``virtual`` writes references to them, and
         ``copy_blocks`` copies their bytes; a tile whose blocks are not is a failure, with the reason. See :meth:`materialize`.
 
+        With ``html`` a page of the cube (:meth:`report`) is kept current in that file during the run: what is done, what failed, how long it will
+        take. If it cannot be written, a warning says so, and the ingest goes on.
+
         With a ``source``, a function ``f(geobox, **axes)``, regions are filled by what it returns instead of from tiles:
         the variables that are named, else those that have no source in the spec, else all. It is called once for each
         region and set of axis values (``geobox`` is :meth:`TilingGrid.geobox`; values are int, float, str or datetime), and returns
@@ -117,7 +123,11 @@ class Cube:
         """
         options = Options(workers, scheduler, commit_every, on_error, redo, mode, how_of(virtual, copy_blocks))
         store = self.store if branch is None else start_branch(self.store, branch)
-        report = ingest(store, self.select(**selection), options, on_progress, source)
+        selected = self.select(**selection)
+        if html is None:
+            report = ingest(store, selected, options, on_progress, source)
+        else:
+            report = ingest_with_page(store, selected, options, on_progress, source, html, warnings.warn)
         if virtual:  # opened anew, it may read what it refers to now
             object.__setattr__(self, "store", open_store(self.store.uri, self.store.branch))
         return report
@@ -182,6 +192,14 @@ class Cube:
     def status(self, **selection: Any) -> Status:
         """Slots done, empty, pending and absent; read from the cube alone."""
         return read_status(self.store, self.select(**selection))
+
+    def report(self, path: str | os.PathLike[str], **selection: Any) -> Path:
+        """Write a page of what is selected: one HTML file that needs no network; where it is, absolute. See ``docs/report.md``.
+
+        It has a map of the regions by state, their sources, checksums and commits, small pictures of the pixels where these are quick to
+        read, and the history. Raises :class:`GridError` for a path that cannot be, :class:`StoreError` if the file cannot be written.
+        """
+        return write_report(self.store, self.select(**selection), path)
 
     def verify(
         self,

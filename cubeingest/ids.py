@@ -158,6 +158,21 @@ class IdTemplate:
                 out.append(field.write(first + (iy if field.dim == "y" else ix) * step))
         return "".join(out)
 
+    def pieces(self, shape_yx: tuple[int, int]) -> list[str | tuple[str, list[str]]]:
+        """What ids are put together from on a lattice: text, or ``("y", [text of each row])``, or likewise ``"x"`` and columns.
+
+        >>> IdTemplate("{iy}_{ix}", Fraction(0), Fraction(1), Fraction(0), Fraction(1)).pieces((2, 3))
+        ['', ('y', ['0', '1']), '_', ('x', ['0', '1', '2'])]
+        """
+        fields = iter(self._fields)
+        out: list[str | tuple[str, list[str]]] = []
+        for literal, named in self._parts:
+            out.append(literal)
+            if named is not None:
+                field, first, step = next(fields)
+                out.append((field.dim, [field.write(first + i * step) for i in range(shape_yx[field.dim == "x"])]))
+        return out
+
     def read(self, region_id: str) -> tuple[int, int] | None:
         """Row and column of an id, which the lattice may or may not have; None for a string that is no id."""
         match = self._pattern.fullmatch(region_id) if len(region_id) < MAX_LENGTH else None

@@ -19,7 +19,7 @@ LAYERS: list[set[str]] = [
     {"cli"},
     {"demo"},
     {"cube"},
-    {"branches", "check"},
+    {"branches", "check", "page"},
     {"create", "extend", "preflight", "verify", "status", "look", "changes", "garbage", "inference"},
     {"overviews"},
     {"ingest"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,6 +17,7 @@ from cubeingest.cli.options import (
     BboxOption,
     BranchOption,
     DebugOption,
+    HtmlOption,
     JsonOption,
     LimitOption,
     PartOption,
@@ -149,6 +151,7 @@ def ingest(
     copy_blocks: Annotated[
         bool, typer.Option("--copy-blocks", help="Copy the tiles' blocks as they are, where they are chunks.")
     ] = False,
+    html: HtmlOption = None,
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -165,9 +168,16 @@ def ingest(
         how = how_of(virtual, copy_blocks)
         options = Options(workers, scheduler, commit_every, on_error, redo, mode, how)
         with show_progress("ingest") as show:
-            report = run(target, selection, options, show)
+            if html is None:
+                report = run(target, selection, options, show)
+            else:
+                from cubeingest.page import check_place, ingest_with_page
+
+                say(f"page: {check_place(html).absolute()} (it keeps itself current in a browser)")
+                warn = partial(say, style="yellow")
+                report = ingest_with_page(target, selection, options, show, None, html, warn)
         if json:
-            print_json(report.to_json())
+            print_json(report.to_json() | ({} if html is None else {"html": str(html.absolute())}))
         say_ingest(report, to_out=not json, in_part=part is not None)
         raise typer.Exit(report.exit_code)
 
@@ -213,6 +223,7 @@ def status(
     variable: VariableOption = None,
     branch: BranchOption = "main",
     at: AtOption = None,
+    html: HtmlOption = None,
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -221,10 +232,16 @@ def status(
         from cubeingest.status import STATES, count_states, read_slot_states
 
         cube = open_cube(store, branch, at)
-        slots = read_slot_states(cube.store, read_selection(ctx, cube, bbox, region, variable, polygon=polygon))
+        selection = read_selection(ctx, cube, bbox, region, variable, polygon=polygon)
+        slots = read_slot_states(cube.store, selection)
         report = count_states(cube.store.uri, slots)
+        page = {}
+        if html is not None:
+            from cubeingest.page import write_report
+
+            page = {"html": str(write_report(cube.store, selection, html))}
         if json:
-            print_json(report.to_json())
+            print_json(report.to_json() | page)
             return
         from rich.table import Table
 
@@ -236,11 +253,14 @@ def status(
                 table.add_row(f"{axis} {label}", *(str(counts[s]) for s in STATES), str(sum(counts.values())))
         table.add_row("all", *(str(getattr(report, s)) for s in STATES), str(report.total), style="bold")
         out_console().print(table)
-        print_map(slots)
+        if html is None:
+            print_map(slots)
         if report.virtual:
             out_console().print(
                 f"\n{report.virtual} of the slots done refer to tiles, which must stay as they are: `cubeingest materialize` copies them"
             )
+        for path in page.values():
+            say(f"page: {path}")
 
 
 @app.command(context_settings=SELECTING)

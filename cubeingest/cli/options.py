@@ -50,6 +50,9 @@ BranchOption = Annotated[
 AtOption = Annotated[
     str | None, typer.Option("--at", metavar="REF", help="The cube as it was at a snapshot or tag. Read only.")
 ]
+HtmlOption = Annotated[
+    Path | None, typer.Option("--html", metavar="FILE", help="Write a page to look at; it needs no network.")
+]
 PartOption = Annotated[str | None, typer.Option("--part", metavar="K/N", help="Part K of N of the work, K from 1.")]
 
 

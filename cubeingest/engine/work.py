@@ -119,8 +119,9 @@ class Options:
 
 @dataclass(frozen=True)
 class Progress:
-    """What a progress display is told: the plan's size first, then each result."""
+    """What a progress display is told: the plan's size and its slots first, then each result."""
 
     n_slots: int
     n_pixels: int
     result: SlotResult | None = None
+    planned: tuple[Slot, ...] = ()

@@ -7,11 +7,12 @@ from cubeingest.ingest.fill import IngestJob, fill_slot
 from cubeingest.ingest.function import SourceFunction
 from cubeingest.ingest.materialize import MATERIALIZED, why_unreadable
 from cubeingest.ingest.prepare import Prepared, current_ids, expected_slots, prepare
-from cubeingest.ingest.report import Failure, IngestReport
+from cubeingest.ingest.report import REGIONS_IN_METADATA, Failure, IngestReport, failure_of
 from cubeingest.ingest.run import ingest
 
 __all__ = [
     "MATERIALIZED",
+    "REGIONS_IN_METADATA",
     "Failure",
     "IngestJob",
     "IngestReport",
@@ -19,6 +20,7 @@ __all__ = [
     "SourceFunction",
     "current_ids",
     "expected_slots",
+    "failure_of",
     "fill_slot",
     "fill_unit",
     "ingest",

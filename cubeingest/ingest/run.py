@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 
 from cubeingest.engine import (
@@ -168,7 +169,7 @@ def _work(
     spec = store.spec
     work = size_of(spec, plan)
     total = Progress(plan.n_slots, sum(pixels for pixels, _ in work))
-    on_progress(total)
+    on_progress(replace(total, planned=tuple(p.slot for task in plan.tasks for p in task.slots)))
     alone = options.mode == "independent"
     function = fill_and_commit if alone else fill_unit
     remote = any(is_remote(tile.href) for task in plan.tasks[:1] for slot in task.slots for tile in slot.tiles)

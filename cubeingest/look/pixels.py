@@ -111,6 +111,11 @@ class PixelReader:
                 return self._from_overviews(variable, index, window, (longest // max_pixels).bit_length() - 1, numbers)
             return self._from_base(variable, index, window, -(-longest // max_pixels))
 
+    def has_overviews(self, variable: Variable) -> bool:
+        """Whether pictures of a variable come from overviews, but for what these lack."""
+        with self.store.asking():
+            return any(variable.name in {v.name for v in spec.variables} for spec, _ in self._levels.values())
+
     def _from_base(self, variable: Variable, index: tuple[int, ...], window: Window, step: int) -> Picture:
         source = _Array(self._session, variable.name, variable, index, self.spec.shape_of(variable)[-2:])
         finer, longest = step, max(s.stop - s.start for s in window)
