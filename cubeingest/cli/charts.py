@@ -59,7 +59,10 @@ def print_map(slots: SlotStates) -> None:
             text.append(*((_letter(sample), "") if system is None else ("█", _colour(sample, system) or "")))
             text.append(f" {name} {n:,}")
     digits = " (digits: tenths of its slots)" if system is None else ""
-    text.append(f"  regions; part: not all axis values or variables are done{digits}", "dim")
+    part = (
+        f"; part: not all axis values or variables are done{digits}" if (kinds == SUMMARIES.index("part")).any() else ""
+    )
+    text.append(f"  regions{part}", "dim")
     out.print(text)
 
 

@@ -259,6 +259,12 @@ def status(
             out_console().print(
                 f"\n{report.virtual} of the slots done refer to tiles, which must stay as they are: `cubeingest materialize` copies them"
             )
+        if report.stale:
+            out_console().print(
+                f"\n{report.stale} of the slots done are not in the overviews as they are now: `cubeingest overviews` makes what is missing or stale"
+            )
+        elif report.levels:
+            out_console().print(f"\n{report.levels} levels of overviews, of all that is done")
         for path in page.values():
             say(f"page: {path}")
 
