@@ -2,9 +2,11 @@
 
     uv run python -m benchmarks.pictures [--regions 25] [--repeats 3] [--keep FOLDER]
 
-The cube has GLAD's lattice (14 x 36 regions, five years) and chunks (1000 x 1000 uint8), without shards. Two thirds of its slots have a record in
+Two cubes. One is GLAD's whole grid with overviews, as ``fullcube`` makes it: pictures of it, its `status`, and its page, whose size is said.
+
+The other has GLAD's lattice (14 x 36 regions, five years) and chunks (1000 x 1000 uint8), without shards. Two thirds of its slots have a record in
 the ledger, so that `show status` has all 2,520 to tell of. Of the year 2000, ``--regions`` regions have pixels: 1,600 chunks each, of some 160 kB,
-all with one of four contents. `show map` reads them from the full resolution, the whole world and one region.
+all with one of four contents. `show map` reads them from the full resolution, the whole world and one region; there are no overviews.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.fullcube import make_full_glad
 from benchmarks.measure import run
 
 SIDE = 40
@@ -85,19 +88,25 @@ def _contents() -> list[Any]:
     return out
 
 
-def measure(store: Path, folder: Path, repeats: int) -> dict[str, tuple[float, float]]:
+THINNED = {
+    "show map, the world, no overviews": ["show", "map", "--year", "2000", "--output", "map.png"],
+    "show map, one region": ["show", "map", "--year", "2000", "--region", "50N_020W", "--output", "region.png"],
+}
+FULL = {
+    "show grid": ["show", "grid", "--output", "grid.png"],
+    "show status": ["show", "status", "--output", "status.png"],
+    "show map, the world": ["show", "map", "--year", "2000", "--output", "map.png"],
+    "status": ["status"],
+    "status --html": ["status", "--html", "page.html"],
+}
+
+
+def measure(store: Path, folder: Path, repeats: int, commands: dict[str, list[str]]) -> dict[str, tuple[float, float]]:
     """(median seconds, peak MB) of each command."""
-    show = [sys.executable, "-m", "cubeingest", "show"]
-    commands = {
-        "show grid": ["grid"],
-        "show status": ["status"],
-        "show map, the world": ["map", "--year", "2000"],
-        "show map, one region": ["map", "--year", "2000", "--region", "50N_020W"],
-    }
     out = {}
     for name, words in commands.items():
-        command = [*show, *words, "--store", str(store), "--output", str(folder / f"{words[0]}.png")]
-        runs = [run(command) for _ in range(repeats)]
+        command = [sys.executable, "-m", "cubeingest", *words, "--store", str(store)]
+        runs = [run(command, cwd=folder) for _ in range(repeats)]
         out[name] = statistics.median(r.seconds for r in runs), max(r.largest for r in runs)
     return out
 
@@ -111,9 +120,18 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = (options.keep or Path(temporary)).resolve()
         folder.mkdir(parents=True, exist_ok=True)
-        store = make_cube(folder, options.regions)
-        for name, (seconds, megabytes) in measure(store, folder, options.repeats).items():
-            print(f"{name:22} {seconds:5.2f} s, peak {megabytes:4.0f} MB")
+        for store, commands in ((_full(folder), FULL), (make_cube(folder, options.regions), THINNED)):
+            for name, (seconds, megabytes) in measure(store, folder, options.repeats, commands).items():
+                print(f"{name:34} {seconds:5.2f} s, peak {megabytes:4.0f} MB", flush=True)
+        print(f"the page: {(folder / 'page.html').stat().st_size / 1e6:.2f} MB")
+
+
+def _full(folder: Path) -> Path:
+    store = folder / "full.icechunk"
+    if not store.exists():
+        make_full_glad(folder / "filling.icechunk")
+        (folder / "filling.icechunk").rename(store)
+    return store
 
 
 if __name__ == "__main__":

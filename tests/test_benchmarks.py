@@ -64,6 +64,9 @@ def test_every_way_makes_the_same_cube_from_a_web_server(tmp_path: Path) -> None
 
 @pytest.mark.slow
 def test_every_picture_is_drawn_and_measured(tmp_path: Path) -> None:
-    found = pictures.measure(pictures.make_cube(tmp_path, 1), tmp_path, 1)
-    assert {"show status", "show map, the world"} < set(found)
-    assert all((tmp_path / f"{name}.png").stat().st_size for name in ("grid", "status", "map"))
+    commands = {**pictures.FULL, **pictures.THINNED}
+    found = pictures.measure(pictures.make_cube(tmp_path, 1), tmp_path, 1, commands)
+    assert set(found) == set(commands)
+    assert all(
+        (tmp_path / name).stat().st_size for name in ("grid.png", "status.png", "map.png", "region.png", "page.html")
+    )

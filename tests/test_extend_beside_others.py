@@ -227,6 +227,7 @@ def test_longer_file_is_named_by_init(world: World, cube: ci.Cube, invoke: Invok
 # ---- object store ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_cube_in_s3_grows_too(world: World, bucket: Bucket, invoke: Invoke, tmp_path: Path) -> None:
     world.write_spec(("./small.icechunk", bucket.uri("cubes/small")))
     cube = ci.init(world.spec_file)

@@ -89,6 +89,7 @@ def test_abort_keeps_what_was_committed_before(world: World, store: Store, invok
     assert ran.json["written"] + ran.json["unfinished"] + 1 == 7
 
 
+@SLOW
 def test_processes_that_know_nothing_of_each_other_cover_everything(world: World, store: Store) -> None:
     """Four parts at once, each of which somebody started twice."""
     command = (sys.executable, "-m", "cubeingest", "ingest", "--mode", "independent", "--store", store.uri, "--json")

@@ -107,6 +107,7 @@ def test_pixels_of_another_crs_or_of_a_turned_raster_find_their_regions(
         assert held <= set(regions_of_mask(str(path), grid)) <= close
 
 
+@pytest.mark.slow
 def test_mask_of_the_world_finds_regions_of_projected_grids(tmp_path: Path) -> None:
     """Most of its pixels lie where those have no place. Oracle: the pixel under each point of a region."""
     rng = np.random.default_rng(7)

@@ -66,7 +66,8 @@ def test_whole_job_with_cube_and_tiles_in_s3(tiles: World, bucket: Bucket, invok
     assert is_whole(tiles, uri)
 
 
-@pytest.mark.parametrize("mode", [pytest.param("cooperative", marks=SLOW), "independent"])
+@SLOW
+@pytest.mark.parametrize("mode", ["cooperative", "independent"])
 def test_eight_processes_at_once(tiles: World, bucket: Bucket, mode: str) -> None:
     uri = bucket.uri("cubes/small")
     ci.init(tiles.spec_file)
