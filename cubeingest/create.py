@@ -16,7 +16,7 @@ from cubeingest.engine import PROBE, PROBE_LENGTH
 from cubeingest.errors import CatalogError, SpecError, StoreError
 from cubeingest.ingest import expected_slots
 from cubeingest.ledger import create_ledger, write_expected
-from cubeingest.overviews import level_arrays
+from cubeingest.overviews import level_arrays, settle_pyramid
 from cubeingest.plan import Chosen, Selection, choose
 from cubeingest.spec import INTERNAL_GROUP, CubeSpec, differences
 from cubeingest.storage import public_href
@@ -215,6 +215,7 @@ def take_over(root: zarr.Group, old: CubeSpec, new: CubeSpec, cube_id: str) -> N
         for array in (root[v.name], *level_arrays(root, v.name)):
             kept = {k: w for k, w in array.attrs.asdict().items() if k in KEPT_ATTRS}
             array.attrs.put({**kept, **v.attrs})
+    settle_pyramid(root, new)
     write_valid(root, new)
 
 

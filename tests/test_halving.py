@@ -19,12 +19,15 @@ def variable(dtype: str, fill: Any, attrs: dict[str, Any] | None = None, overvie
 
 
 def slow(pixels: np.ndarray, fill: Any, method: str) -> np.ndarray:
-    """The same by one Python loop over blocks, each a list of its valid values from top left to bottom right."""
+    """The same by one Python loop over blocks, each a list of its valid values from top left to bottom right.
+
+    Of integers whose mean rounds to the fill value: the one next to it on the mean's side.
+    """
     rows, columns = pixels.shape
     out = np.empty((-(-rows // 2), -(-columns // 2)), pixels.dtype)
     for y, x in np.ndindex(out.shape):
         block = pixels[2 * y : 2 * y + 2, 2 * x : 2 * x + 2].ravel().tolist()
-        valid = [p for p in block if p == p and p != fill]
+        valid = [p for p in block if (p == p and p != fill) or pixels.dtype == bool]
         if method == "nearest":
             out[y, x] = block[0]
         elif not valid:
@@ -34,6 +37,8 @@ def slow(pixels: np.ndarray, fill: Any, method: str) -> np.ndarray:
         elif method == "mean":
             mean = sum(valid) / len(valid)
             out[y, x] = mean if pixels.dtype.kind == "f" else round(mean)  # halves to the even one
+            if pixels.dtype.kind != "f" and round(mean) == fill:
+                out[y, x] = fill - 1 if mean < fill else fill + 1
         else:
             out[y, x] = {"min": min, "max": max}[method](valid)
     return out
@@ -55,6 +60,30 @@ def test_four_pixels_become_one_as_a_plain_loop_says(dtype: str, method: str) ->
             )
 
 
+def test_no_mean_becomes_the_fill_value() -> None:
+    rng = np.random.default_rng(5)
+    for dtype, fill in (("int16", 0), ("uint8", 128), ("int8", -1)):
+        pixels = (rng.integers(-3, 4, (60, 80)) + fill).astype(dtype)
+        got = halve(pixels, variable(dtype, fill), "mean")
+        np.testing.assert_array_equal(got, slow(pixels, fill, "mean"))
+        np.testing.assert_array_equal(got == fill, slow((pixels == fill).astype("uint8"), 9, "min") == 1)
+    for dtype, end in (("uint8", 0), ("uint8", 255), ("int16", -32768), ("int16", 32767)):
+        near = 1 if end <= 0 else -1
+        pixels = np.array([[end, end + near], [end + near, end + near]], dtype)
+        assert halve(pixels, variable(dtype, end), "mean").item() == end + near
+    for low, high in ((-1.0, 1.0), (-2.0, 2.0)):
+        mean = halve(np.array([[low, high], [low, high]], "float32"), variable("float32", 0.0), "mean").item()
+        assert 0 < abs(mean) < 1e-30
+
+
+def test_booleans_are_all_counted_whatever_the_fill_value_is() -> None:
+    pixels = np.array([[1, 0, 1], [0, 0, 1], [1, 1, 0]], bool)
+    for fill in (False, True):
+        assert halve(pixels, variable("bool", fill), "mode").tolist() == [[False, True], [True, False]]
+        assert halve(pixels, variable("bool", fill), "min").tolist() == [[False, True], [True, False]]
+        assert halve(pixels, variable("bool", fill), "max").tolist() == [[True, True], [True, False]]
+
+
 @pytest.mark.parametrize("fill", [-9999.0, np.nan])
 def test_nan_is_missing_whatever_the_fill_value_is(fill: float) -> None:
     pixels = np.array([[1, np.nan, np.nan, np.nan], [np.nan, 4, np.nan, np.nan]], "float32")
@@ -66,6 +95,10 @@ def test_extremes_of_a_dtype_do_not_overflow() -> None:
     for dtype in ("uint8", "int16", "uint16", "int32", "uint32"):
         most = np.iinfo(dtype).max
         assert halve(np.full((2, 2), most, dtype), variable(dtype, 0), "mean").item() == most
+    large = np.full((2, 2), 1.7e308)
+    large[0, 0] = np.nan
+    for n in (1, 2):
+        assert halve(large[-n:], variable("float64", np.nan), "mean").item() == pytest.approx(1.7e308)
     wide = np.array([[2**63 - 1, 2**63 - 2], [2**63 - 2, 5]])
     assert halve(wide, variable("int64", 0), "mode").item() == 2**63 - 2
     assert halve(wide, variable("int64", 0), "max").item() == 2**63 - 1

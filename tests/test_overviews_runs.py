@@ -13,16 +13,17 @@ import pytest
 
 import cubeingest as ci
 from cubeingest import Cube
+from cubeingest.branches import start_branch
 from cubeingest.engine import Options
-from cubeingest.overviews import current_slots, make_overviews
+from cubeingest.overviews import current_slots, make_overviews, run
 from cubeingest.plan import Selection
 from cubeingest.store import made_known
 from tests.objectstore import Bucket
 from tests.test_blocks import _state_of_its_own, put_back_older, virtual_cube
 from tests.test_engine import SLOW, cluster, finish, started
-from tests.test_overviews import assert_levels, classes, make
+from tests.test_overviews import assert_levels, classes, cube, made, make
 
-__all__ = ["_state_of_its_own"]
+__all__ = ["_state_of_its_own", "cube", "made"]
 
 
 def is_current(cube: Cube) -> bool:
@@ -57,12 +58,12 @@ import os, signal, sys
 import cubeingest as ci
 from cubeingest.overviews import run
 
-commit = run._commit
+commit = run._Work._commit
 def commit_and_die(*args):
     if {before}: os.kill(os.getpid(), signal.SIGKILL)
     commit(*args)
     os.kill(os.getpid(), signal.SIGKILL)
-run._commit = commit_and_die
+run._Work._commit = commit_and_die
 ci.open(sys.argv[1]).overviews(levels=5)
 """
 
@@ -183,6 +184,58 @@ def test_store_that_fails_in_the_second_stage_keeps_the_first(tmp_path: Path) ->
     assert (report.written, report.exit_code) == (1, 1)
     assert "the store failed" in report.error
     assert report.planned == 2 == report.written + report.unfinished
+
+
+def test_nothing_is_taken_away_before_the_workers_are_known_to_be_there(cube: Cube) -> None:
+    with pytest.raises(ci.CubeIngestError, match="no Dask scheduler"):
+        cube.overviews(levels=2, scheduler="tcp://127.0.0.1:9")
+    with pytest.raises(ci.CubeIngestError, match="leave the selection out"):
+        cube.overviews(levels=2, year=2000)
+    assert is_current(cube)
+    assert assert_levels(cube, "cover") == 3
+
+
+@SLOW
+def test_cells_that_an_older_run_made_meanwhile_are_made_again(cube: Cube, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two runs plan the same cell; between their plans the region changes; the one that read the older cube commits first."""
+    cube.ingest(source=lambda g, year: classes(g, 1), region="y0_x0", year=2000, redo=True)
+    old_session = cube.store.writable()
+    other = ci.open(cube.store.uri)
+    cube.ingest(source=lambda g, year: classes(g, 2), region="y0_x0", year=2000, redo=True)
+    seen: list[str] = []
+
+    def older_run(progress: Any) -> None:
+        if progress.result is not None and not seen:
+            seen.append(old_session.snapshot_id)
+            before = run.Store.writable
+            monkeypatch.setattr(
+                run.Store, "writable", lambda store: old_session if store is other.store else before(store)
+            )
+            assert make_overviews(other.store, Selection(), Options()).written >= 1
+            monkeypatch.setattr(run.Store, "writable", before)
+
+    report = cube.overviews(on_progress=older_run)
+    assert report.failed == []
+    assert seen
+    assert is_current(cube)
+    assert assert_levels(cube, "cover") == 3
+
+
+@pytest.mark.parametrize("there_and_back", [False, True])
+def test_overviews_made_anew_meanwhile_end_the_run(cube: Cube, there_and_back: bool) -> None:
+    """Somebody publishes a branch with other overviews: forks of arrays that are gone must not count as written."""
+    cube.ingest(source=lambda g, year: classes(g, 1), region="y0_x0", year=2000, redo=True)
+    branch = ci.Cube(start_branch(cube.store, "b"))
+    branch.overviews(levels=2)
+    if there_and_back:
+        branch.overviews(levels=3)
+
+    def publish_once(progress: Any) -> None:
+        if progress.result is not None:
+            cube.publish("b")
+
+    with pytest.raises(ci.CubeIngestError, match="made anew by somebody else"):
+        cube.overviews(on_progress=publish_once)
 
 
 def test_group_of_somebody_else_is_not_touched(tmp_path: Path) -> None:

@@ -38,7 +38,11 @@ def overviews(
     variable: VariableOption = None,
     levels: Annotated[
         int | None,
-        typer.Option("--levels", metavar="N", help="How many levels. Default: until the longer side has 1,024 pixels."),
+        typer.Option(
+            "--levels",
+            metavar="N",
+            help="How many levels; 0 takes them away. Default: as there are, else until the longer side has 1,024 pixels.",
+        ),
     ] = None,
     redo: RedoOption = False,
     branch: BranchOption = "main",
@@ -77,6 +81,9 @@ def _say(report: Any, to_out: bool) -> None:
     if not to_out:
         return
     out = out_console()
+    if not report.levels and report.snapshot:
+        out.print(f"overviews are taken away; snapshot {report.snapshot}", highlight=False)
+        return
     if not report.levels:
         out.print("the cube is small enough to be looked at as it is: no levels are needed (--levels N makes some)")
         return

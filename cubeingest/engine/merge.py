@@ -29,7 +29,8 @@ class Merger:
     was made, though the store's answer was lost.
 
     ``new`` are slots that the ledger did not have then. ``base`` is the session that all forks were made of, if the records in it are those of ``before``: then it is
-    committed, as long as nobody else has touched the same slots. ``whole`` puts a commit off for as long as memory allows.
+    committed, as long as nobody else has touched the same slots. ``whole`` puts a commit off for as long as memory allows. ``layout`` is by what arrays
+    are known, if it is not the store's; ``also`` may raise where the session that all is merged into is not as it should be.
     """
 
     store: Store
@@ -39,6 +40,8 @@ class Merger:
     new: Collection[Slot] = ()
     base: icechunk.Session | None = None
     whole: bool = False
+    layout: str = ""
+    also: Callable[[icechunk.Session], None] = lambda _: None
     kept: list[SlotResult] = field(default_factory=list)
     kept_bytes: int = 0
     lost: list[SlotResult] = field(default_factory=list)
@@ -84,7 +87,7 @@ class Merger:
             nonlocal kept, landed, dropped
             self.check_layout(session)
             self._refuse_collected()
-            now = read_records(session, [r.slot for r in self.kept], self.store.layout_key)
+            now = read_records(session, [r.slot for r in self.kept], self.layout or self.store.layout_key)
             kept, landed, dropped = [], [], []
             for result in self.kept:
                 record = now.get(result.slot)
@@ -123,6 +126,7 @@ class Merger:
             raise StoreError(
                 f"the layout of the cube at {self.store.uri!r} was changed during this run: run the command again"
             )
+        self.also(session)
 
     def _refuse_collected(self) -> None:
         if self.kept and was_collected_since(self.store, self._mark):

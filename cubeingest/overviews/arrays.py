@@ -6,13 +6,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import uuid
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from cubeingest.ledger import create_records
-from cubeingest.overviews.halving import method_of
-from cubeingest.overviews.levels import Level, Pyramid
+from cubeingest.overviews.levels import Level, Pyramid, most_levels
 from cubeingest.spec import INTERNAL_GROUP, OVERVIEWS, CubeSpec
 from cubeingest.store import LEDGER
 from cubeingest.template import write_arrays
@@ -25,18 +25,36 @@ CONVENTION = "multiscales"
 
 
 def find_pyramid(session: icechunk.Session, spec: CubeSpec) -> Pyramid | None:
-    """The overviews that the cube of a session has arrays for, or None."""
+    """The overviews that the cube of a session says it has, or None: of the variables that it made them for and that still are to have some."""
     import zarr
-    from zarr.errors import GroupNotFoundError
 
-    try:
-        attrs = zarr.open_group(session.store, path=OVERVIEWS, mode="r").attrs.asdict()
-    except (GroupNotFoundError, FileNotFoundError):
+    return _pyramid_of(_kept(zarr.open_group(session.store, mode="r")), spec)
+
+
+def pyramid_id(session: icechunk.Session) -> str:
+    """What tells the overviews that a cube has from those that it had before they were made anew; empty if it has none."""
+    import zarr
+
+    return str(_kept(zarr.open_group(session.store, mode="r")).get("id", ""))
+
+
+def _kept(root: zarr.Group) -> dict[str, Any]:
+    """What is kept of a cube's overviews in their group; empty if it has none of ours."""
+    import zarr
+
+    group = root.get(OVERVIEWS)
+    kept: Any = group.attrs.asdict().get(INTERNAL_GROUP) if isinstance(group, zarr.Group) else None
+    return kept if isinstance(kept, dict) else {}
+
+
+def _pyramid_of(kept: dict[str, Any], spec: CubeSpec) -> Pyramid | None:
+    n, names = kept.get("levels"), kept.get("variables")
+    if type(n) is not int or not 1 <= n <= most_levels(spec.grid) or not isinstance(names, list):
         return None
-    kept: Any = attrs.get(INTERNAL_GROUP)
-    if not isinstance(kept, dict) or not isinstance(kept.get("levels"), int):
-        return None  # somebody else's
-    return _only(Pyramid(spec, kept["levels"]), kept.get("variables", ()))
+    found = Pyramid(spec, n)
+    if [v.name for v in found.variables] != names:
+        found = Pyramid(replace(spec, variables=tuple(v for v in spec.variables if v.name in names)), n)
+    return found if found.variables else None
 
 
 def levels_of(session: icechunk.Session, spec: CubeSpec) -> tuple[Level, ...]:
@@ -56,38 +74,71 @@ def level_arrays(root: zarr.Group, variable: str) -> Iterator[zarr.Array[Any]]:
             yield array
 
 
-def _only(pyramid: Pyramid, names: Iterable[str]) -> Pyramid:
-    """A pyramid of those variables alone that have arrays: the spec may name others by now."""
-    base = pyramid.base
-    kept = tuple(v for v in base.variables if v.name in names)
-    return pyramid if kept == pyramid.variables else Pyramid(replace(base, variables=kept), pyramid.n_levels)
+def is_complete(session: icechunk.Session, pyramid: Pyramid) -> bool:
+    """Whether the cube of a session has all of a pyramid's arrays."""
+    import zarr
+
+    root = zarr.open_group(session.store, mode="r")
+    wanted = [lv.path(v.name) for lv in pyramid.levels for v in pyramid.variables]
+    wanted += [f"{LEDGER}/{v.name}/record" for stage in pyramid.stages for v in stage.spec.variables]
+    return all(path in root for path in wanted)
 
 
 def write_pyramid(store: Any, pyramid: Pyramid) -> None:
-    """Make what a pyramid lacks in a Zarr store that holds the cube: groups, arrays and ledger, and say so in attributes."""
+    """Make what a pyramid lacks in a Zarr store that holds the cube: groups, arrays and ledger, and say so in attributes.
+
+    Where one of a variable's arrays is lacking, all that its ledger says is forgotten.
+    """
     import zarr
 
     root = zarr.open_group(store, mode="r+")
-    for level in pyramid.levels:
-        there = set(root[level.group].array_keys()) if level.group in root else set()  # type: ignore[union-attr]
-        missing = tuple(v for v in level.spec.variables if v.name not in there)
-        if missing:
-            write_arrays(store, replace(level.spec, variables=missing), level.group, "a" if there else "w")
-    for stage in pyramid.stages:
-        for v in stage.spec.variables:
-            if f"{LEDGER}/{v.name}/record" not in root:
-                create_records(root, stage.spec, v)
+    for v in pyramid.variables:
+        own = [stage.name(v.name) for stage in pyramid.stages]
+        lacking = [lv for lv in pyramid.levels if lv.path(v.name) not in root]
+        if not lacking and all(f"{LEDGER}/{name}/record" in root for name in own):
+            continue
+        _forget(root, v.name)
+        for level in lacking:
+            only = replace(level.spec, variables=(level.spec.variable(v.name),))
+            write_arrays(store, only, level.group, "a" if level.group in root else "w")
+        for stage in pyramid.stages:
+            create_records(root, stage.spec, stage.spec.variable(stage.name(v.name)))
     describe(root, pyramid)
+
+
+def settle_pyramid(root: zarr.Group, spec: CubeSpec) -> None:
+    """Let the overviews that a cube has follow its spec: those of variables that are to have none any more are taken away, and what is said
+    of the others is as it is now.
+    """
+    kept = _kept(root)
+    if not kept:
+        return
+    pyramid = _pyramid_of(kept, spec)
+    if pyramid is None:
+        drop_pyramid(root, spec)
+        return
+    for name in {str(n) for n in kept["variables"]} - set(pyramid.methods):
+        _forget(root, name)
+        for level in pyramid.levels:
+            if level.path(name) in root:
+                del root[level.path(name)]
+    if kept.get("methods") != pyramid.methods:
+        describe(root, pyramid)
+
+
+def _forget(root: zarr.Group, variable: str) -> None:
+    """Take away the ledger of a variable's overviews."""
+    if f"{LEDGER}/{variable}/{OVERVIEWS}" in root:
+        del root[f"{LEDGER}/{variable}/{OVERVIEWS}"]
 
 
 def describe(root: zarr.Group, pyramid: Pyramid) -> None:
     """Say in the attributes of the cube's group and of ``overviews`` which levels there are; as it is now, if it was said before."""
     from zarr_cm import multiscales
 
-    names = [v.name for v in pyramid.variables]
-    methods = {v.name: str(method_of(v)) for v in pyramid.variables}
+    methods = pyramid.methods
     of_arrays, of_groups = [], []
-    for name in names:
+    for name in methods:
         of_arrays.append({"asset": name, **_place(pyramid.base)})
         for level in pyramid.levels:
             below = name if level.number == 1 else pyramid.levels[level.number - 2].path(name)
@@ -102,7 +153,10 @@ def describe(root: zarr.Group, pyramid: Pyramid) -> None:
         k: v for k, v in own.items() if k == "zarr_conventions" or k.startswith(("proj:", "spatial:dim"))
     }
     attrs = multiscales.insert(conventions, multiscales.create(layout=of_groups), overwrite=True)  # type: ignore[arg-type]
-    group.attrs.put({**attrs, INTERNAL_GROUP: {"levels": pyramid.n_levels, "variables": names, "methods": methods}})
+    kept = {
+        "levels": pyramid.n_levels, "variables": list(methods), "methods": methods, "id": _kept(root).get("id") or uuid.uuid4().hex,
+    }  # fmt: skip
+    group.attrs.put({**attrs, INTERNAL_GROUP: kept})
 
 
 def _derived(below: str) -> dict[str, Any]:
@@ -125,8 +179,7 @@ def drop_pyramid(root: zarr.Group, spec: CubeSpec) -> None:
 
     del root[OVERVIEWS]
     for v in spec.variables:
-        if f"{LEDGER}/{v.name}/{OVERVIEWS}" in root:
-            del root[f"{LEDGER}/{v.name}/{OVERVIEWS}"]
+        _forget(root, v.name)
     attrs: Any = root.attrs.asdict()
     if CONVENTION in attrs:
         root.attrs.put(multiscales.extract(attrs)[0])

@@ -158,10 +158,10 @@ class _LevelRows:
         self._n_held = 0
         self._waiting = Semaphore(BLOCKS_WAITING)
 
-    def take(self, below: Array, is_last: bool = False) -> None:
+    def take(self, below: Array) -> None:
         """Rows of the level below; they may change afterwards."""
         rows = below if self._odd is None else np.concatenate([self._odd, below], axis=-2)
-        n = rows.shape[-2] - (0 if is_last else rows.shape[-2] % 2)
+        n = rows.shape[-2] - rows.shape[-2] % 2
         self._odd = rows[..., n:, :].copy() if n < rows.shape[-2] else None
         if n:
             self._hold(halve(rows[..., :n, :], self._variable, self._method))
@@ -197,8 +197,6 @@ class _LevelRows:
 
 def _clear(session: icechunk.Session, levels: tuple[Level, ...], name: str, shape: SlotShape, plan: CellPlan) -> None:
     """Take away what a cell has in its levels, where only fill value is to be."""
-    if plan.is_new:
-        return
     for level in levels:
         variable = _array_of(level, name)
         metadata: Any = open_array(session, variable.name).metadata

@@ -17,7 +17,6 @@ import xxhash
 from cubeingest.grid import TilingGrid
 from cubeingest.ledger import NOTHING, VIRTUAL, Record, Slot, read_records, read_states
 from cubeingest.overviews.arrays import find_pyramid
-from cubeingest.overviews.halving import method_of
 from cubeingest.overviews.levels import Pyramid, Stage
 from cubeingest.plan import Chosen, SlotPlan
 from cubeingest.spec import OVERVIEWS, CubeSpec
@@ -50,6 +49,7 @@ class Below:
     stamps: Mapping[Slot, str]
     empty: frozenset[Slot] = frozenset()
     referring: Mapping[Slot, Record] = field(default_factory=dict)
+    records: Mapping[Slot, Record] = field(default_factory=dict)
 
 
 def read_slots(session: icechunk.Session, spec: CubeSpec, names: Iterable[str], layout: str = "") -> dict[Slot, Record]:
@@ -85,6 +85,7 @@ def _below(records: Mapping[Slot, Record]) -> Below:
         {slot: _stamp_of(record) for slot, record in records.items()},
         frozenset(slot for slot, r in records.items() if r.state == "empty"),
         {slot: r for slot, r in records.items() if r.how == VIRTUAL},
+        records,
     )
 
 
@@ -122,19 +123,20 @@ def plan_cells(
 ) -> tuple[list[CellPlan], int]:
     """The cells of a stage to make, and how many are as they should be, of those above what is chosen."""
     is_chosen = _chosen_cells(pyramid, stage, chosen)
-    methods = {stage.name(v.name): str(method_of(v)) for v in pyramid.variables}
+    rows, columns = _overlaps(stage.spec.grid, pyramid.below(stage)[0].grid)
     plans, n_current = [], 0
     for cell, parts in sorted(due_parts(pyramid, stage, below.stamps).items()):
         if not is_chosen(cell):
             continue
-        record, method = held.get(cell), methods[cell.variable]
+        record, method = held.get(cell), pyramid.methods[base_name(cell.variable)]
         if record is not None and not redo and (record.reading, record.sources) == (method, parts):
             n_current += 1
             continue
         name = _name_below(pyramid, stage, cell.variable)
         slots = [Slot(name, cell.block, *map(int, p.href.split(","))) for p in parts]
         referring = next((below.referring[s] for s in slots if s in below.referring), None)
-        is_blank = all(s in below.empty for s in slots)
+        # What has no record, or one that cannot be read, may have pixels.
+        is_blank = len(slots) == len(rows[cell.iy]) * len(columns[cell.ix]) and all(s in below.empty for s in slots)
         plans.append(CellPlan(cell, (), record is None, record, parts, method, is_blank, referring))
     return plans, n_current
 
@@ -183,19 +185,17 @@ def current_slots(session: icechunk.Session, spec: CubeSpec) -> dict[str, npt.ND
     pyramid = find_pyramid(session, spec)
     if pyramid is None:
         return {}
-    methods = {v.name: str(method_of(v)) for v in pyramid.variables}
     current = {v.name: np.ones(spec.slot_shape(v), bool) for v in pyramid.variables}
     below = read_base(session, pyramid)
     for stage in pyramid.stages:
         held = read_cells(session, stage)
         for cell, parts in due_parts(pyramid, stage, below.stamps).items():
             record, name = held.get(cell), base_name(cell.variable)
-            made_of = set(record.sources) if record is not None and record.reading == methods[name] else set()
-            for part in parts:
-                if part not in made_of:
-                    rows, columns = _regions_below(pyramid, stage, *map(int, part.href.split(",")))
-                    here: tuple[int | slice, ...] = (*cell.block, rows, columns)
-                    current[name][here] = False
+            made_of = record.sources if record is not None and record.reading == pyramid.methods[name] else ()
+            for part in set(parts) ^ set(made_of):  # that it lacks, or should not be made of any more
+                rows, columns = _regions_below(pyramid, stage, *map(int, part.href.split(",")))
+                here: tuple[int | slice, ...] = (*cell.block, rows, columns)
+                current[name][here] = False
         below = _below(held)
     return current
 

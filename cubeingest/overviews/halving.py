@@ -1,6 +1,7 @@
 """Four pixels become one: how a level of overviews is made of the one below.
 
-Pixels that hold the fill value, or NaN, are missing: they do not count, and a pixel is missing only if all that it is made of are.
+Pixels that hold the fill value, or NaN, are missing: they do not count, and a pixel is missing only if all that it is made of are. A mean that
+happens to be the fill value becomes the value next to it. Of booleans none is missing: false would be, in most masks.
 """
 
 from __future__ import annotations
@@ -58,11 +59,13 @@ def halve(pixels: Array, variable: Variable, method: str) -> Array:
 
 
 def _even(pixels: Array, variable: Variable) -> Array:
-    """With an even number of rows and columns; what is added is missing."""
+    """With an even number of rows and columns; what is added does not count."""
     rows, columns = (n % 2 for n in pixels.shape[-2:])
     if not rows and not columns:
         return pixels
     around = [(0, 0)] * (pixels.ndim - 2) + [(0, rows), (0, columns)]
+    if variable.np_dtype.kind == "b":
+        return np.pad(pixels, around, mode="edge")
     return np.pad(pixels, around, constant_values=variable.np_fill)
 
 
@@ -70,6 +73,8 @@ def _missing(four: Array, variable: Variable) -> Array | None:
     """Where pixels are missing, or None if none is."""
     fill = variable.np_fill
     missing: Array | None = None
+    if variable.np_dtype.kind == "b":
+        return None
     if not np.isnan(fill):
         missing = four == fill
     if variable.np_dtype.kind == "f":
@@ -100,17 +105,34 @@ def _mean(four: Array, missing: Array | None, variable: Variable) -> Array:
     dtype = variable.np_dtype
     wide = np.dtype(np.float64 if dtype.kind == "f" or dtype.itemsize > 2 else np.float32)
     with np.errstate(invalid="ignore", over="ignore"):
+        # Quarters of the widest type, since the sum of four might not fit; that changes no digit.
+        unit = wide.type(0.25 if dtype == wide else 1)
+        parts = four * unit if dtype == wide else four
         if missing is None:
-            mean = four.sum(axis=0, dtype=wide)
-            mean *= 0.25
+            mean = parts.sum(axis=0, dtype=wide)
+            mean /= 4 * unit
         else:
-            total = np.where(missing, wide.type(0), four).sum(axis=0, dtype=wide)
-            count = 4 - missing.sum(axis=0, dtype=np.int8)
-            mean = total / np.maximum(count, 1).astype(wide)
-        if dtype.kind != "f":
-            np.rint(mean, out=mean)
-        out: Array = mean.astype(dtype)
+            mean = np.where(missing, wide.type(0), parts).sum(axis=0, dtype=wide)
+            mean /= np.maximum(4 - missing.sum(axis=0, dtype=np.int8), 1) * unit
+        out: Array = (np.rint(mean) if dtype.kind != "f" else mean).astype(dtype)
+    _leave(out, mean, variable)
     return out if missing is None else _filled(out, missing, variable)
+
+
+def _leave(out: Array, mean: Array, variable: Variable) -> None:
+    """Move means that are the fill value, which would make data of them missing, to the value next to it on the side of the exact mean."""
+    fill = variable.np_fill
+    hit = out == fill
+    if not hit.any():
+        return
+    if variable.np_dtype.kind == "f":
+        lower, upper = np.nextafter(fill, fill.dtype.type(-np.inf)), np.nextafter(fill, fill.dtype.type(np.inf))
+    else:
+        ends, value = np.iinfo(variable.np_dtype), int(fill)
+        lower, upper = (
+            fill.dtype.type(v if ends.min <= v <= ends.max else 2 * value - v) for v in (value - 1, value + 1)
+        )
+    out[hit] = np.where(mean[hit] < fill, lower, upper)
 
 
 def _extreme(ufunc: Any) -> Any:

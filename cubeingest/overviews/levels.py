@@ -24,7 +24,11 @@ CELL_SIDE = 256
 """Pixels of a cell at the coarsest level that is made of it, at least: a cell has chunks of its own there, which may not be tiny."""
 
 STAGE_LEVELS = 3
-"""Levels that a stage makes at least. With fewer, the levels between stages, which are written and read again, would be many."""
+"""Levels that a stage makes at least, as long as no more than ``UNITS`` regions, or the smallest cell that ``CELL_SIDE`` allows, are put together
+for it along a side. With fewer, more is written and read again between stages; with more, a change of one region makes many again.
+"""
+
+UNITS = 2
 
 LATER_CELL = 8192
 """Pixels of a cell of the later stages along each side: of GLAD's, one is a twenty-fourth of a region."""
@@ -70,9 +74,6 @@ class Stage:
         """What a variable's cells are called in the ledger."""
         return f"{variable}/{OVERVIEWS}/{self.number}"
 
-    def variable_of(self, name: str) -> str:
-        return name.rpartition(f"/{OVERVIEWS}/")[0]
-
 
 @dataclass(frozen=True)
 class Pyramid:
@@ -85,6 +86,11 @@ class Pyramid:
     def variables(self) -> tuple[Variable, ...]:
         """The base's variables that have overviews."""
         return tuple(v for v in self.base.variables if method_of(v) is not None)
+
+    @cached_property
+    def methods(self) -> dict[str, str]:
+        """How the overviews of each are made."""
+        return {v.name: str(method_of(v)) for v in self.variables}
 
     @cached_property
     def _steps(self) -> list[tuple[int, int, tuple[int, int]]]:
@@ -137,12 +143,17 @@ def levels_by_default(grid: TilingGrid) -> int:
 
 def make_pyramid(spec: CubeSpec, n_levels: int) -> Pyramid:
     """The pyramid of a cube. Raises :class:`GridError` if there are not so many levels."""
-    most = max(0, (max(spec.grid.shape_yx) - 1).bit_length())
+    most = most_levels(spec.grid)
     if not 0 <= n_levels <= most:
         raise GridError(
-            f"levels is {n_levels}: a cube of {' x '.join(map(str, spec.grid.shape_yx))} pixels has 1 to {most} (level {most} is one pixel)"
+            f"levels is {n_levels}: of {' x '.join(map(str, spec.grid.shape_yx))} pixels there are at most {most}, the last of which is one pixel"
         )
     return Pyramid(spec, n_levels)
+
+
+def most_levels(grid: TilingGrid) -> int:
+    """The level that is one pixel."""
+    return (max(grid.shape_yx) - 1).bit_length()
 
 
 def _shape(grid: TilingGrid, number: int) -> tuple[int, int]:
@@ -166,19 +177,25 @@ def _with_regions(grid: TilingGrid, region_yx: tuple[int, int]) -> TilingGrid:
 
 def _stage(shape: tuple[int, int], unit: tuple[int, int], n_left: int) -> tuple[int, tuple[int, int]]:
     """How many levels a stage makes, and its cells: units, or so many of them together that they can be halved often enough."""
-    at_least = min(STAGE_LEVELS, n_left)
-    cells: list[int] = []
+    for at_least in range(min(STAGE_LEVELS, n_left), 0, -1):
+        cells = [_cell(n, size, at_least) for n, size in zip(shape, unit, strict=True)]
+        if all(c <= max(UNITS * u, CELL_SIDE << at_least) for c, u in zip(cells, unit, strict=True)):
+            break
     most = n_left
-    for n, size in zip(shape, unit, strict=True):
-        cell = size
-        while cell < n and (cell % 2**at_least or cell >> at_least < CELL_SIDE):
-            cell *= 2
-        cells.append(cell)
+    for n, cell in zip(shape, cells, strict=True):
         if cell < n:
             most = min(most, max(k for k in range(at_least, n_left + 1) if cell % 2**k == 0 and cell >> k >= CELL_SIDE))
     # One cell that spans the whole side is as long as it takes: its end is cut as the array's is.
     whole = [c if c < n else -(-n // 2**most) * 2**most for c, n in zip(cells, shape, strict=True)]
     return most, (whole[0], whole[1])
+
+
+def _cell(n: int, unit: int, levels: int) -> int:
+    """Units together along a side that can be halved ``levels`` times, or span all of it."""
+    cell = unit
+    while cell < n and (cell % 2**levels or cell >> levels < CELL_SIDE):
+        cell *= 2
+    return cell
 
 
 def _at_level(variable: Variable, grid: TilingGrid) -> Variable:

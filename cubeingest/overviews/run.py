@@ -5,15 +5,17 @@ from __future__ import annotations
 import pickle
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from cubeingest.engine import EachSlot, Interrupts, Merger, Options, Progress, SlotResult, interrupts, open_pool
+from cubeingest.engine import EachSlot, Merger, Options, Progress, SlotResult, interrupts, open_pool
 from cubeingest.errors import GridError, StoreError
+from cubeingest.ledger import Record, Slot
 from cubeingest.mosaic import size_of
-from cubeingest.overviews.arrays import drop_pyramid, find_pyramid, write_pyramid
+from cubeingest.overviews.arrays import drop_pyramid, find_pyramid, is_complete, pyramid_id, write_pyramid
 from cubeingest.overviews.build import CellJob, make_cell
 from cubeingest.overviews.cells import (
     Below,
@@ -33,10 +35,14 @@ if TYPE_CHECKING:
     import icechunk
 
 
+PASSES = 3
+"""How often cells are made that another run has made of an older cube meanwhile."""
+
+
 @dataclass
 class OverviewReport:
     """What was done, in **cells**: pieces in which a few levels are made at once. planned = written + empty + skipped (as they should be
-    already) + number failed, and after an interruption + unfinished. ``pixels`` were read. ``error`` says why the store failed after
+    already) + number failed, and + unfinished after an interruption, or where others kept making the same of an older cube. ``pixels`` were read. ``error`` says why the store failed after
     something was committed.
     """
 
@@ -66,7 +72,9 @@ class OverviewReport:
 
     @property
     def exit_code(self) -> int:
-        return 128 + self.signum if self.signum is not None else 1 if self.failed or self.error else 0
+        return (
+            128 + self.signum if self.signum is not None else 1 if self.failed or self.error or self.unfinished else 0
+        )
 
 
 def make_overviews(
@@ -77,99 +85,48 @@ def make_overviews(
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> OverviewReport:
     """Make the overviews above what is selected that are missing or stale; with ``redo`` all of them. ``n_levels`` is how many there are to be: by default as
-    many as there are, else what :func:`levels_by_default` says.
+    many as there are, else what :func:`levels_by_default` says; 0 takes them away.
 
-    Where their number changes, all are made anew. Raises :class:`GridError` for a number that cannot be, or variables
-    that have none, :class:`StoreError` for what is wrong with the store.
+    Where their number changes, all are made anew. Raises :class:`GridError` for a number that cannot be, a selection that goes on less than that
+    needs, or variables that have none, :class:`StoreError` for what is wrong with the store.
     """
     started = time.monotonic()
     if store.at is not None:
         raise StoreError(f"snapshot {store.at} can only be read: open the cube without it")
+    if selection.limit is not None or selection.part is not None:
+        raise GridError("overviews are not made in parts: select by region, axes or variable")
     store = store.on(store.branch)
     spec = store.spec
-    chosen = choose(spec, selection)
     there = find_pyramid(store.readonly(), spec)
     default = there.n_levels if there is not None else levels_by_default(spec.grid)
     pyramid = make_pyramid(spec, default if n_levels is None else n_levels)
-    names = {v.name for v in pyramid.variables}
-    without = [v.name for v in chosen.variables if v.name not in names]
+    is_other = there is not None and there.n_levels != pyramid.n_levels
+    if is_other and selection != Selection():
+        raise GridError("another number of levels makes all overviews anew: leave the selection out")
+    work = _Work(store, pyramid, choose(spec, selection), options, is_other, on_progress)
+    names = set(pyramid.methods)
+    without = [v.name for v in work.chosen.variables if v.name not in names]
     if without and (selection.variables or not names):
         raise GridError(f"{', '.join(without)} has no overviews: the spec says so (overviews: none)")
-    report = OverviewReport(store.uri, store.branch)
     if pyramid.n_levels:
-        _run(store, pyramid, chosen, options, report, on_progress)
+        work.run()
+    elif is_other:
+        with made_known(store, work.id, "relevel"):
+            work.report.snapshot = _drop(store, work.id)
+    report = work.report
     report.unfinished = report.planned - report.written - report.empty - report.skipped - len(report.failed)
     report.seconds = time.monotonic() - started
     return report
 
 
-def _run(
-    store: Store,
-    pyramid: Pyramid,
-    chosen: Chosen,
-    options: Options,
-    report: OverviewReport,
-    on_progress: Callable[[Progress], None],
-) -> None:
-    run = uuid.uuid4().hex[:12]
-    there = find_pyramid(store.readonly(), pyramid.base)
-    if there is not None and there.n_levels != pyramid.n_levels:
-        with made_known(store, run, "relevel"):  # nobody else may be filling what is taken away
-            _prepare_arrays(store, pyramid, run, may_drop=True)
-    with made_known(store, run), interrupts() as stop:
-        _prepare_arrays(store, pyramid, run, stop.check_again)
-        report.levels = [
-            {"level": lv.number, "shape": list(lv.spec.grid.shape_yx), "group": lv.group} for lv in pyramid.levels
-        ]
-        report.variables = {v.name: m for v, m in _methods(pyramid)}
-        total = _total(store, pyramid, chosen, options)
-        on_progress(total)
-        for stage in pyramid.stages:
-            if stop.over or report.error:
-                break
-            try:
-                _run_stage(store, pyramid, stage, chosen, options, report, run, stop, total, on_progress)
-            except StoreError as e:
-                if report.snapshot is None:
-                    raise
-                report.error = str(e)
-        report.signum = stop.signum
-
-
-def _methods(pyramid: Pyramid) -> list[tuple[Any, str]]:
-    from cubeingest.overviews.halving import method_of
-
-    return [(v, str(method_of(v))) for v in pyramid.variables]
-
-
-def _prepare_arrays(
-    store: Store, pyramid: Pyramid, run: str, check: Callable[[], None] = lambda: None, may_drop: bool = False
-) -> None:
-    """Commit the arrays that are lacking; all anew if the number of levels is another."""
-
+def _drop(store: Store, run: str) -> str | None:
     def build(session: icechunk.Session) -> bool:
         import zarr
 
-        there = find_pyramid(session, pyramid.base)
-        if there is not None and there == pyramid:
-            return False
-        root = zarr.open_group(session.store, mode="r+")
-        if there is None and OVERVIEWS in root:
-            raise StoreError(
-                f"the cube holds a group {OVERVIEWS!r} that cubeingest did not make: move it elsewhere first"
-            )
-        if there is not None and there.n_levels != pyramid.n_levels:
-            if not may_drop:
-                raise StoreError(
-                    f"somebody else has just given the cube {there.n_levels} levels of overviews: run the command again"
-                )
-            drop_pyramid(root, pyramid.base)
-        write_pyramid(session.store, pyramid)
+        drop_pyramid(zarr.open_group(session.store, mode="r+"), store.spec)
         return True
 
-    names = ", ".join(v.name for v in pyramid.variables)
-    details = {**_details(run), "levels": pyramid.n_levels}
-    store.commit(build, lambda: f"{pyramid.n_levels} levels of overviews for {names}", lambda: details, check)
+    return store.commit(build, lambda: "overviews are taken away", lambda: _details(run))
 
 
 def _details(run: str) -> dict[str, Any]:
@@ -178,89 +135,197 @@ def _details(run: str) -> dict[str, Any]:
     return {"cubeingest": __version__, "action": OVERVIEWS, "run": run}
 
 
-def _total(store: Store, pyramid: Pyramid, chosen: Chosen, options: Options) -> Progress:
-    """All that there is to do, if nothing fails: each stage changes what the next one has to do."""
-    session = store.readonly()
-    below, n_cells, n_pixels = read_below(session, pyramid, pyramid.stages[0]), 0, 0
-    for stage in pyramid.stages:
-        held = read_cells(session, stage)
-        plans, _ = plan_cells(pyramid, stage, below, held, chosen, options.redo)
-        n_cells += len(plans)
-        n_pixels += sum(pixels for pixels, _ in size_of(stage.spec, _plan(stage, plans)))
-        stamps = {slot: stamp_of_parts(r.reading, r.sources) for slot, r in held.items()}
-        below = Below({**stamps, **{p.slot: stamp_of_parts(p.method, p.parts) for p in plans}})
-    return Progress(n_cells, n_pixels)
+class _Work:
+    """One run: what it is to do, and what came of it."""
+
+    def __init__(
+        self,
+        store: Store,
+        pyramid: Pyramid,
+        chosen: Chosen,
+        options: Options,
+        is_other: bool,
+        on_progress: Callable[[Progress], None],
+    ) -> None:
+        self.store, self.pyramid, self.chosen, self.options = store, pyramid, chosen, options
+        self.on_progress, self._is_other = on_progress, is_other
+        self.id = uuid.uuid4().hex[:12]
+        self.layout = f"{store.layout_key}-{pyramid.n_levels}"
+        self.report = OverviewReport(store.uri, store.branch)
+        self._read: dict[tuple[str, int], Below] = {}
+        self._n_lost = 0
+
+    def run(self) -> None:
+        self.total, n_bytes = self._look_ahead()
+        self.on_progress(self.total)
+        options = self.options
+        # Nothing is changed before the workers are known to be there.
+        with (
+            interrupts() as stop,
+            open_pool(options.workers, options.scheduler, self.total.n_slots, n_bytes) as pool,
+        ):
+            self.stop, self.pool = stop, pool
+            pool.prove(self.store)
+            if self._is_other:
+                with made_known(self.store, self.id, "relevel"):  # nobody else may be filling what is taken away
+                    self._prepare_arrays()
+            with made_known(self.store, self.id):
+                self._prepare_arrays()
+                self._describe()
+                self._make()
+            self.report.signum = stop.signum
+
+    def _describe(self) -> None:
+        self.report.levels = [
+            {"level": lv.number, "shape": list(lv.spec.grid.shape_yx), "group": lv.group} for lv in self.pyramid.levels
+        ]
+        self.report.variables = dict(self.pyramid.methods)
+
+    def _prepare_arrays(self) -> None:
+        """Commit the arrays that are lacking; all anew if this run is to change their number."""
+        pyramid = self.pyramid
+
+        def build(session: icechunk.Session) -> bool:
+            import zarr
+
+            there = find_pyramid(session, pyramid.base)
+            if there == pyramid and is_complete(session, pyramid):
+                return False
+            root = zarr.open_group(session.store, mode="r+")
+            if there is None and OVERVIEWS in root:
+                raise StoreError(
+                    f"the cube holds a group {OVERVIEWS!r} that cubeingest did not make, or not so: take it out first"
+                )
+            if there is not None and there.n_levels != pyramid.n_levels:
+                if not self._is_other:
+                    raise StoreError(
+                        f"somebody else has just given the cube {there.n_levels} levels of overviews: run the command again"
+                    )
+                drop_pyramid(root, pyramid.base)
+            write_pyramid(session.store, pyramid)
+            return True
+
+        message = f"{pyramid.n_levels} levels of overviews for {', '.join(pyramid.methods)}"
+        details = {**_details(self.id), "levels": pyramid.n_levels}
+        self.store.commit(build, lambda: message, lambda: details, self.stop.check_again)
+
+    def _look_ahead(self) -> tuple[Progress, int]:
+        """All that there is to do, if nothing fails, and the bytes to read: each stage changes what the next one has to do."""
+        session = self.store.readonly()
+        is_there = find_pyramid(session, self.pyramid.base) == self.pyramid and is_complete(session, self.pyramid)
+        below = self._below(session, self.pyramid.stages[0])
+        n_cells = n_pixels = n_bytes = 0
+        for stage in self.pyramid.stages:
+            held = self._cells(session, stage) if is_there else {}
+            plans, _ = plan_cells(self.pyramid, stage, below, held, self.chosen, self.options.redo)
+            sizes = size_of(stage.spec, _plan(stage, plans))
+            n_cells += len(plans)
+            n_pixels, n_bytes = n_pixels + sum(pixels for pixels, _ in sizes), n_bytes + sum(n for _, n in sizes)
+            stamps = {slot: stamp_of_parts(r.reading, r.sources) for slot, r in held.items()}
+            below = Below({**stamps, **{p.slot: stamp_of_parts(p.method, p.parts) for p in plans}})
+        return Progress(n_cells, n_pixels), n_bytes
+
+    def _below(self, session: icechunk.Session, stage: Stage) -> Below:
+        """What a stage reads; kept, since an idle run would read the same snapshot's ledger three times."""
+        key = session.snapshot_id, stage.number
+        if key not in self._read:
+            self._read = {k: v for k, v in self._read.items() if k[0] == key[0]}
+            self._read[key] = read_below(session, self.pyramid, stage, self.layout)
+        return self._read[key]
+
+    def _cells(self, session: icechunk.Session, stage: Stage) -> Mapping[Slot, Record]:
+        """Records of a stage's cells; if there is a next stage, what that reads."""
+        if stage.number == len(self.pyramid.stages):
+            return read_cells(session, stage, self.layout)
+        return self._below(session, self.pyramid.stages[stage.number]).records
+
+    def _make(self) -> None:
+        """Stage by stage; once more what another run that had read an older cube has made meanwhile."""
+        for n in range(PASSES):
+            self._n_lost = 0
+            for stage in self.pyramid.stages:
+                if self.stop.over or self.report.error:
+                    return
+                try:
+                    self._make_stage(stage, is_first=not n)
+                except StoreError as e:
+                    if self.report.snapshot is None:
+                        raise
+                    self.report.error = str(e)
+            if not self._n_lost:
+                return
+            if n + 1 < PASSES:
+                self.report.planned -= self._n_lost  # they are planned again
+
+    def _make_stage(self, stage: Stage, is_first: bool) -> None:
+        session = self.store.writable()
+        below = self._below(session, stage)
+        held = self._cells(session, stage)
+        plans, n_current = plan_cells(self.pyramid, stage, below, held, self.chosen, self.options.redo and is_first)
+        self.report.planned += len(plans) + (n_current if is_first else 0)
+        self.report.skipped += n_current if is_first else 0
+        if not plans:
+            return
+        before = {p.slot: p.before for p in plans if p.before is not None}
+        is_same = partial(self._refuse_other, pyramid_id(session))
+        merger = Merger(
+            self.store, self.id, before, new={p.slot for p in plans if p.is_new}, layout=self.layout, also=is_same
+        )
+        merger.check_layout(session)
+        job = CellJob(self.pyramid, stage.number, pickle.dumps(session.fork()), self.id, self.layout)
+        units = [(task,) for task in _plan(stage, plans).tasks]
+        broken = ""
+        for results in self.pool.run(EachSlot(make_cell), job, units, self.stop):
+            merger.keep(results)
+            broken = broken or self._take(stage, results)
+            if broken:
+                break
+            if merger.is_full:
+                self._commit(merger, stage)
+                merger.start()
+        with suppress(StoreError) if broken else nullcontext():
+            self._commit(merger, stage)
+        if broken:
+            raise StoreError(broken)
+
+    def _take(self, stage: Stage, results: list[SlotResult]) -> str:
+        """Count results; why the store failed, if it did."""
+        broken = ""
+        for result in results:
+            self.on_progress(Progress(self.total.n_slots, self.total.n_pixels, result))
+            self.report.pixels += result.n_pixels
+            if result.by_store:
+                broken = broken or result.error or ""
+            elif result.error is not None:
+                self.report.failed.append(_failure(stage, result))
+        return broken
+
+    def _refuse_other(self, was: str, session: icechunk.Session) -> None:
+        if pyramid_id(session) != was:
+            raise StoreError(
+                f"the overviews of {self.store.uri!r} were made anew by somebody else during this run: run the command again"
+            )
+
+    def _commit(self, merger: Merger, stage: Stage) -> None:
+        if not merger.kept:
+            return
+        before = len(merger.committed), len(merger.lost)
+        levels = f"{stage.first}" if stage.first == stage.last else f"{stage.first} to {stage.last}"
+        snapshot = merger.commit(
+            lambda kept: f"overviews: level {levels}, {len(kept)} cells",
+            lambda kept: {**_details(self.id), "levels": [stage.first, stage.last], "cells": len(kept)},
+            self.stop.check_again,
+        )
+        self.report.snapshot = snapshot or self.report.snapshot
+        for result in merger.committed[before[0] :]:
+            self.report.written += result.state == "done"
+            self.report.empty += result.state == "empty"
+        self._n_lost += len(merger.lost) - before[1]
 
 
 def _plan(stage: Stage, plans: list[CellPlan]) -> Plan:
     axes = {v.name: v.axes for v in stage.spec.variables}
     return Plan(tuple(Task(axes[p.slot.variable], p.slot.block, p.slot.iy, p.slot.ix, (p,)) for p in plans), ())
-
-
-def _run_stage(
-    store: Store,
-    pyramid: Pyramid,
-    stage: Stage,
-    chosen: Chosen,
-    options: Options,
-    report: OverviewReport,
-    run: str,
-    stop: Interrupts,
-    total: Progress,
-    on_progress: Callable[[Progress], None],
-) -> None:
-    session = store.writable()
-    layout = f"{store.layout_key}-{pyramid.n_levels}"
-    below = read_below(session, pyramid, stage, layout)
-    plans, n_current = plan_cells(pyramid, stage, below, read_cells(session, stage, layout), chosen, options.redo)
-    report.planned += len(plans) + n_current
-    report.skipped += n_current
-    if not plans:
-        return
-    before = {p.slot: p.before for p in plans if p.before is not None}
-    merger = Merger(store, run, before, new={p.slot for p in plans if p.is_new})
-    merger.check_layout(session)
-    job = CellJob(pyramid, stage.number, pickle.dumps(session.fork()), run, layout)
-    plan = _plan(stage, plans)
-    n_bytes = sum(n for _, n in size_of(stage.spec, plan))
-    broken = ""
-    with open_pool(options.workers, options.scheduler, len(plans), n_bytes) as pool:
-        pool.prove(store)
-        for results in pool.run(EachSlot(make_cell), job, [(task,) for task in plan.tasks], stop):
-            merger.keep(results)
-            for result in results:
-                on_progress(Progress(total.n_slots, total.n_pixels, result))
-                report.pixels += result.n_pixels
-                if result.by_store:
-                    broken = broken or result.error or ""
-                elif result.error is not None:
-                    report.failed.append(_failure(stage, result))
-            if broken:
-                break
-            if merger.is_full:
-                _commit(merger, stage, run, report, stop)
-                merger.start()
-    with suppress(StoreError) if broken else nullcontext():
-        _commit(merger, stage, run, report, stop)
-    if broken:
-        raise StoreError(broken)
-
-
-def _commit(merger: Merger, stage: Stage, run: str, report: OverviewReport, stop: Interrupts) -> None:
-    if not merger.kept:
-        return
-    before = len(merger.committed), len(merger.lost)
-    levels = f"{stage.first}" if stage.first == stage.last else f"{stage.first} to {stage.last}"
-    snapshot = merger.commit(
-        lambda kept: f"overviews: level {levels}, {len(kept)} cells",
-        lambda kept: {**_details(run), "levels": [stage.first, stage.last], "cells": len(kept)},
-        stop.check_again,
-    )
-    report.snapshot = snapshot or report.snapshot
-    for result in merger.committed[before[0] :]:
-        report.written += result.state == "done"
-        report.empty += result.state == "empty"
-    report.skipped += len(merger.lost) - before[1]
 
 
 def _failure(stage: Stage, result: SlotResult) -> dict[str, Any]:
