@@ -67,6 +67,8 @@ class Texts:
     def pack(self) -> list[Any]:
         """The texts in order, each without the beginning that it shares with the one before, whose length stands before it if not 0.
 
+        That beginning ends before the first character beyond U+FFFF, which scripts count as two.
+
         >>> texts = Texts()
         >>> [texts.number(t) for t in ("tiles/a.tif", "tiles/b.tif", "c")]
         [0, 1, 2]
@@ -77,7 +79,8 @@ class Texts:
         before = ""
         for text in self._numbers:
             shared = next(
-                (i for i, (a, b) in enumerate(zip(before, text, strict=False)) if a != b), min(len(before), len(text))
+                (i for i, (a, b) in enumerate(zip(before, text, strict=False)) if a != b or a > "\uffff"),
+                min(len(before), len(text)),
             )
             out += [shared, text[shared:]] if shared else [text]
             before = text
