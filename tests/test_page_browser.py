@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shutil
 import time
@@ -153,6 +154,77 @@ def test_every_slot_is_read_as_the_ledger_has_it(cube: ci.Cube, report: Path, lo
         if slot in records:
             assert records[slot].checksum in panel
             assert records[slot].sources[0].href in panel
+
+
+SOUTH = """\
+name: south
+crs: EPSG:4326
+grid: {origin: {x: 0, y: 0}, resolution: {x: 1/10, y: 1/10}, shape: {y: 70, x: 80}, region: {y: 40, x: 40}}
+variables:
+  cover:
+    dtype: uint8
+    fill_value: 255
+    chunks: {y: 20, x: 20}
+    attrs: {flag_values: [1, 2], flag_meanings: south north, flag_colors: "#ff0000 #0000ff"}
+store: ./cube
+"""
+"""Rows from south to north; the last row of regions is lower, and the picture is thinned."""
+
+PIXEL = """([id, x, y]) => {
+  const canvas = document.querySelector(id);
+  const k = canvas.width / canvas.clientWidth;
+  const pen = document.createElement("canvas").getContext("2d");
+  pen.drawImage(canvas, -Math.round(x * k), -Math.round(y * k));
+  return [...pen.getImageData(0, 0, 1, 1).data].slice(0, 3);
+}"""
+
+
+def northern_half(geobox: Any) -> np.ndarray:
+    """2 in the northern half of a region, 1 in the southern."""
+    height, width = geobox.shape
+    north = (geobox.affine @ (0.5, 0.5))[1] > (geobox.affine @ (0.5, height - 0.5))[1]
+    rows = np.arange(height) < height / 2
+    return np.where(rows == north, 2, 1).astype(np.uint8)[:, np.newaxis].repeat(width, 1)
+
+
+def test_pixels_are_the_right_way_up_where_rows_go_north(
+    tmp_path: Path, look: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cubeingest.page.pictures.LONGEST_SIDE", 27)
+    (tmp_path / "south.yaml").write_text(SOUTH)
+    south = ci.init(tmp_path / "south.yaml")
+    south.ingest(source=northern_half, workers=1)
+    page = look(south.report(tmp_path / "page.html"), "kind=pixels&region=y1_x0")
+    page.wait_for_selector("#panel canvas.thumbnail")
+    box = page.evaluate(
+        "(() => { const c = document.getElementById('map'); return [c.clientWidth, c.clientHeight]; })()"
+    )
+    scale = min((box[0] - 16) / 8, (box[1] - 16) / 7)
+    red, blue = [255, 0, 0], [0, 0, 255]
+    for y, colour in ((0.5, red), (3.5, blue), (4.4, red), (6.6, blue)):
+        at = [box[0] / 2 - 2 * scale, box[1] / 2 - (y - 3.5) * scale]
+        assert page.evaluate(PIXEL, ["#map", *at]) == colour, y
+    for y, colour in ((3, blue), (0.9 * 192 * 3 / 4, red)):
+        assert page.evaluate(PIXEL, ["#panel canvas.thumbnail", 20, y]) == colour
+
+
+def test_a_source_is_named_whatever_its_characters(world: World, look: Opener) -> None:
+    (world.folder / "tiles").rename(world.folder / "t😀é")
+    world.write_spec(
+        ('tiles: {list: "tiles/{year}.txt"}', 'tiles: {glob: "t😀é/{year}/*.tif"}'),
+        ("      href: tiles/{year}/{id}.tif\n", ""),
+    )
+    for year, name in itertools.product((2000, 2005), ("20N_000E", "10N_020E")):
+        file = world.folder / "t😀é" / str(year) / f"{name}.tif"
+        file.rename(file.with_name(f"{year % 7}_{name}.tif"))
+    made = ci.init(world.spec_file)
+    made.ingest(workers=1)
+    path = made.report(world.folder / "page.html")
+    slots = [slot_at(made, "cover", n) for n in range(12)]
+    for slot, record in read_records(made.store.readonly(), slots).items():
+        region, year = made.grid.region_id(slot.iy, slot.ix), slot_labels(made.spec, slot)["year"]
+        page = look(path, f"year={year}&region={region}")
+        assert page.inner_text("#panel .sources .href >> nth=0") == record.sources[0].href
 
 
 def test_another_year_is_chosen_by_its_small_map_or_in_the_table(report: Path, look: Opener) -> None:

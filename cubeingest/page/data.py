@@ -75,7 +75,7 @@ class VariableData:
     """What is told of one variable; arrays have the ledger's shape, and ``codes`` are places in ``CODES``.
 
     ``pictures`` are by the number of the frame (one set of axis blocks): how many pixels of the cube one of the picture stands for, along
-    each side, and a data URI. ``legend`` is that of the pictures: classes with their colours, or limits and a ramp.
+    each side, and a data URI (the rows of which go from north to south). ``legend`` is that of the pictures: classes with their colours, or limits and a ramp.
     """
 
     variable: Variable

@@ -7,6 +7,7 @@ const grid = data.grid;
 const nRows = grid.y.length - 1;
 const nColumns = grid.x.length - 1;
 const nRegions = nRows * nColumns;
+const rowsGoUp = grid.y[nRows] > grid.y[0];
 const STATES = [...Object.values(data.letters), "virtual"]; // the last is "done" of a slot that refers to tiles
 const codeOf = (name) => STATES.indexOf(name);
 const OUTSIDE = codeOf("outside");

@@ -286,10 +286,10 @@ function pictureOf(variable, frame) {
   return image.complete && image.naturalWidth ? { image, step } : null;
 }
 
-/** Where a region lies in a picture, whose rows and columns are those of the cube, thinned. */
-function partOf({ step }, iy, ix) {
-  const [x, y] = [grid.columns[ix] / step, grid.rows[iy] / step];
-  return { x, y, width: grid.columns[ix + 1] / step - x, height: grid.rows[iy + 1] / step - y };
+/** Where a region lies in a picture: rows and columns of the cube, thinned, with the northernmost row first. */
+function partOf({ image, step }, iy, ix) {
+  const [x, from, to] = [grid.columns[ix], grid.rows[iy], grid.rows[iy + 1]].map((n) => n / step);
+  return { x, y: rowsGoUp ? image.naturalHeight - to : from, width: grid.columns[ix + 1] / step - x, height: to - from };
 }
 
 // ---- pointer, wheel, keys -------------------------------------------------------------------------------
@@ -368,10 +368,9 @@ function onKey(event) {
 
 /** Go to the region beside the one that is selected; ``up`` is towards greater y, wherever rows start. */
 function moveRegion(right, up) {
-  const rowsGoUp = grid.y[nRows] > grid.y[0] ? 1 : -1;
   const from = state.region || { iy: nRows >> 1, ix: nColumns >> 1 };
   const limit = (v, n) => Math.min(n - 1, Math.max(0, v));
-  const region = state.region ? { iy: limit(from.iy + up * rowsGoUp, nRows), ix: limit(from.ix + right, nColumns) } : from;
+  const region = state.region ? { iy: limit(from.iy + up * (rowsGoUp ? 1 : -1), nRows), ix: limit(from.ix + right, nColumns) } : from;
   update({ region });
   show(region);
 }

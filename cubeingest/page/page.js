@@ -86,13 +86,12 @@ function miniature(variable, frame) {
   const [width, height] = [Math.ceil(nColumns / step), Math.ceil(nRows / step)];
   const out = el("canvas", { width, height, "aria-hidden": "true" });
   const ink = out.getContext("2d");
-  const up = grid.y[nRows] > grid.y[0];
   for (let j = 0; j < height; j += 1) {
     for (let i = 0; i < width; i += 1) {
       const name = STATES[variable.states[slotOf(frame, j * step, i * step)]];
       if (name === "outside") continue;
       ink.fillStyle = palette[name];
-      ink.fillRect(i, up ? height - 1 - j : j, 1, 1);
+      ink.fillRect(i, rowsGoUp ? height - 1 - j : j, 1, 1);
     }
   }
   const shape = (bounds.right - bounds.left) / (bounds.top - bounds.bottom);

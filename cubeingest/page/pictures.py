@@ -73,12 +73,15 @@ def add_pictures(store: Store, data: PageData, seconds: float = MAX_SECONDS) -> 
         name: read_colours(data.spec.variable(name), np.concatenate([p.pixels.ravel() for p in pictures.values()]))
         for name, pictures in found.items()
     }
+    is_upright = data.spec.grid.resolution_y < 0
     for thin in THINNED:
         for v in data.variables:
             name = v.variable.name
             if name in found:
                 v.legend = _legend(colours[name])
-                v.pictures = {b: (p.step * thin, _paint(p, colours[name], thin)) for b, p in found[name].items()}
+                v.pictures = {
+                    b: (p.step * thin, _paint(p, colours[name], thin, is_upright)) for b, p in found[name].items()
+                }
         if sum(len(uri) for v in data.variables for _, uri in v.pictures.values()) <= room:
             return
     for v in data.variables:
@@ -158,8 +161,11 @@ def _read(reader: PixelReader, spec: CubeSpec, data: VariableData, block: int, l
     )
 
 
-def _paint(picture: Picture, colours: Colours, thin: int) -> str:
+def _paint(picture: Picture, colours: Colours, thin: int, is_upright: bool) -> str:
+    """A picture as a data URI; its first row is the northernmost, wherever rows of the cube start."""
     pixels = picture.pixels[::thin, ::thin]
+    if not is_upright:
+        pixels = pixels[::-1]
     rgba = colours.paint(pixels)
     rgba[is_missing(pixels, colours.fill, colours.valid), 3] = 0
     return encode(rgba)
