@@ -24,7 +24,7 @@ from cubeingest.grid import TilingGrid
 from cubeingest.ingest import MATERIALIZED, IngestReport, SourceFunction, ingest
 from cubeingest.look import describe_cube, show_cube_grid, show_diff, show_map, show_status
 from cubeingest.overviews import OverviewReport, levels_of, make_overviews
-from cubeingest.page import ingest_with_page, write_report
+from cubeingest.page import check_place, ingest_with_page, write_report
 from cubeingest.plan import Selection, choose
 from cubeingest.preflight import PlanReport, preflight
 from cubeingest.spec import CubeSpec, read_spec
@@ -110,7 +110,7 @@ class Cube:
         ``copy_blocks`` copies their bytes; a tile whose blocks are not is a failure, with the reason. See :meth:`materialize`.
 
         With ``html`` a page of the cube (:meth:`report`) is kept current in that file during the run: what is done, what failed, how long it will
-        take. If it cannot be written, a warning says so, and the ingest goes on.
+        take. If it cannot be written in the end, a warning says so; the ingest goes on all the same.
 
         With a ``source``, a function ``f(geobox, **axes)``, regions are filled by what it returns instead of from tiles:
         the variables that are named, else those that have no source in the spec, else all. It is called once for each
@@ -122,12 +122,13 @@ class Cube:
         workers by value from a script or notebook, else by import; what it prints there is not shown.
         """
         options = Options(workers, scheduler, commit_every, on_error, redo, mode, how_of(virtual, copy_blocks))
+        page = None if html is None else check_place(html)
         store = self.store if branch is None else start_branch(self.store, branch)
         selected = self.select(**selection)
-        if html is None:
+        if page is None:
             report = ingest(store, selected, options, on_progress, source)
         else:
-            report = ingest_with_page(store, selected, options, on_progress, source, html, warnings.warn)
+            report = ingest_with_page(store, selected, options, on_progress, source, page, warnings.warn)
         if virtual:  # opened anew, it may read what it refers to now
             object.__setattr__(self, "store", open_store(self.store.uri, self.store.branch))
         return report

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -161,23 +160,25 @@ def ingest(
         from cubeingest.cube import how_of
         from cubeingest.engine import Options
         from cubeingest.ingest import ingest as run
+        from cubeingest.page import check_place, ingest_with_page
 
+        page = None if html is None else check_place(html).absolute()
         cube = open_cube(store)
         selection = read_selection(ctx, cube, bbox, region, variable, limit, part, polygon)
         target = cube.store if branch is None else start_branch(cube.store, branch)
         how = how_of(virtual, copy_blocks)
         options = Options(workers, scheduler, commit_every, on_error, redo, mode, how)
         with show_progress("ingest") as show:
-            if html is None:
+            problems: list[str] = []
+            if page is None:
                 report = run(target, selection, options, show)
             else:
-                from cubeingest.page import check_place, ingest_with_page
-
-                say(f"page: {check_place(html).absolute()} (it keeps itself current in a browser)")
-                warn = partial(say, style="yellow")
-                report = ingest_with_page(target, selection, options, show, None, html, warn)
+                say(f"page: {page} (it keeps itself current in a browser)")
+                report = ingest_with_page(target, selection, options, show, None, page, problems.append)
+            for problem in problems:
+                say(problem, "yellow")
         if json:
-            print_json(report.to_json() | ({} if html is None else {"html": str(html.absolute())}))
+            print_json(report.to_json() | ({} if page is None else {"html": None if problems else str(page)}))
         say_ingest(report, to_out=not json, in_part=part is not None)
         raise typer.Exit(report.exit_code)
 

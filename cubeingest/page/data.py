@@ -31,6 +31,9 @@ CODES = (OUTSIDE, *STATES, FRESH, FAILED)
 LETTERS = "odepanf"
 """States by their number in a page's arrays, and the letters that they are written as."""
 
+HELD = tuple(CODES.index(name) for name in ("done", "empty"))
+"""Of slots that the cube has something of."""
+
 SHOWN = ("done", "empty", FRESH, FAILED, "pending", "absent")
 """Their order where they are listed."""
 
@@ -218,7 +221,7 @@ def _held(data: VariableData) -> Iterable[Slot]:
 
 
 def _is_held(codes: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
-    return np.isin(codes, [CODES.index("done"), CODES.index("empty")])
+    return np.isin(codes, HELD)
 
 
 def pack_records(

@@ -6,6 +6,8 @@ import base64
 import io
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -50,9 +52,19 @@ MAX_SECONDS = 30.0
 
 def add_coast(data: PageData) -> None:
     """Give a page the coasts within its grid; none where its CRS has no place for them."""
-    bounds = data.spec.grid.bounds()
-    lines = coast_within(bounds, data.spec.grid.crs, COAST_PIXELS)
-    data.coast = {"steps": COAST_STEPS, "lines": pack_lines(lines, bounds, COAST_STEPS)}
+    with _or_note(data, "There are no coastlines"):
+        bounds = data.spec.grid.bounds()
+        lines = coast_within(bounds, data.spec.grid.crs, COAST_PIXELS)
+        data.coast = {"steps": COAST_STEPS, "lines": pack_lines(lines, bounds, COAST_STEPS)}
+
+
+@contextmanager
+def _or_note(data: PageData, what: str) -> Iterator[None]:
+    """Whatever goes wrong becomes a note of the page: the rest of it matters more."""
+    try:
+        yield
+    except Exception as e:  # noqa: BLE001
+        data.notes.append(f"{what}: {' '.join(str(e).split())[:200] or type(e).__name__}.")
 
 
 def add_pictures(store: Store, data: PageData, seconds: float = MAX_SECONDS) -> None:
@@ -60,6 +72,20 @@ def add_pictures(store: Store, data: PageData, seconds: float = MAX_SECONDS) -> 
 
     What cannot be made is left out, and a note says why.
     """
+    with _or_note(data, "There are no pictures of the pixels"):
+        try:
+            _add_pictures(store, data, seconds)
+        except Exception:
+            _drop_pictures(data)
+            raise
+
+
+def _drop_pictures(data: PageData) -> None:
+    for v in data.variables:
+        v.pictures, v.legend = {}, None
+
+
+def _add_pictures(store: Store, data: PageData, seconds: float) -> None:
     room = PAGE_BYTES - len(to_script(data.to_json())) - ROOM_FOR_SCRIPTS
     frames = [(v, block) for v in data.variables for block in _filled(v)]
     if not frames:
@@ -84,8 +110,7 @@ def add_pictures(store: Store, data: PageData, seconds: float = MAX_SECONDS) -> 
                 }
         if sum(len(uri) for v in data.variables for _, uri in v.pictures.values()) <= room:
             return
-    for v in data.variables:
-        v.pictures, v.legend = {}, None
+    _drop_pictures(data)
     data.notes.append(TOO_LARGE)
 
 

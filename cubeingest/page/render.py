@@ -10,7 +10,7 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from html import escape
 from importlib.resources import files
@@ -78,8 +78,10 @@ def check_place(path: str | os.PathLike[str]) -> Path:
     return place
 
 
-def write_page(text: str, path: Path) -> None:
-    """Put a page into its place whole, or not at all: what was there before stays until then. Raises :class:`OSError`."""
+def write_page(text: str, path: Path, is_wanted: Callable[[], bool] = lambda: True) -> None:
+    """Put a page into its place whole, or not at all: what was there before stays until then, or if it is not wanted any more when it
+    is written. Raises :class:`OSError`.
+    """
     place = Path(os.path.realpath(path))
     temporary = place.with_name(f".{place.name[:50]}.{uuid.uuid4().hex[:12]}.part")
     try:
@@ -87,7 +89,10 @@ def write_page(text: str, path: Path) -> None:
             file.write(text.encode("utf-8", "xmlcharrefreplace"))
         if place.exists():
             shutil.copymode(place, temporary)
-        temporary.replace(place)
+        if is_wanted():
+            temporary.replace(place)
+        else:
+            temporary.unlink()
     except BaseException:
         with suppress(OSError):
             temporary.unlink()

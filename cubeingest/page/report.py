@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from cubeingest.errors import StoreError
-from cubeingest.page.data import PageData, gather
-from cubeingest.page.pictures import add_coast, add_pictures
+from cubeingest.ingest import Failure
+from cubeingest.page.data import PageData, Run, gather
+from cubeingest.page.pictures import MAX_SECONDS, add_coast, add_pictures
 from cubeingest.page.render import check_place, render, write_page
 from cubeingest.plan import Selection
 from cubeingest.store import Store
@@ -29,9 +31,17 @@ def write_report(store: Store, selection: Selection, path: str | os.PathLike[str
     return place.absolute()
 
 
-def gather_whole(store: Store, selection: Selection) -> PageData:
-    """All that a page tells: what the cube knows, coasts, and pictures as far as they fit."""
+def gather_whole(
+    store: Store,
+    selection: Selection,
+    seconds: float = MAX_SECONDS,
+    run: Run | None = None,
+    failures: Sequence[Failure] = (),
+) -> PageData:
+    """All that a page tells: what the cube knows, coasts, and pictures as far as they fit and are begun within ``seconds`` (0: none)."""
     data = gather(store, selection)
+    data.run, data.failures = run, list(failures)
     add_coast(data)
-    add_pictures(store, data)
+    if seconds:
+        add_pictures(store, data, seconds)
     return data
