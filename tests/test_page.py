@@ -26,10 +26,12 @@ from cubeingest.engine import Options, Progress
 from cubeingest.errors import GridError
 from cubeingest.ledger import Record, Slot, read_records, write_record
 from cubeingest.page import ingest_with_page
-from cubeingest.page.data import MAX_RECORDS
+from cubeingest.page.commits import History
+from cubeingest.page.data import MAX_RECORDS, PageData
 from cubeingest.page.live import LivePage
-from cubeingest.page.render import write_page
+from cubeingest.page.render import render, write_page
 from cubeingest.plan import Selection
+from cubeingest.status import STATES
 from cubeingest.store import LEDGER
 from cubeingest.tile import SourceId
 from tests.conftest import Ran, World
@@ -89,6 +91,27 @@ def test_a_page_tells_of_each_slot_what_the_ledger_has(world: World) -> None:
     assert page.data["commits"]["snapshot"] == commits[::-1]
     assert page.data["commits"]["tags"] == {"v1": commits[0]}
     assert set(page.data["variables"][0]["pictures"]) == {"0", "1"}
+
+
+@pytest.mark.parametrize(
+    ("counts", "text"),
+    [
+        ({"done": 99_999, "pending": 1}, "99.9 % of 100,000 slots filled"),
+        ({"done": 1, "pending": 99_999}, "0.1 % of 100,000 slots filled"),
+        ({"done": 1, "empty": 1, "absent": 3}, "all of 2 slots filled"),
+        ({"done": 1, "pending": 1, "fresh": 2}, "25 % of 4 slots filled, and 2 not committed"),
+        ({"fresh": 3}, "nothing of 3 slots filled yet, and 3 not committed"),
+    ],
+)
+def test_the_head_of_a_page_counts_what_is_committed_and_rounds_to_no_end(
+    world: World, counts: dict[str, int], text: str
+) -> None:
+    class Counted(PageData):
+        def counts(self) -> dict[str, int]:
+            return dict.fromkeys(STATES, 0) | counts
+
+    data = Counted(ci.init(world.spec_file).spec, "", "main", "", [], History([]))
+    assert f'<p class="lead">{text}</p>' in render(data)
 
 
 def test_a_page_of_a_selection_leaves_the_rest_out(world: World) -> None:

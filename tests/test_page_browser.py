@@ -16,7 +16,7 @@ import pytest
 
 import cubeingest as ci
 from cubeingest.ledger import read_records
-from cubeingest.page.data import Run, gather
+from cubeingest.page.data import CODES, FRESH, Run, gather
 from cubeingest.page.render import render
 from cubeingest.plan import Selection, slot_labels
 from tests.conftest import World
@@ -343,6 +343,8 @@ def test_nothing_reaches_over_the_edge_of_a_phone(report: Path, look: Opener) ->
 def running(cube: ci.Cube, path: Path, age: float) -> Path:
     """The page of a run that was last written so many seconds ago."""
     data = gather(cube.store, Selection(), records=False)
+    codes = data.variables[0].codes
+    codes[codes == CODES.index("pending")] = CODES.index(FRESH)
     data.run = Run(time.time() - age - 60, "cooperative", planned=10, finished=3, failed=1, refresh=1.0)
     path.write_text(re.sub(r'"at":\d+', f'"at":{int(time.time() - age)}', render(data), count=1))
     return path
@@ -365,6 +367,11 @@ def test_the_page_of_a_killed_run_does_not_look_alive(cube: ci.Cube, world: Worl
     text = page.inner_text("#run")
     assert "No sign of life" in text
     assert "10 minutes ago: the run may have been killed" in text
+    assert page.inner_text(".lead") == "87.5 % of 8 slots filled, and 1 probably lost"
+    assert "probably lost" in page.inner_text("table.counts thead")
+    page.click(".miniature >> nth=1")
+    assert page.inner_text("#legend") == "done 1\nempty 1\nprobably lost 1\nabsent 3"
+    assert page.inner_text(".miniature:has(:checked) small") == "66.7 %"
 
 
 def test_a_page_without_scripts_has_the_counts(report: Path, look: Opener) -> None:

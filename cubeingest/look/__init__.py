@@ -16,7 +16,7 @@ from cubeingest.look.shows import (
     show_map,
     show_status,
 )
-from cubeingest.look.states import SUMMARIES, count_by_region, share_done, summarise
+from cubeingest.look.states import SUMMARIES, count_by_region, percent_of, share_done, summarise
 from cubeingest.look.terminal import shrink_counts
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "draw_edges",
     "file_name",
     "make_ramp",
+    "percent_of",
     "picture_map",
     "read_colours",
     "read_map",

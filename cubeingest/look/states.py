@@ -37,10 +37,10 @@ def picture_status(slots: SlotStates) -> np.ndarray[Any, Any]:
         Panel(_title(spec, v, block), _share(held[v.name][block]), held[v.name][block])
         for v, block in places[:MOST_PANELS]
     ]
-    share = f"{_percent(finished, total)} done or empty" if total else "nothing selected"
+    share = f"{percent_of(finished, total)} done or empty" if total else "nothing selected"
     wanted = total - counts["absent"]
     remark = f"of {total:,} slot{'s' * (total != 1)}" + (
-        f"; {_percent(finished, wanted)} of those that have a tile" if counts["absent"] and wanted else ""
+        f"; {percent_of(finished, wanted)} of those that have a tile" if counts["absent"] and wanted else ""
     )
     stale = sum(int(((slots.states[v] < PENDING) & ~held_now).sum()) for v, held_now in slots.current.items())
     note = (
@@ -110,7 +110,7 @@ def _share(kinds: np.ndarray[Any, Any]) -> str:
     return f"{finished:,} of {total:,}"
 
 
-def _percent(part: int, whole: int) -> str:
+def percent_of(part: int, whole: int) -> str:
     """A share that is 100 % or 0 % only if it is."""
     share = 100 * part / whole
     shown = 0.1 if 0 < share < 0.1 else 99.9 if 99.9 < share < 100 else share

@@ -6,6 +6,7 @@ const MAX_HITS = 20;
 const PLAY_MS = 900;
 const SILENT_SECONDS = 90;
 const GIVE_UP_SECONDS = 3600;
+const LOST = "probably lost";
 
 // ---- variable and axes ----------------------------------------------------------------------------------
 
@@ -72,13 +73,20 @@ function bringIntoRow(label) {
   else if (end > row.scrollLeft + row.clientWidth) row.scrollLeft = end - row.clientWidth + 8;
 }
 
-/** Percentage of the slots of a frame that have a tile and are filled. */
+/** A share that is 100 % or 0 % only if it is. */
+function percentOf(part, whole) {
+  const share = (100 * part) / whole;
+  const shown = share > 0 && share < 0.1 ? 0.1 : share > 99.9 && share < 100 ? 99.9 : share;
+  return `${shown.toFixed(1).replace(/\.0$/, "")} %`;
+}
+
+/** Percentage of the slots of a frame that have a tile and are filled: what is not committed may yet be lost. */
 function share(variable, frame) {
   const counts = countFrame(variable, frame);
   const of = (...names) => names.reduce((sum, name) => sum + counts[codeOf(name)], 0);
-  const filled = of("done", "virtual", "empty", "fresh");
-  const wanted = filled + of("pending", "failed");
-  return wanted ? `${Math.floor((100 * filled) / wanted)} %` : "–";
+  const filled = of("done", "virtual", "empty");
+  const wanted = filled + of("fresh", "pending", "failed");
+  return wanted ? percentOf(filled, wanted) : "–";
 }
 
 function miniature(variable, frame) {
@@ -238,7 +246,7 @@ function followRun() {
     const age = secondsSince();
     const silent = !run.outcome && age > Math.max(SILENT_SECONDS, 6 * run.refresh);
     section.classList.toggle("silent", silent);
-    if (silent) section.querySelector("h2").textContent = "No sign of life from the run";
+    if (silent) fallSilent(section);
     byId("run-age").textContent = run.outcome
       ? `Last written ${formatAge(age)} ago, when the run ended.`
       : silent ? `Last written ${formatAge(age)} ago: the run may have been killed. What it had committed stays; the same command goes on from there.`
@@ -247,6 +255,17 @@ function followRun() {
   tell();
   setInterval(tell, 1000);
   if (!run.outcome) setTimeout(reloadWhenIdle, 1000 * Math.max(2, 1.5 * run.refresh));
+}
+
+/** A run that is gone has taken with it what it had not committed. */
+function fallSilent(section) {
+  section.querySelector("h2").textContent = "No sign of life from the run";
+  if (SHOWN.fresh === LOST) return;
+  SHOWN.fresh = LOST;
+  const reword = (text) => text.replace("not committed", LOST);
+  for (const place of [document.querySelector(".lead"), ...document.querySelectorAll("th:has(.key.fresh)")]) place.lastChild.textContent = reword(place.lastChild.textContent);
+  document.title = reword(document.title);
+  update({ blocks: state.blocks });
 }
 
 /** Keep which control has the focus over a reload, where the browser lets a page from the disk keep anything. */

@@ -17,7 +17,8 @@ from importlib.resources import files
 from pathlib import Path
 
 from cubeingest.errors import GridError
-from cubeingest.page.data import SHOWN, PageData, Run
+from cubeingest.look import percent_of
+from cubeingest.page.data import FRESH, SHOWN, PageData, Run
 from cubeingest.sketch import STATE_COLOURS
 
 SCRIPTS = ("decode.js", "state.js", "map.js", "panel.js", "history.js", "page.js")
@@ -115,14 +116,15 @@ def _colours() -> str:
 def _headline(data: PageData) -> str:
     counts = data.counts()
     total = sum(counts.values())
-    filled = counts["done"] + counts["empty"] + counts.get("fresh", 0)
+    filled, fresh = counts["done"] + counts["empty"], counts.get(FRESH, 0)
     if not total:
         return "no slots"
     wanted = total - counts["absent"]
     if not wanted:
         return "no tiles are known yet"
-    share = "all" if filled == wanted else f"{100 * filled / wanted:.{0 if filled < 0.99 * wanted else 2}f} %"
-    return f"{share} of {_many(wanted, 'slot')} filled" if filled else f"nothing of {_many(wanted, 'slot')} filled yet"
+    share = "all" if filled == wanted else percent_of(filled, wanted)
+    text = f"{share} of {_many(wanted, 'slot')} filled" if filled else f"nothing of {_many(wanted, 'slot')} filled yet"
+    return text + (f", and {fresh:,} {_shown(FRESH)}" if fresh else "")
 
 
 def _marked(note: str) -> str:
@@ -188,7 +190,7 @@ def _counts(data: PageData) -> str:
 
 
 def _shown(state: str) -> str:
-    return "not committed" if state == "fresh" else state
+    return "not committed" if state == FRESH else state
 
 
 def _count_row(label: str, counts: Mapping[str, int], names: list[str], axis: str = "") -> str:
