@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,13 @@ import cubeingest as ci
 from cubeingest.engine import Options, Progress
 from cubeingest.errors import GridError
 from cubeingest.ledger import Record, Slot, read_records, write_record
+from cubeingest.look import MISSING_COLOUR, Picture, read_colours
 from cubeingest.page import ingest_with_page
 from cubeingest.page.commits import History
 from cubeingest.page.data import MAX_RECORDS, PageData
 from cubeingest.page.live import LivePage
-from cubeingest.page.render import render, write_page
+from cubeingest.page.pictures import _legend, _warnings_of
+from cubeingest.page.render import render, to_script, write_page
 from cubeingest.plan import Selection
 from cubeingest.status import STATES
 from cubeingest.store import LEDGER
@@ -218,6 +221,32 @@ def test_the_command_names_no_page_that_could_not_be_written(
     done = invoke("ingest", "--json", "--html", "page.html")
     assert (done.code, done.json["written"], done.json["html"]) == (0, 7, None)
     assert done.err.count("could not be written (No space left on device)") == 1
+
+
+def test_a_page_tells_what_is_wrong_with_colours_and_what_pixels_are_missing(world: World) -> None:
+    world.write_spec(
+        ("    fill_value: 255\n", "    fill_value: 255\n    attrs: {units: K, flag_values: 1 1, cmap: no such}\n")
+    )
+    pixels = world.pixels("20N_000E")
+    pixels[:50] = 255
+    world.add_tile(2000, "20N_000E", pixels)
+    cube = ci.init(world.spec_file)
+    cube.ingest(year=2000, region="20N_000E", workers=1)
+    page = page_of(cube, world.folder / "page.html")
+    assert "flag_values of &#x27;cover&#x27; cannot be used" in page.text
+    assert "cmap of &#x27;cover&#x27; cannot be used" in page.text
+    legend = page.data["variables"][0]["legend"]
+    assert (legend["missing"], len(legend["ramp"]), legend["ramp"][-1]) == (MISSING_COLOUR, 17, "#fde725")
+
+
+def test_numbers_that_are_none_cost_the_colour_bar_and_not_the_page(world: World) -> None:
+    variable = ci.init(world.spec_file).spec.variables[0]
+    pixels = np.arange(200, dtype=np.uint8).reshape(10, 20)
+    colours = replace(read_colours(replace(variable, attrs={"units": "K"}), pixels), high=np.inf)
+    assert _legend(colours, [Picture(pixels, (slice(0, 10), slice(0, 20)), 1)]) == {}
+    assert "there is no colour bar" in _warnings_of(colours)[0]
+    with pytest.raises(ValueError, match="JSON"):
+        to_script({"low": np.nan})
 
 
 def wait_for(path: Path, is_so: Callable[[Page], bool]) -> Page:

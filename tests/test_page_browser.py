@@ -208,6 +208,31 @@ def test_pixels_are_the_right_way_up_where_rows_go_north(
         assert page.evaluate(PIXEL, ["#panel canvas.thumbnail", 20, y]) == colour
 
 
+def test_missing_pixels_have_their_colour_and_pixels_of_one_value_of_several_say_so(world: World, look: Opener) -> None:
+    pixels = np.full((100, 100), 255, np.uint8)
+    pixels[:, 50:] = 1
+    for region in ("20N_000E", "10N_000E"):
+        world.add_tile(2000, region, pixels)
+    world.write_spec(
+        ("    fill_value: 255\n", '    fill_value: 255\n    attrs: {flag_values: 1, flag_colors: "#ff0000"}\n'),
+        ("chunks: {year: 1,", "chunks: {year: 2,"),
+    )
+    cube = ci.init(world.spec_file)
+    cube.ingest(region="20N_000E", workers=1)
+    page = look(cube.report(world.folder / "page.html"), "kind=pixels&region=20N_000E")
+    page.wait_for_selector("#panel canvas.thumbnail")
+    box = page.locator("#map").bounding_box()
+    assert box is not None
+    missing, red = [0xDF, 0xE7, 0xEC], [255, 0, 0]
+    for x, colour in ((1.5, missing), (8.5, red)):
+        px, py = place_of(page, x, 15)
+        assert page.evaluate(PIXEL, ["#map", px - box["x"], py - box["y"]]) == colour
+    assert page.evaluate(PIXEL, ["#panel canvas.thumbnail", 20, 20]) == missing
+    assert "no data" in page.inner_text("#colours")
+    for place in ("#colours", "#panel"):
+        assert "of 2000 only" in page.inner_text(place)
+
+
 def test_a_source_is_named_whatever_its_characters(world: World, look: Opener) -> None:
     (world.folder / "tiles").rename(world.folder / "t😀é")
     world.write_spec(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cubeingest.axes import Axis
 from cubeingest.boxes import parse_crs
 from cubeingest.grid import TilingGrid
 from cubeingest.ingest import Failure
@@ -134,7 +135,7 @@ class PageData:
             "name": spec.name, "store": self.store, "branch": self.branch, "snapshot": self.snapshot, "version": __version__,
             "at": int(time.time()), "attrs": {str(k): str(v) for k, v in spec.attrs.items()},
             "grid": grid_json(spec.grid),
-            "axes": [{"name": a.name, "labels": [a.block_label(b) for b in range(a.n_blocks)]} for a in spec.grid.axes],
+            "axes": [axis_json(axis) for axis in spec.grid.axes],
             "letters": dict(zip(LETTERS, CODES, strict=True)),
             "variables": [self._variable_json(v) for v in self.variables],
             "commits": self.history.pack(self.texts),
@@ -162,6 +163,13 @@ def _count(arrays: Iterable[npt.NDArray[np.uint8]]) -> dict[str, int]:
         total += np.bincount(np.ravel(codes), minlength=len(CODES))
     found = dict(zip(CODES, total.tolist(), strict=True))
     return {name: n for name, n in found.items() if name in STATES or (n and name != OUTSIDE)}
+
+
+def axis_json(axis: Axis) -> dict[str, Any]:
+    """Labels of its blocks; those of their first values too, of which pictures are, where blocks have several."""
+    blocks = range(axis.n_blocks)
+    first = {"first": list(axis.labels[:: axis.block])} if axis.block > 1 else {}
+    return {"name": axis.name, "labels": [axis.block_label(b) for b in blocks], **first}
 
 
 def grid_json(grid: TilingGrid) -> dict[str, Any]:

@@ -87,6 +87,13 @@ function frameLabel(variable, frame) {
   return variable.axes.map((axis) => axis.labels[blocks[axis.name]]).join(" ");
 }
 
+/** What of a frame its picture is of, if not of all: the first value of each axis block. */
+function firstLabel(variable, frame) {
+  const blocks = blocksOf(variable, frame);
+  const label = variable.axes.map((axis) => (axis.first || axis.labels)[blocks[axis.name]]).join(" ");
+  return label === frameLabel(variable, frame) ? "" : label;
+}
+
 const slotOf = (frame, iy, ix) => (frame * nRows + iy) * nColumns + ix;
 
 /** Row of each slot's record, -1 where there is none. */

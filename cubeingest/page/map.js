@@ -180,6 +180,7 @@ function drawRegions() {
 /** Pixels, over the regions that hold some. */
 function drawPicture(picture, variable, frame, { x0, y0, xs, ys }) {
   pen.imageSmoothingEnabled = false;
+  const { missing } = variable.legend || {};
   for (let j = 0; j + 1 < ys.length; j += 1) {
     for (let i = 0; i + 1 < xs.length; i += 1) {
       const slot = slotOf(frame, y0 + j, x0 + i);
@@ -187,7 +188,12 @@ function drawPicture(picture, variable, frame, { x0, y0, xs, ys }) {
       pen.globalAlpha = lit && !lit.has(slot) ? 0.16 : 1;
       const part = partOf(picture, y0 + j, x0 + i);
       const [top, bottom] = [Math.min(ys[j], ys[j + 1]), Math.max(ys[j], ys[j + 1])];
-      pen.drawImage(picture.image, part.x, part.y, part.width, part.height, xs[i], top, xs[i + 1] - xs[i], bottom - top);
+      const box = [xs[i], top, xs[i + 1] - xs[i], bottom - top];
+      if (missing) {
+        pen.fillStyle = missing;
+        pen.fillRect(...box);
+      }
+      pen.drawImage(picture.image, part.x, part.y, part.width, part.height, ...box);
     }
   }
   pen.globalAlpha = 1;

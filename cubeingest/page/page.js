@@ -182,22 +182,27 @@ function renderLegend() {
 /** What the colours of the pixels mean. */
 function renderColours() {
   const legend = state.pixels ? current().legend : null;
-  const place = byId("colours");
-  if (!legend) {
-    place.replaceChildren();
-  } else if (legend.ramp) {
+  byId("colours").replaceChildren(...(legend ? describeColours(legend) : []));
+}
+
+function describeColours(legend) {
+  const out = [];
+  if (legend.ramp) {
     const ramp = el("span", { class: "ramp" });
     ramp.style.backgroundImage = `linear-gradient(to right, ${legend.ramp.join(", ")})`;
-    place.replaceChildren(el("p", { class: "hint" }, formatPlace(legend.low), ramp, `${formatPlace(legend.high)} ${legend.units}`));
-  } else {
-    const rows = legend.rows.map(([name, colour]) => {
-      const key = el("i", { class: "key" });
-      key.style.backgroundColor = colour;
-      return el("li", {}, key, name);
-    });
-    if (legend.more) rows.push(el("li", {}, `and ${legend.more} more`));
-    place.replaceChildren(el("ul", { class: "classes", "aria-label": "classes" }, ...rows));
+    out.push(el("p", { class: "hint" }, formatPlace(legend.low), ramp, `${formatPlace(legend.high)} ${legend.units}`));
   }
+  const named = (legend.rows || []).concat(legend.missing ? [["no data", legend.missing]] : []);
+  const rows = named.map(([name, colour]) => {
+    const key = el("i", { class: "key" });
+    key.style.backgroundColor = colour;
+    return el("li", {}, key, name);
+  });
+  if (legend.more) rows.push(el("li", {}, `and ${legend.more} more`));
+  if (rows.length) out.push(el("ul", { class: "classes", "aria-label": "colours" }, ...rows));
+  const first = pictureOf(current(), currentFrame()) && firstLabel(current(), currentFrame());
+  if (first) out.push(el("p", { class: "hint" }, `The pixels are those of ${first} only.`));
+  return out;
 }
 
 function startPaint() {

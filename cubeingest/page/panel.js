@@ -29,7 +29,7 @@ function describeRegion({ iy, ix }) {
   return [
     head,
     el("p", { class: "state" }, label ? el("strong", {}, label) : "", chip(name), ...describeFlags(variable, slot)),
-    thumbnail(variable, currentFrame(), iy, ix, 192),
+    ...captioned(variable, thumbnail(variable, currentFrame(), iy, ix, 192)),
     describePlace(iy, ix),
     describeFailure(variable, iy, ix),
     name === "outside" ? el("p", { class: "hint" }, "This region is not part of what the page was made for, or the grid leaves it out.") : describeRecord(variable, slot),
@@ -108,6 +108,12 @@ function describeFrame(variable, frame, iy, ix) {
     el("td", { class: "href" }, source, el("small", {}, record ? formatTime(record.time) : "")));
 }
 
+/** A thumbnail, and what it is of if not of the whole frame. */
+function captioned(variable, picture) {
+  const first = picture && firstLabel(variable, currentFrame());
+  return first ? [picture, el("small", {}, `pixels of ${first} only`)] : [picture];
+}
+
 /** A region's part of a frame's picture on a canvas of its own, or null. */
 function thumbnail(variable, frame, iy, ix, longest) {
   if (!PIXELS.includes(variable.states[slotOf(frame, iy, ix)])) return null;
@@ -116,9 +122,11 @@ function thumbnail(variable, frame, iy, ix, longest) {
   const part = partOf(picture, iy, ix);
   const k = longest / Math.max(part.width, part.height);
   const [width, height] = [Math.max(1, Math.round(part.width * k)), Math.max(1, Math.round(part.height * k))];
-  const out = el("canvas", { width, height, class: "thumbnail", role: "img", "aria-label": `pixels of ${regionId(iy, ix)} ${frameLabel(variable, frame)}, thinned` });
+  const out = el("canvas", { width, height, class: "thumbnail", role: "img", "aria-label": `pixels of ${regionId(iy, ix)} ${firstLabel(variable, frame) || frameLabel(variable, frame)}, thinned` });
   const ink = out.getContext("2d");
   ink.imageSmoothingEnabled = false;
+  ink.fillStyle = variable.legend?.missing || "transparent";
+  ink.fillRect(0, 0, width, height);
   ink.drawImage(picture.image, part.x, part.y, part.width, part.height, 0, 0, width, height);
   return out;
 }

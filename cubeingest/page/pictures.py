@@ -6,7 +6,7 @@ import base64
 import io
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +39,9 @@ ALL_PIXELS = 4_000_000
 
 LONGEST_SIDE = 1536
 """Pixels along the longer side of one picture."""
+
+RAMP_STEPS = 17
+"""Colours of a colour bar, the first and the last among them."""
 
 LEAST_PER_REGION = 8
 """Pixels along a region below which a picture tells nothing."""
@@ -99,12 +102,15 @@ def _add_pictures(store: Store, data: PageData, seconds: float) -> None:
         name: read_colours(data.spec.variable(name), np.concatenate([p.pixels.ravel() for p in pictures.values()]))
         for name, pictures in found.items()
     }
+    for v in data.variables:
+        if v.variable.name in found:
+            v.legend = _legend(colours[v.variable.name], found[v.variable.name].values())
+    data.notes += dict.fromkeys(warning for c in colours.values() for warning in _warnings_of(c))
     is_upright = data.spec.grid.resolution_y < 0
     for thin in THINNED:
         for v in data.variables:
             name = v.variable.name
             if name in found:
-                v.legend = _legend(colours[name])
                 v.pictures = {
                     b: (p.step * thin, _paint(p, colours[name], thin, is_upright)) for b, p in found[name].items()
                 }
@@ -196,11 +202,31 @@ def _paint(picture: Picture, colours: Colours, thin: int, is_upright: bool) -> s
     return encode(rgba)
 
 
-def _legend(colours: Colours) -> dict[str, Any]:
+def _warnings_of(colours: Colours) -> list[str]:
+    """What to say of colours: which attributes could not be used, and a colour bar without limits."""
+    sentences = [f"Colours: {warning}." for warning in colours.warnings]
+    if not _has_limits(colours):
+        sentences.append(
+            f"{colours.title}: there is no colour bar, as its limits are {colours.low} and {colours.high}."
+        )
+    return sentences
+
+
+def _has_limits(colours: Colours) -> bool:
+    return colours.kind == "classes" or (math.isfinite(colours.low) and math.isfinite(colours.high))
+
+
+def _legend(colours: Colours, pictures: Iterable[Picture]) -> dict[str, Any]:
+    """Classes, or limits and a ramp; besides the colour of missing pixels, if there are any."""
+    missing = any(bool(is_missing(p.pixels, colours.fill, colours.valid).any()) for p in pictures)
+    legend: dict[str, Any] = {"missing": colours.missing} if missing else {}
     if colours.kind == "classes":
-        return {"rows": [[row.name, row.colour] for row in colours.legend], "more": colours.more}
-    ramp = ["#{:02x}{:02x}{:02x}".format(*rgb) for rgb in colours.ramp[:: len(colours.ramp) // 16].tolist()]
-    return {"low": colours.low, "high": colours.high, "units": colours.units, "ramp": ramp}
+        return legend | {"rows": [[row.name, row.colour] for row in colours.legend], "more": colours.more}
+    if not _has_limits(colours):
+        return legend
+    steps = colours.ramp[np.linspace(0, len(colours.ramp) - 1, RAMP_STEPS).round().astype(int)]
+    ramp = ["#{:02x}{:02x}{:02x}".format(*rgb) for rgb in steps.tolist()]
+    return legend | {"low": colours.low, "high": colours.high, "units": colours.units, "ramp": ramp}
 
 
 def encode(rgba: npt.NDArray[np.uint8]) -> str:

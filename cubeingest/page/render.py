@@ -61,8 +61,11 @@ def render(data: PageData) -> str:
 
 
 def to_script(value: object) -> str:
-    """JSON that may stand in a script element: nothing in it can end that, nor begin a comment. ASCII only."""
-    return json.dumps(value, separators=(",", ":"), default=str).replace("<", "\\u003c")
+    """JSON that may stand in a script element: nothing in it can end that, nor begin a comment. ASCII only.
+
+    Raises :class:`ValueError` for numbers that are none, which no script could read.
+    """
+    return json.dumps(value, separators=(",", ":"), default=str, allow_nan=False).replace("<", "\\u003c")
 
 
 def check_place(path: str | os.PathLike[str]) -> Path:
