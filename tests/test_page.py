@@ -25,11 +25,12 @@ from zarr.core.sync import sync
 import cubeingest as ci
 from cubeingest.engine import Options, Progress
 from cubeingest.errors import GridError
+from cubeingest.ingest import Failure
 from cubeingest.ledger import Record, Slot, read_records, write_record
 from cubeingest.look import MISSING_COLOUR, Picture, read_colours
 from cubeingest.page import ingest_with_page
 from cubeingest.page.commits import History
-from cubeingest.page.data import MAX_RECORDS, PageData
+from cubeingest.page.data import MAX_RECORDS, PageData, Run, gather
 from cubeingest.page.live import LivePage
 from cubeingest.page.pictures import _legend, _warnings_of
 from cubeingest.page.render import render, to_script, write_page
@@ -247,6 +248,28 @@ def test_numbers_that_are_none_cost_the_colour_bar_and_not_the_page(world: World
     assert "there is no colour bar" in _warnings_of(colours)[0]
     with pytest.raises(ValueError, match="JSON"):
         to_script({"low": np.nan})
+
+
+def test_long_messages_of_failures_are_cut(world: World) -> None:
+    data = gather(ci.init(world.spec_file).store, Selection())
+    data.run = Run(time.time(), "cooperative", outcome="failed", message="x" * 10_000)
+    data.failures = [Failure("20N_000E", {"year": "2000"}, "cover", "y" * 10_000, "<é>" * 10_000)]
+    size = len(render(data))
+    assert size < len(render(replace(data, failures=[], run=None))) + 30_000
+    data.failures *= 1000
+    assert [len(f.error) for f in data.listed_failures()] == [500] * 300
+    assert len(render(data)) < size + 2_500_000
+
+
+def test_a_page_says_whether_there_are_overviews_and_of_what(world: World) -> None:
+    cube = ci.init(world.spec_file)
+    cube.ingest(workers=1)
+    assert "overviews" not in page_of(cube, world.folder / "page.html").text.split("</dl>")[0].split("<dl")[1]
+    cube.overviews(levels=1, workers=1)
+    assert "<dt>overviews</dt><dd>1 level</dd>" in page_of(cube, world.folder / "page.html").text
+    world.add_tile(2005, "20N_000E")
+    cube.ingest(workers=1)
+    assert "<dd>1 level, 1 slot stale</dd>" in page_of(cube, world.folder / "page.html").text
 
 
 def wait_for(path: Path, is_so: Callable[[Page], bool]) -> Page:

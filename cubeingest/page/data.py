@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,8 +44,11 @@ MAX_RECORDS = 50_000
 MAX_SOURCES = 8
 """Sources of one slot that are named; the rest are counted."""
 
-MAX_FAILURES = 500
+MAX_FAILURES = 300
 """Failures that are listed; the rest are counted."""
+
+MAX_MESSAGE, MAX_MESSAGES = 1000, 150_000
+"""Characters of one message, and of all that are listed."""
 
 
 @dataclass
@@ -71,7 +74,8 @@ class Run:
     message: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        return {**vars(self), "started": int(self.started), "left": None if self.left is None else round(self.left)}
+        left = None if self.left is None else round(self.left)
+        return {**vars(self), "started": int(self.started), "left": left, "message": shorten(self.message)}
 
 
 @dataclass
@@ -93,7 +97,7 @@ class VariableData:
 
 @dataclass
 class PageData:
-    """What a page tells: all of it is plain data but for the spec."""
+    """What a page tells: all of it is plain data but for the spec. ``levels`` are those of the cube's overviews."""
 
     spec: CubeSpec
     store: str
@@ -106,6 +110,7 @@ class PageData:
     coast: dict[str, Any] | None = None
     run: Run | None = None
     notes: list[str] = field(default_factory=list)
+    levels: int = 0
 
     def counts(self) -> dict[str, int]:
         """Slots by state, over all variables; the states of a run only where there are such."""
@@ -126,6 +131,12 @@ class PageData:
             out[axis.name] = {label: counts for label, counts in rows.items() if sum(counts.values())}
         return out
 
+    def listed_failures(self) -> list[Failure]:
+        """Those that are listed, their texts as long as all of them leave room for."""
+        listed = self.failures[:MAX_FAILURES]
+        room = min(MAX_MESSAGE, MAX_MESSAGES // max(1, len(listed)))
+        return [replace(f, href=shorten(f.href, room), error=shorten(f.error, room)) for f in listed]
+
     def to_json(self) -> dict[str, Any]:
         """As ``decode.js`` reads it."""
         from cubeingest import __version__
@@ -140,7 +151,7 @@ class PageData:
             "variables": [self._variable_json(v) for v in self.variables],
             "commits": self.history.pack(self.texts),
             "texts": self.texts.pack(),
-            "failures": [f.to_json() for f in self.failures[:MAX_FAILURES]], "failed": len(self.failures),
+            "failures": [f.to_json() for f in self.listed_failures()], "failed": len(self.failures),
             "coast": self.coast, "run": None if self.run is None else self.run.to_json(), "notes": self.notes,
         }  # fmt: skip
 
@@ -163,6 +174,11 @@ def _count(arrays: Iterable[npt.NDArray[np.uint8]]) -> dict[str, int]:
         total += np.bincount(np.ravel(codes), minlength=len(CODES))
     found = dict(zip(CODES, total.tolist(), strict=True))
     return {name: n for name, n in found.items() if name in STATES or (n and name != OUTSIDE)}
+
+
+def shorten(text: str, length: int = MAX_MESSAGE) -> str:
+    """A text of so many characters at most, with an ellipsis where it has been cut."""
+    return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
 def axis_json(axis: Axis) -> dict[str, Any]:
@@ -201,7 +217,9 @@ def gather(store: Store, selection: Selection, records: bool = True) -> PageData
         stale = None if current is None else _is_held(codes) & ~current
         variables.append(VariableData(v, codes, slots.virtual.get(v.name), stale))
     store = store.on(store.branch, slots.snapshot)
-    data = PageData(slots.spec, store.uri, store.branch, slots.snapshot, variables, gather_history(store))
+    data = PageData(
+        slots.spec, store.uri, store.branch, slots.snapshot, variables, gather_history(store), levels=slots.levels
+    )
     if records:
         _add_records(store, data)
     return data

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from cubeingest.errors import GridError
 from cubeingest.look import percent_of
-from cubeingest.page.data import FRESH, SHOWN, PageData, Run
+from cubeingest.page.data import FRESH, MAX_FAILURES, SHOWN, PageData, Run, shorten
 from cubeingest.sketch import STATE_COLOURS
 
 SCRIPTS = ("decode.js", "state.js", "map.js", "panel.js", "history.js", "page.js")
@@ -143,9 +143,15 @@ def _facts(data: PageData) -> str:
         "snapshot": data.snapshot + ("" if data.branch == "main" else f" on branch {data.branch}"),
         "grid": f"{y:,} by {x:,} pixels in {_many(spec.grid.n_regions, 'region')}, {spec.grid.crs if len(spec.grid.crs) < 40 else 'own CRS'}",
         "variables": ", ".join(f"{v.variable.name} ({v.variable.dtype})" for v in data.variables),
+        **({"overviews": _overviews(data)} if data.levels else {}),
         "written": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
     }
     return "".join(f"<div><dt>{k}</dt><dd>{escape(v)}</dd></div>" for k, v in pairs.items())
+
+
+def _overviews(data: PageData) -> str:
+    n_stale = sum(int(v.stale.sum()) for v in data.variables if v.stale is not None)
+    return _many(data.levels, "level") + (f", {_many(n_stale, 'slot')} stale" if n_stale else "")
 
 
 def _many(n: int, noun: str) -> str:
@@ -165,7 +171,7 @@ def _run_section(run: Run) -> str:
         else ["nothing was left to do"]
     )
     parts += [f"{run.skipped:,} were done before"] * bool(run.skipped)
-    message = f"<p>{escape(run.message)}</p>" if run.message else ""
+    message = f"<p>{escape(shorten(run.message))}</p>" if run.message else ""
     return (
         f'<section class="run {run.outcome or "going"}" id="run"><h2>{titles[run.outcome]}</h2>'
         f'<div class="bar" role="progressbar" aria-label="slots tried" aria-valuemin="0" aria-valuemax="{run.planned}" '
@@ -218,19 +224,11 @@ def _failures(data: PageData) -> str:
         f'<tr data-region="{escape(f.region or "")}"><th scope="row">{escape(f.region or "no region")}</th>'
         f"<td>{escape(' '.join(f.axes.values()))}</td><td>{escape(f.variable)}</td>"
         f'<td class="message">{escape(f.error)}<br><span class="href">{escape(f.href)}</span></td></tr>'
-        for f in data.failures[:MAX_FAILURES_SHOWN]
+        for f in data.listed_failures()
     )
     n = len(data.failures)
-    more = (
-        f"<p>and {n - MAX_FAILURES_SHOWN:,} more: <code>--json</code> has them all</p>"
-        if n > MAX_FAILURES_SHOWN
-        else ""
-    )
+    more = f"<p>and {n - MAX_FAILURES:,} more: <code>--json</code> has them all</p>" if n > MAX_FAILURES else ""
     return (
         f'<section id="failures"><h2>Failures of this run <span class="count">{n:,}</span></h2><div class="wide"><table><thead><tr><th scope="col">'
         f'region</th><th scope="col"></th><th scope="col">variable</th><th scope="col">what went wrong</th></tr></thead><tbody>{rows}</tbody></table></div>{more}</section>'
     )
-
-
-MAX_FAILURES_SHOWN = 200
-"""Failures that have a row; what a run says at its end has them all."""
