@@ -317,6 +317,7 @@ function start() {
   if (!variables.length) return;
   Object.assign(state, readHash());
   startMap();
+  startPointer();
   startHistory();
   startVariables();
   startSearch();

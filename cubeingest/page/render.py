@@ -21,7 +21,7 @@ from cubeingest.look import percent_of
 from cubeingest.page.data import FRESH, MAX_FAILURES, SHOWN, PageData, Run, shorten
 from cubeingest.sketch import STATE_COLOURS
 
-SCRIPTS = ("decode.js", "state.js", "map.js", "panel.js", "history.js", "page.js")
+SCRIPTS = ("decode.js", "state.js", "map.js", "pointer.js", "panel.js", "history.js", "page.js")
 """In the order in which they are put together to one."""
 
 REFRESH = '<noscript><meta http-equiv="refresh" content="10"></noscript>'
