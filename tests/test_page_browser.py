@@ -370,7 +370,9 @@ def running(cube: ci.Cube, path: Path, age: float) -> Path:
     data = gather(cube.store, Selection(), records=False)
     codes = data.variables[0].codes
     codes[codes == CODES.index("pending")] = CODES.index(FRESH)
-    data.run = Run(time.time() - age - 60, "cooperative", planned=10, finished=3, failed=1, refresh=1.0)
+    data.run = Run(
+        time.time() - age - 60, "cooperative", planned=10, finished=3, failed=1, rate=1e6, left=9.0, refresh=1.0
+    )
     path.write_text(re.sub(r'"at":\d+', f'"at":{int(time.time() - age)}', render(data), count=1))
     return path
 
@@ -378,7 +380,7 @@ def running(cube: ci.Cube, path: Path, age: float) -> Path:
 def test_the_page_of_a_run_reads_itself_again_and_keeps_the_view(cube: ci.Cube, world: World, look: Opener) -> None:
     path = running(cube, world.folder / "run.html", 1)
     page = look(path, "year=2005&region=20N_000E&at=5,15,2")
-    assert "3 of 10 slots tried, 1 failed" in page.inner_text("#run")
+    assert "3 of 10 slots tried, 1 failed; 1.0 million pixels a second, about 9 s left" in page.inner_text("#run")
     page.focus("#map")
     path.write_text(path.read_text().replace("3 of 10 slots tried", "4 of 10 slots tried"))
     page.wait_for_selector("text=4 of 10 slots tried")
@@ -391,6 +393,7 @@ def test_the_page_of_a_killed_run_does_not_look_alive(cube: ci.Cube, world: Worl
     page = look(running(cube, world.folder / "run.html", 600))
     text = page.inner_text("#run")
     assert "No sign of life" in text
+    assert "left" not in text
     assert "10 minutes ago: the run may have been killed" in text
     assert page.inner_text(".lead") == "87.5 % of 8 slots filled, and 1 probably lost"
     assert "probably lost" in page.inner_text("table.counts thead")

@@ -136,8 +136,7 @@ class LivePage:
         self._mark(data)
         self._data = data
         self._try(self._write)
-        wait = self._pace(time.monotonic() - self._begun)
-        self._thread = threading.Thread(target=self._keep, args=(wait,), name="cubeingest-page", daemon=True)
+        self._thread = threading.Thread(target=self._keep, name="cubeingest-page", daemon=True)
         self._thread.start()
 
     def _look(self) -> PageData:
@@ -200,8 +199,9 @@ class LivePage:
 
     # ---- writing --------------------------------------------------------------------------------------------
 
-    def _keep(self, wait: float) -> None:
+    def _keep(self) -> None:
         """Write whenever there is news, and now and then without, until the run is over."""
+        wait = self.refresh
         while not self._over.wait(wait):
             self._news.wait(max(0.0, QUIET_SECONDS - wait))
             if self._over.is_set():

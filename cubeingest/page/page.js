@@ -190,7 +190,7 @@ function describeColours(legend) {
   if (legend.ramp) {
     const ramp = el("span", { class: "ramp" });
     ramp.style.backgroundImage = `linear-gradient(to right, ${legend.ramp.join(", ")})`;
-    out.push(el("p", { class: "hint" }, formatPlace(legend.low), ramp, `${formatPlace(legend.high)} ${legend.units}`));
+    out.push(el("p", { class: "hint" }, formatLimit(legend.low), ramp, `${formatLimit(legend.high)} ${legend.units}`));
   }
   const named = (legend.rows || []).concat(legend.missing ? [["no data", legend.missing]] : []);
   const rows = named.map(([name, colour]) => {
@@ -246,7 +246,7 @@ function followRun() {
   if (!run) return;
   const section = byId("run");
   const pace = [run.rate && `${(run.rate / 1e6).toFixed(1)} million pixels a second`, run.left !== null && `about ${formatAge(run.left)} left`].filter(Boolean);
-  if (!run.outcome && pace.length) byId("run-counts").append(`; ${pace.join(", ")}`);
+  if (!run.outcome && pace.length) byId("run-counts").append(el("span", { id: "run-pace" }, `; ${pace.join(", ")}`));
   const tell = () => {
     const age = secondsSince();
     const silent = !run.outcome && age > Math.max(SILENT_SECONDS, 6 * run.refresh);
@@ -265,6 +265,7 @@ function followRun() {
 /** A run that is gone has taken with it what it had not committed. */
 function fallSilent(section) {
   section.querySelector("h2").textContent = "No sign of life from the run";
+  byId("run-pace")?.remove();
   if (SHOWN.fresh === LOST) return;
   SHOWN.fresh = LOST;
   const reword = (text) => text.replace("not committed", LOST);

@@ -73,6 +73,7 @@ function formatBytes(n) {
 const formatTime = (seconds) => (seconds === null ? "" : `${new Date(seconds * 1000).toISOString().slice(0, 19).replace("T", " ")} UTC`);
 const formatCount = (n) => n.toLocaleString("en");
 const formatPlace = (n) => String(Number(n.toPrecision(10)));
+const formatLimit = (n) => String(Number(n.toPrecision(5)));
 const SHOWN = { fresh: "finished, not committed", virtual: "done, refers to tiles", outside: "not selected" };
 const shownState = (name) => SHOWN[name] || name;
 
