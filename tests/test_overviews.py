@@ -263,8 +263,23 @@ def test_what_somebody_took_away_is_made_again(cube: Cube, path: str) -> None:
     session = cube.store.writable()
     del zarr.open_group(session.store, mode="r+")[path]
     session.commit("by hand")
+    assert all("cubeingest overviews" in f.remedy for f in cube.check().findings)
+    assert bool(cube.check().findings) == (path != "overviews")
     assert cube.overviews().written == 6
     assert assert_levels(cube, "cover") == 3
+    assert cube.check(deep=True).findings == []
+
+
+def test_deep_check_finds_overviews_that_somebody_overwrote(cube: Cube, invoke: Invoke) -> None:
+    session = cube.store.writable()
+    zarr.open_array(session.store, path="overviews/2/cover", mode="r+")[0, 400, 700] = 99
+    session.commit("by hand")
+    assert cube.check().findings == []
+    ran = invoke("check", "--deep", "--store", cube.store.uri)
+    assert ran.code == 1
+    assert "overviews 1 to 3 of cover 2000 cell y0_x1 hold other pixels" in ran.out + ran.err
+    assert cube.overviews().written == 0
+    assert cube.overviews(redo=True).written == 6
     assert cube.check(deep=True).findings == []
 
 

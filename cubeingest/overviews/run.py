@@ -24,6 +24,7 @@ from cubeingest.overviews.cells import (
     plan_cells,
     read_below,
     read_cells,
+    stamp_of_cell,
     stamp_of_parts,
 )
 from cubeingest.overviews.levels import Pyramid, Stage, levels_by_default, make_pyramid
@@ -221,7 +222,7 @@ class _Work:
             sizes = size_of(stage.spec, _plan(stage, plans))
             n_cells += len(plans)
             n_pixels, n_bytes = n_pixels + sum(pixels for pixels, _ in sizes), n_bytes + sum(n for _, n in sizes)
-            stamps = {slot: stamp_of_parts(r.reading, r.sources) for slot, r in held.items()}
+            stamps = {slot: stamp_of_cell(r) for slot, r in held.items()}
             below = Below({**stamps, **{p.slot: stamp_of_parts(p.method, p.parts) for p in plans}})
         return Progress(n_cells, n_pixels), n_bytes
 
