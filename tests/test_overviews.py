@@ -184,7 +184,7 @@ def test_gdal_opens_a_level_as_a_raster(cube: Cube, tmp_path: Path) -> None:
         np.testing.assert_array_equal(level.read(1), cube.dataset(level=2)["cover"][0])
 
 
-def test_only_ancestors_of_what_changed_are_made_again(cube: Cube) -> None:
+def test_only_ancestors_of_what_changed_are_made_again(cube: Cube, invoke: Invoke) -> None:
     first = cube.overviews(levels=5)
     cells = {(s.number, s.spec.grid.n_regions) for s in make_pyramid(cube.spec, 5).stages}
     assert cells == {(1, 6), (2, 1)}
@@ -195,7 +195,9 @@ def test_only_ancestors_of_what_changed_are_made_again(cube: Cube) -> None:
     stale = ~current_slots(cube.store.readonly(), cube.spec)["cover"]
     assert np.argwhere(stale).tolist() == [[0, 1, 1]]
     assert cube.status().to_json()["overviews"] == {"levels": 5, "current": 8, "stale": 1}
+    assert "1 of the slots done are not in the overviews" in invoke("status", "--store", cube.store.uri).out
     after = cube.overviews()
+    assert "5 levels of overviews; of all that is done" in invoke("status", "--store", cube.store.uri).out
     assert (after.written, after.skipped, after.pixels) == (2, 5, 2048 * 2048 + 257 * 563)
     assert assert_levels(cube, "cover") == 5
     assert all(s.all() for s in current_slots(cube.store.readonly(), cube.spec).values())
