@@ -285,6 +285,7 @@ def test_deep_check_finds_overviews_that_somebody_overwrote(cube: Cube, invoke: 
     assert cube.check(deep=True).findings == []
 
 
+@pytest.mark.slow
 def test_attributes_that_somebody_spoilt_are_an_error_and_no_crash(cube: Cube, invoke: Invoke) -> None:
     for levels in (99, -1, 0, True, "3", None):
         session = cube.store.writable()
@@ -332,6 +333,7 @@ def test_another_method_makes_all_anew(cube: Cube, tmp_path: Path) -> None:
     np.testing.assert_array_equal(cube.dataset(level=1)["cover"], cube.dataset()["cover"][:, ::2, ::2])
 
 
+@pytest.mark.slow
 def test_variable_without_overviews_has_none_and_may_get_them_later(tmp_path: Path) -> None:
     without = FIELD.replace("fill_value: -1,", "fill_value: -1, overviews: none,")
     cube = make(tmp_path, ("store:", without + "store:"))
