@@ -422,7 +422,7 @@ def test_command_line_makes_levels_and_says_what_it_did(tmp_path: Path, invoke: 
     again = invoke("overviews", "--store", cube.store.uri)
     assert "0 written, 0 empty, 1 current, 0 failed of 1 cells" in again.out
     assert [c.message for c in cube.history()[:2]] == [
-        "overviews: level 1 to 3, 1 cells",
+        "overviews: levels 1 to 3, 1 cells",
         "3 levels of overviews for cover",
     ]
 

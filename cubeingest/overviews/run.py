@@ -311,9 +311,9 @@ class _Work:
         if not merger.kept:
             return
         before = len(merger.committed), len(merger.lost)
-        levels = f"{stage.first}" if stage.first == stage.last else f"{stage.first} to {stage.last}"
+        levels = f"level {stage.first}" if stage.first == stage.last else f"levels {stage.first} to {stage.last}"
         snapshot = merger.commit(
-            lambda kept: f"overviews: level {levels}, {len(kept)} cells",
+            lambda kept: f"overviews: {levels}, {len(kept)} cells",
             lambda kept: {**_details(self.id), "levels": [stage.first, stage.last], "cells": len(kept)},
             self.stop.check_again,
         )
