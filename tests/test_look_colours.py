@@ -62,6 +62,16 @@ def test_classes_have_the_colours_and_names_that_the_attributes_give(colours: di
         ({"colormap": 7}, "colormap of 'v' cannot be used"),
         ({"valid_range": [3, 1]}, "valid range of 'v' cannot be used"),
         ({"valid_min": "low"}, "valid range of 'v' cannot be used"),
+        ({"valid_max": 10**400}, "valid range of 'v' cannot be used"),
+        ({"colors": {300: "red", -1: "blue"}}, "uint8 has no value 300"),
+        ({"colors": {300: "red", 1: "blue", 2: "red", 4: "green"}}, "1 value that uint8 does not have, such as 300"),
+        ({"colors": {1.5: "red", 1: "blue", 2: "red", 4: "green"}}, "1 value that uint8 does not have, such as 1.5"),
+        ({"colors": [[v % 7, 9, v % 11] for v in range(300)]}, "44 values that uint8 does not have, such as 256"),
+        ({"colors": {1: "none", 2: "red", 4: "blue"}}, "'none', which is no colour"),
+        ({"colors": []}, "no colours"),
+        ({"colormap": ""}, "a ramp takes two colours"),
+        ({"colormap": {"inf": "white", "nan": "red"}}, "uint8 has no value inf"),
+        ({**FLAGS, "flag_colors": [[float("inf"), 0, 0], "red", "blue"]}, "[inf, 0, 0], which is no colour"),
     ],
     ids=lambda value: str(value)[:40],
 )
@@ -80,6 +90,19 @@ def test_a_range_has_the_limits_units_and_colormap_of_the_attributes() -> None:
     read = read_colours(v, pixels)
     assert (read.kind, read.low, read.high, read.units, read.title) == ("range", 0, 100, "m", "depth")
     assert read.paint(pixels)[0, :, :3].tolist() == [[0] * 3, [128] * 3, [255] * 3, MISSING]
+
+
+@pytest.mark.parametrize(
+    "colormap",
+    [{float("inf"): "white", 3: "red"}, {"-inf": "white", "inf": "red"}, {float("nan"): "white", 10**400: "red"}],
+    ids=str,
+)
+def test_a_ramp_has_finite_ends_whatever_its_stops(colormap: dict[Any, str]) -> None:
+    pixels = np.array([[0, 50, 100, 101]], np.float32)
+    read = read_colours(variable("float32", -1, colormap=colormap), pixels)
+    assert any("colormap of 'v'" in warning for warning in read.warnings)
+    assert (read.low, read.high) == tuple(np.percentile(pixels.astype(float), (2, 98)))
+    assert len(np.unique(read.paint(pixels)[0], axis=0)) == 4
 
 
 def test_without_attributes_few_numbers_are_classes_and_many_a_range() -> None:

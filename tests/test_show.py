@@ -14,7 +14,7 @@ from rich.console import Console
 
 import cubeingest as ci
 from cubeingest.cli import charts
-from cubeingest.look.colours import TABLE_KEYS
+from cubeingest.look.attributes import TABLE_KEYS
 from cubeingest.plan import Selection
 from cubeingest.sketch import STATE_COLOURS
 from cubeingest.status import read_slot_states
