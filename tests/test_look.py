@@ -168,6 +168,42 @@ def test_a_map_goes_on_across_the_antimeridian(tmp_path: Path) -> None:
     assert axes.get_xlim() == (170, 185)
     assert colour_at(axes, 172.5, -5.5) == [255, 0, 0]
     assert colour_at(axes, 183.5, -5.5) == [0, 0, 255]
+    part = cube.show_map(bbox=(170, -10, -175, 10), region=["y0_x3", "y1_x3", "y1_x0"])
+    assert (*part.get_xlim(), *part.get_ylim()) == (170, 185, -10, 10)
+    found = [colour_at(part, x, y) for x, y in ((172.5, -5.5), (183.5, -5.5), (172.5, 5.5), (183.5, 5.5))]
+    assert found == [[255, 0, 0], [0, 0, 255], [255, 0, 0], [255] * 3]
+    (west,) = {cube.show_map(bbox=(170, -10, -175, 10), region="y1_x0").get_xlim()}
+    assert west == (-180, -175)
+
+
+def test_a_map_shows_what_bbox_and_regions_have_in_common_and_leaves_the_rest_blank(make_cube: Make) -> None:
+    cube = make_cube("variables:\n  v: {dtype: uint8, fill_value: 0, chunks: {y: 50, x: 50}}\n")
+    fill(cube, "v", np.arange(1, 251, dtype=np.uint8)[np.newaxis].repeat(200, 0))
+    region = cube.grid.bounds(), list(cube.grid.region_ids())
+    (left, bottom, right, top), ids = region
+    axes = cube.show_map(bbox=(left, bottom, (left + right) / 2, top), region=ids[0])
+    y, x = cube.grid.slices(0, 0)
+    step = float(cube.grid.resolution_x)
+    assert axes.get_xlim() == pytest.approx((left, left + min(x.stop, 125) * step))
+    assert axes.get_ylim() == pytest.approx((top - y.stop * step, top))
+    with pytest.raises(ci.GridError, match="nothing in common"):
+        cube.show_map(bbox=(left, top - 1e-3, left + 1e-3, top), region=ids[-1])
+    apart = cube.show_map(region=[ids[0], ids[-1]])
+    assert apart.get_xlim() == pytest.approx((left, right))
+    assert colour_at(apart, right - 0.03, top - 0.03) == [255, 255, 255]
+    assert colour_at(apart, left + 0.03, top - 0.03) != [255, 255, 255]
+    assert "white: not selected" in apart.figure.texts[-1].get_text()
+
+
+def test_a_map_of_nothing_says_whether_there_may_be_some_and_names_no_class(world: World) -> None:
+    cube = ci.init(world.spec_file)
+    for year, region, said in (
+        (2000, "20N_000E", "no data here yet: 1 of 1 slot pending"),
+        (2000, "20N_020E", "no data here"),
+    ):
+        figure = cube.show_map(year=year, region=region).figure
+        assert [t.get_text() for t in figure.legends[0].get_texts()] == ["no data"]
+        assert figure.texts[-1].get_text() == said
 
 
 def drawn_kinds(axes: Any) -> np.ndarray:

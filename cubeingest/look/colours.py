@@ -178,7 +178,7 @@ class _Reading:
         if seen:
             unnamed = _plain(next(iter(seen))) if len(seen) == 1 else f"{len(seen)} values without a colour"
             rows.append(LegendRow(min(seen), unnamed, UNNAMED_COLOUR, sum(seen.values())))
-        shown = [row for row in rows if row.pixels] or rows
+        shown = [row for row in rows if row.pixels]
         most = sorted(shown, key=lambda row: -row.pixels)[:LEGEND_ROWS]
         legend = tuple(row for row in shown if row in most)
         return Colours(
