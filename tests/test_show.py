@@ -139,6 +139,16 @@ def test_documented_commands_exist_and_documented_attributes_are_read(invoke: In
     for command in sorted(set(re.findall(r"^cubeingest (show \w+|\w+)", text, re.M))):
         assert invoke(*command.split(), "--help").code == 0
     named = {name for cell in re.findall(r"^\| (`.*?) \|", text, re.M) for name in re.findall(r"`(\w+)`", cell)}
-    others = {"flag_values", "flag_meanings", "valid_min", "valid_max", "valid_range", "units", "long_name"}
+    others = {
+        "flag_values",
+        "flag_meanings",
+        "valid_min",
+        "valid_max",
+        "valid_range",
+        "units",
+        "long_name",
+        "scale_factor",
+        "add_offset",
+    }
     assert others < named
     assert named - others < set(TABLE_KEYS)

@@ -1,4 +1,4 @@
-"""What a variable's attributes say of how its pixels are shown: classes and their names, colours, limits, units."""
+"""What a variable's attributes say of how its pixels are shown: classes and their names, colours, limits, packing, units."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Attributes:
 
     ``flags`` are CF's ``flag_values``, of the variable's dtype, and ``names`` theirs, by value. ``table`` has colours by value, or ``ramp`` 256
     colours (uint8, (256, 3)); neither if no colours are given. Of the colours of a ``table`` that ``is_ramp`` all those between are meant too.
-    What lies outside ``valid`` is missing.
+    What lies outside ``valid`` is missing. All these are numbers as they are stored; times ``scale`` plus ``offset`` they are in ``units``.
     """
 
     def __init__(self, variable: Variable) -> None:
@@ -50,6 +50,7 @@ class Attributes:
         self.title = str(self._attrs.get("long_name") or self._attrs.get("standard_name") or variable.name)
         units = str(self._attrs.get("units", "")).strip()
         self.units = "" if units in NO_UNITS else units
+        self.scale, self.offset = self._packing()
         self.valid = self._valid()
         self.flags = self._flags()
         self.names = self._names()
@@ -64,6 +65,28 @@ class Attributes:
         self.warnings.append(
             f"{self._key} of {self.variable.name!r} cannot be used: {' '.join(str(why).split())[:120]}"
         )
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether numbers are stored otherwise than they are meant."""
+        return (self.scale, self.offset) != (1, 0)
+
+    def unpacked(self, number: float) -> float:
+        """What a number that is stored means."""
+        return float(number) * self.scale + self.offset
+
+    def _packing(self) -> tuple[float, float]:
+        """CF's ``scale_factor`` and ``add_offset``."""
+        try:
+            found = [float(_number(self._attrs.get(k, d))) for k, d in (("scale_factor", 1), ("add_offset", 0))]
+            if not all(is_finite(v) for v in found) or found[0] == 0:
+                raise ValueError(f"{found[0]:g} and {found[1]:g}")
+        except UNUSABLE as e:
+            self.warnings.append(
+                f"scale_factor and add_offset of {self.variable.name!r} cannot be used: {str(e)[:120]}"
+            )
+            return 1.0, 0.0
+        return found[0], found[1]
 
     def _valid(self) -> tuple[float, float]:
         low, high = -np.inf, np.inf

@@ -55,6 +55,7 @@ class Colours:
 
     ``kind`` is ``"classes"``: then ``legend`` has those that occur, most frequent ``LEGEND_ROWS`` of them, in the order of the classes, and ``more``
     is how many were left out; values that are no class of the table share its last row. Or ``"range"``: from ``low`` to ``high`` along ``ramp``, 256 colours (uint8, (256, 3)).
+    These ends, and what classes without a name are called, are in ``units``: a pixel times ``scale`` plus ``offset``. Everything else is as stored.
     Values outside ``valid`` (the attributes ``valid_min``, ``valid_max``) count as missing. ``warnings`` say which attributes could not be used.
     """
 
@@ -72,6 +73,8 @@ class Colours:
     extend: Literal["neither", "min", "max", "both"] = "neither"
     legend: tuple[LegendRow, ...] = ()
     more: int = 0
+    scale: float = 1.0
+    offset: float = 0.0
     warnings: tuple[str, ...] = ()
 
     def paint(self, pixels: Array) -> npt.NDArray[np.uint8]:
@@ -84,11 +87,11 @@ class Colours:
 
     def _places(self, pixels: Array) -> npt.NDArray[np.uint8]:
         with np.errstate(invalid="ignore", over="ignore"):
-            is_wide = (
-                pixels.dtype.itemsize > 4 or max(-self.low, self.high) > 1e30
-            )  # differences that float32 cannot hold
+            low, high = ((end - self.offset) / self.scale for end in (self.low, self.high))
+            # float32 holds no difference of larger numbers than these
+            is_wide = pixels.dtype.itemsize > 4 or max(abs(low), abs(high)) > 1e30
             wide: Array = pixels.astype(np.float64 if is_wide else np.float32)
-            share: Array = np.clip((wide - self.low) / (self.high - self.low), 0, 1) * 255
+            share: Array = np.clip((wide - low) / (high - low), 0, 1) * 255
             return np.asarray(np.nan_to_num(share, nan=0).round(), np.uint8)
 
     def _classed(self, pixels: Array) -> npt.NDArray[np.uint8]:
@@ -138,7 +141,9 @@ class _Reading:
         fill = None if told.flags and self.variable.fill_value in told.flags else self.variable.np_fill
         sample = self.pixels.ravel()[:: max(1, self.pixels.size // SAMPLE)]
         sample = sample[~is_missing(sample, fill, told.valid)]
-        base: dict[str, Any] = {"title": told.title, "units": told.units, "fill": fill, "valid": told.valid}
+        base: dict[str, Any] = {
+            "title": told.title, "units": told.units, "fill": fill, "valid": told.valid, "scale": told.scale, "offset": told.offset,
+        }  # fmt: skip
         classes = self._class_values(sample)
         return self._range(sample, base) if classes is None else self._classes(classes, base)
 
@@ -157,7 +162,7 @@ class _Reading:
 
     def _looks_like_classes(self, sample: Array) -> bool:
         told = self.told
-        if not told.is_whole or told.units or told.valid != (-np.inf, np.inf):
+        if not told.is_whole or told.units or told.is_packed or told.valid != (-np.inf, np.inf):
             return self.variable.np_dtype.kind == "b"
         return np.unique(sample).size <= FEW_CLASSES
 
@@ -172,11 +177,11 @@ class _Reading:
         missing = is_missing(self.pixels, base["fill"], told.valid)
         seen = _counts(self.pixels[~missing])
         rows = [
-            LegendRow(v, told.names.get(v, _plain(v)), hex_of(colour), seen.pop(v, 0))
+            LegendRow(v, told.names.get(v, self._plain(v)), hex_of(colour), seen.pop(v, 0))
             for v, colour in zip(values, table, strict=True)
         ]
         if seen:
-            unnamed = _plain(next(iter(seen))) if len(seen) == 1 else f"{len(seen)} values without a colour"
+            unnamed = self._plain(next(iter(seen))) if len(seen) == 1 else f"{len(seen)} values without a colour"
             rows.append(LegendRow(min(seen), unnamed, UNNAMED_COLOUR, sum(seen.values())))
         shown = [row for row in rows if row.pixels]
         most = sorted(shown, key=lambda row: -row.pixels)[:LEGEND_ROWS]
@@ -185,6 +190,14 @@ class _Reading:
             "classes", **base, values=np.array(values, self.variable.np_dtype), table=table, low=0.0, high=1.0, ramp=make_ramp(VIRIDIS),
             legend=legend, more=len(shown) - len(legend), warnings=tuple(told.warnings),
         )  # fmt: skip
+
+    def _plain(self, value: Any) -> str:
+        """A class as the number that it means."""
+        if isinstance(value, bool):
+            return str(value).lower()
+        if self.told.is_packed:
+            return f"{self.told.unpacked(value):.9g}"
+        return f"{value:g}" if isinstance(value, float) else str(value)
 
     def _range(self, sample: Array, base: dict[str, Any]) -> Colours:
         told, table = self.told, self.told.table
@@ -197,18 +210,17 @@ class _Reading:
             low, high = float(min(table)), float(max(table))
         elif told.valid != (-np.inf, np.inf):
             low, high = (float(v) if np.isfinite(v) else d for v, d in zip(told.valid, (low, high), strict=True))
-        low, high = max(low, -FARTHEST), min(high, FARTHEST)
+        beyond = [bool((sample < low).any()), bool((sample > high).any())][:: 1 if told.scale > 0 else -1]
+        low, high = sorted(min(max(told.unpacked(end), -FARTHEST), FARTHEST) for end in (low, high))
         if not low < high:
-            middle = low
-            room = max(0.5, abs(middle) * 1e-6)
-            low, high = middle - room, middle + room
+            room = max(0.5 * abs(told.scale), abs(low) * 1e-6)
+            low, high = low - room, high + room
         ramp = make_ramp(VIRIDIS) if told.ramp is None else told.ramp
         if table is not None:
-            stops = sorted(table)
-            ramp = make_ramp([table[s] for s in stops], [(float(s) - low) / (high - low) for s in stops])
-        below, above = bool((sample < low).any()), bool((sample > high).any())
+            stops = sorted((told.unpacked(stop), colour) for stop, colour in table.items())
+            ramp = make_ramp([colour for _, colour in stops], [(stop - low) / (high - low) for stop, _ in stops])
         extend: Any = {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}[
-            below, above
+            beyond[0], beyond[1]
         ]
         return Colours(
             "range", **base, values=np.array([], self.variable.np_dtype), table=np.zeros((0, 3), np.uint8),
@@ -224,10 +236,6 @@ def _filled_up(rgb: list[Rgb | None]) -> npt.NDArray[np.uint8]:
         ramp[round(i * 255 / max(1, len(rgb) - 1))] if many else parse_colour(CLASS_COLOURS[i]) for i in range(len(rgb))
     ]
     return np.array([own or tuple(other) for own, other in zip(rgb, spare, strict=True)], np.uint8).reshape(-1, 3)
-
-
-def _plain(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _counts(pixels: Array) -> dict[Any, int]:
