@@ -16,7 +16,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 import cubeingest as ci
 from cubeingest import Cube, TilingGrid
 from cubeingest.coast import coast_within, land_within
-from cubeingest.look import MISSING_COLOUR, pixels, read_pixels, shrink_counts
+from cubeingest.look import MISSING_COLOUR, pixels, read_pixels, samples, shrink_counts
 from cubeingest.look.grids import picture_grid
 from cubeingest.look.palette import parse_colour
 from cubeingest.look.panels import MOST_PANELS
@@ -41,6 +41,13 @@ def fill(cube: Cube, name: str, values: np.ndarray) -> None:
     session.commit("pixels")
 
 
+def lose(cube: Cube, path: str) -> None:
+    """Delete one of a cube's arrays."""
+    session = cube.store.writable()
+    del zarr.open_group(session.store)[path]
+    session.commit("lost")
+
+
 DRAWN: WeakKeyDictionary[Any, np.ndarray] = WeakKeyDictionary()
 
 
@@ -60,7 +67,7 @@ def colour_at(axes: Any, x: float, y: float) -> list[int]:
 def test_thinned_pixels_are_those_that_numpy_picks(
     make_cube: Make, monkeypatch: pytest.MonkeyPatch, layout: str, listed: bool
 ) -> None:
-    monkeypatch.setattr(pixels, "LIST_FROM", 0 if listed else 10**9)
+    monkeypatch.setattr(samples, "LIST_FROM", 0 if listed else 10**9)
     shards = ", shards: {year: 1, y: 50, x: 50}" if layout == "shards" else ""
     cube = make_cube(
         "axes: {year: {values: [1, 2, 3]}}\n"
@@ -91,7 +98,7 @@ def test_thinned_pixels_are_those_that_numpy_picks(
 def test_what_would_take_long_is_thinned_further_and_says_so(make_cube: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     cube = make_cube("variables:\n  v: {dtype: uint8, fill_value: 0, chunks: {y: 10, x: 10}}\n")
     fill(cube, "v", np.ones((200, 250), np.uint8))
-    monkeypatch.setattr(pixels, "MOST_SECONDS", 50 * pixels.CHUNK_SECONDS)
+    monkeypatch.setattr(pixels, "MOST_SECONDS", 50 * samples.CHUNK_SECONDS)
     monkeypatch.setattr(pixels, "LEAST_PIXELS", 5)
     found = read_pixels(cube.store, cube.spec.variable("v"), max_pixels=125)
     assert found.step > 20
@@ -115,6 +122,18 @@ def test_pictures_come_from_overviews_and_stale_regions_from_the_base(make_cube:
     assert (found.pixels[:25, 25:50] == 222).all()
     assert (found.pixels[25:, :25] == 0).all()
     assert np.array_equal(found.pixels[25:, 25:], base[100::4, 100::4])
+    lose(cube, "overviews/2/v")
+    found = read_pixels(cube.store, cube.spec.variable("v"), max_pixels=50)
+    assert found.note.startswith("from overview 1, ")
+    assert found.note.endswith("overviews/2/v is lost: `cubeingest overviews` makes it again")
+    assert np.array_equal(found.pixels[25:, 25:], base[102::4, 100::4])
+    lose(cube, "overviews/1/v")
+    found = read_pixels(cube.store, cube.spec.variable("v"), max_pixels=125)
+    assert found.note == "every 2nd pixel, overviews/1/v is lost: `cubeingest overviews` makes it again"
+    assert np.array_equal(found.pixels[50:, 50:], base[101::2, 101::2])
+    lose(cube, "v")
+    with pytest.raises(ci.StoreError, match="pixels of 'v' cannot be read"):
+        read_pixels(cube.store, cube.spec.variable("v"))
 
 
 @pytest.mark.parametrize("up", [False, True], ids=["north to south", "south to north"])

@@ -30,7 +30,8 @@ from cubeingest.look.frame import (
     write_note,
     write_title,
 )
-from cubeingest.look.pixels import Picture, PixelReader, Window
+from cubeingest.look.pixels import Picture, PixelReader
+from cubeingest.look.samples import Window
 from cubeingest.plan import Selection, choose
 from cubeingest.spec import CubeSpec, Variable
 from cubeingest.status import NOT_CHOSEN, PENDING, read_slot_states
