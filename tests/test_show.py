@@ -14,6 +14,7 @@ from rich.console import Console
 
 import cubeingest as ci
 from cubeingest.cli import charts
+from cubeingest.look import file_name
 from cubeingest.look.attributes import TABLE_KEYS
 from cubeingest.plan import Selection
 from cubeingest.sketch import STATE_COLOURS
@@ -59,6 +60,25 @@ def test_pictures_have_names_that_say_what_they_show(
     assert min(read_picture(world.folder / name).shape[:2]) > 300
     assert {p.name for p in world.folder.glob("*.png")} == {name}
     assert not list(world.folder.glob(".small*"))
+
+
+def test_a_picture_takes_the_place_of_a_file_with_its_permissions_and_through_a_link(
+    cube: ci.Cube, world: World, invoke: Invoke
+) -> None:
+    held = world.folder / "held.png"
+    held.write_bytes(b"old")
+    held.chmod(0o640)
+    (world.folder / "a.png").symlink_to("held.png")
+    assert invoke("show", "grid", "-o", "a.png", "--store", world.store).code == 0
+    assert (world.folder / "a.png").is_symlink()
+    assert held.stat().st_mode & 0o777 == 0o640
+    assert held.read_bytes()[:4] == b"\x89PNG"
+    assert not list(world.folder.glob(".*png*"))
+
+
+def test_names_of_pictures_are_cut_where_file_systems_want_it() -> None:
+    assert file_name("a" * 300) == "a" * 120 + ".png"
+    assert file_name("x", "土" * 100, "map") == "x-" + "土" * 39 + ".png"
 
 
 def test_json_says_where_the_picture_is_and_what_it_shows(cube: ci.Cube, world: World, invoke: Invoke) -> None:
