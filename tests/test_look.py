@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -17,7 +18,9 @@ import cubeingest as ci
 from cubeingest import Cube, TilingGrid
 from cubeingest.coast import coast_within, land_within
 from cubeingest.look import MISSING_COLOUR, pixels, read_pixels, samples, shrink_counts
+from cubeingest.look.cells import thin_counts
 from cubeingest.look.grids import picture_grid
+from cubeingest.look.notebook import draw_regions
 from cubeingest.look.palette import parse_colour
 from cubeingest.look.panels import MOST_PANELS
 from cubeingest.sketch import CHANGE_COLOURS, STATE_COLOURS
@@ -352,3 +355,22 @@ def test_maps_for_a_terminal_are_north_up_and_no_larger_than_it() -> None:
     many = shrink_counts({"done": np.ones((180, 360), np.int64)}, wide, 79)["done"]
     assert many.shape == (40, 79)
     assert many.sum() == 180 * 360
+
+
+@pytest.mark.parametrize("up", [False, True], ids=["north to south", "south to north"])
+def test_maps_in_a_notebook_stay_small_however_many_regions_there_are(up: bool) -> None:
+    y = Fraction(1, 2) if up else -Fraction(1, 2)
+    grid = TilingGrid("EPSG:4326", Fraction(-180), Fraction(0), Fraction(1, 2), y, (180, 720), (1, 1))
+    held = np.random.default_rng(7).random(grid.lattice_shape_yx) < 0.5
+    held[:90] = True
+    counts = {name: np.zeros(held.shape, np.int64) for name in ("virtual", "empty", "absent")}
+    cells = thin_counts({"done": held.astype(np.int64), "pending": 1 - held, **counts})
+    assert sum(int(cells[name].sum()) for name in cells) == held.size
+    drawing = draw_regions(grid, cells)
+    assert len(drawing) < 100_000
+    (solid,) = re.findall(f'<path d="([^"]*)" fill="{STATE_COLOURS["done"]}"', drawing)
+    height = float(re.findall(r'height="(\d+)"', drawing)[0])
+    tops = [float(v) for v in re.findall(r"M0.0 ([\d.]+)H", solid)]
+    assert all(top > height * 0.45 for top in tops) if up else all(top < height * 0.55 for top in tops)
+    few = {name: np.ones((14, 36), np.int64) for name in counts}
+    assert thin_counts(few) is few

@@ -1,5 +1,6 @@
 """Pictures of a cube: its grid, how far it is, its pixels, what has changed."""
 
+from cubeingest.look.cells import shrink_counts
 from cubeingest.look.colours import Colours, LegendRow, read_colours
 from cubeingest.look.frame import draw_edges
 from cubeingest.look.maps import MapView, picture_map, read_map
@@ -17,7 +18,6 @@ from cubeingest.look.shows import (
     show_status,
 )
 from cubeingest.look.states import SUMMARIES, count_by_region, share_done, summarise
-from cubeingest.look.terminal import shrink_counts
 
 __all__ = [
     "MISSING_COLOUR",

@@ -6,7 +6,9 @@ from html import escape
 
 import numpy as np
 
-from cubeingest.look.states import SUMMARIES, count_by_region, share_done, summarise
+from cubeingest.grid import TilingGrid
+from cubeingest.look.cells import thin_counts
+from cubeingest.look.states import SUMMARIES, Counts, count_by_region, share_done, summarise
 from cubeingest.plan import Selection
 from cubeingest.sketch import STATE_COLOURS, draw_lattice, draw_legend, part_colour, write_table
 from cubeingest.spec import CubeSpec, Variable
@@ -28,11 +30,7 @@ def describe_cube(store: Store) -> str:
     spec, grid = slots.spec, slots.spec.grid
     status = count_states(store.uri, slots)
     by_region = count_by_region(slots)
-    summary, shares = summarise(by_region), share_done(by_region)
-    colours = [
-        [colour_of(k, share) for k, share in zip(*row, strict=True)]
-        for row in zip(summary.tolist(), shares.tolist(), strict=True)
-    ]
+    summary = summarise(by_region)
     counts = {name: int(np.count_nonzero(summary == n)) for n, name in enumerate(SUMMARIES)}
     rows = [
         ("store", store.uri),
@@ -43,11 +41,20 @@ def describe_cube(store: Store) -> str:
         *((f"variable {v.name}", _describe(v)) for v in spec.variables),
         ("slots", f"{status.total:,}: " + ", ".join(f"{getattr(status, s):,} {s}" for s in STATES)),
     ]
-    drawing = draw_lattice(grid.region_edges, grid.bounds(), grid.crs, colours)
+    drawing = draw_regions(grid, thin_counts(by_region))
     return (
         f"<div><b>Cube {escape(spec.name)}</b>{write_table(rows)}{drawing}"
         f"<div><small>regions: {draw_legend(counts, SUMMARY_COLOURS)}</small></div></div>"
     )
+
+
+def draw_regions(grid: TilingGrid, counts: Counts) -> str:
+    """A small map as SVG, by counts of slots by region (iy, ix), or by cell of several."""
+    colours = [
+        [colour_of(k, share) for k, share in zip(*row, strict=True)]
+        for row in zip(summarise(counts).tolist(), share_done(counts).tolist(), strict=True)
+    ]
+    return draw_lattice(grid.region_edges, grid.bounds(), grid.crs, colours)
 
 
 def colour_of(summary: int, share: float) -> str | None:
