@@ -44,6 +44,11 @@ def part_colour(share: float) -> str:
     return "#" + "".join(f"{round(a + (b - a) * (0.1 + 0.75 * step)):02x}" for a, b in zip(*ends, strict=True))
 
 
+def region_colour(name: str, share: float) -> str:
+    """Of a region, by what holds for its slots together: a state, or ``part`` if such a share of them is done."""
+    return part_colour(share) if name == "part" else STATE_COLOURS[name]
+
+
 def aspect_of(bounds: Box, crs: str) -> float:
     """How much longer a unit along y is drawn than one along x: on longitudes and latitudes, as in the middle of the box."""
     if not parse_crs(crs).is_geographic:
