@@ -161,13 +161,12 @@ class Attributes:
         if self.is_whole and not self.is_ramp:
             kept = set(self.held(kept))
         lost = [v for v in table if v not in kept]
-        if lost and not kept:
-            raise ValueError(f"{self.variable.dtype} has no value {str(lost[0])[:40]}")
         if lost:
-            self.warnings.append(
-                f"{self._key} of {self.variable.name!r} has colours for {len(lost)} value{'s' * (len(lost) > 1)} that {self.variable.dtype} "
-                f"does not have, such as {str(lost[0])[:40]}: they are left out"
-            )
+            why = f"{self.variable.dtype} does not have" if is_finite(lost[0]) else "no scale has"
+            said = f"colours for {len(lost)} value{'s' * (len(lost) > 1)} that {why}, such as {str(lost[0])[:40]}"
+            if not kept:
+                raise ValueError(said)
+            self.warnings.append(f"{self._key} of {self.variable.name!r} has {said}: they are left out")
         return {v: colour for v, colour in table.items() if v in kept}
 
     def held(self, values: Iterable[Any]) -> list[Any]:
