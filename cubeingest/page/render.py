@@ -7,16 +7,14 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import time
-import uuid
 from collections.abc import Mapping
-from contextlib import suppress
 from html import escape
 from importlib.resources import files
 from pathlib import Path
 
 from cubeingest.errors import GridError
+from cubeingest.files import write_file
 from cubeingest.page.data import SHOWN, PageData, Run
 from cubeingest.sketch import STATE_COLOURS
 
@@ -80,18 +78,7 @@ def check_place(path: str | os.PathLike[str]) -> Path:
 
 def write_page(text: str, path: Path) -> None:
     """Put a page into its place whole, or not at all: what was there before stays until then. Raises :class:`OSError`."""
-    place = Path(os.path.realpath(path))
-    temporary = place.with_name(f".{place.name[:50]}.{uuid.uuid4().hex[:12]}.part")
-    try:
-        with temporary.open("xb") as file:
-            file.write(text.encode("utf-8", "xmlcharrefreplace"))
-        if place.exists():
-            shutil.copymode(place, temporary)
-        temporary.replace(place)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink()
-        raise
+    write_file(path, text.encode("utf-8", "xmlcharrefreplace"))
 
 
 def _asset(name: str) -> str:
