@@ -183,43 +183,53 @@ class _LevelRows:
         self._checksum = checksum
         self._index, self._next_row = index, index[-2].start
         self._odd: Array | None = None
-        self._held: list[Array] = []
+        self._block: Array | None = None
         self._n_held = 0
         self._waiting = Semaphore(BLOCKS_WAITING)
 
     def take(self, below: Array) -> None:
         """Rows of the level below; they may change afterwards."""
-        rows = below if self._odd is None else np.concatenate([self._odd, below], axis=-2)
-        n = rows.shape[-2] - rows.shape[-2] % 2
-        self._odd = rows[..., n:, :].copy() if n < rows.shape[-2] else None
-        if n:
-            self._hold(halve(rows[..., :n, :], self._variable, self._method))
+        if self._odd is not None and below.shape[-2]:
+            self._halve(np.concatenate([self._odd, below[..., :1, :]], axis=-2))
+            self._odd, below = None, below[..., 1:, :]
+        even = below.shape[-2] // 2 * 2
+        if even < below.shape[-2]:
+            self._odd = below[..., even:, :].copy()
+        self._halve(below[..., :even, :])
 
     def finish(self) -> None:
         """There are no more rows."""
         if self._odd is not None:
             odd, self._odd = self._odd, None
-            self._hold(halve(odd, self._variable, self._method))
+            self._halve(odd)
         if self._n_held:
-            self._write(self._n_held)
+            self._write()
         if self._coarser is not None:
             self._coarser.finish()
 
-    def _hold(self, rows: Array) -> None:
-        self._held.append(rows)
-        self._n_held += rows.shape[-2]
-        whole = self._n_held // self._variable.chunks[-2] * self._variable.chunks[-2]
-        if whole:
-            self._write(whole)
+    def _halve(self, below: Array) -> None:
+        """Put rows of the level below, an even number but for the last, into a row of chunks of this one; it is written when it is full."""
+        *lengths, _, columns = (s.stop - s.start for s in self._index)
+        while below.shape[-2]:
+            if self._block is None:
+                left = self._index[-2].stop - self._next_row
+                self._block = np.empty((*lengths, min(self._variable.chunks[-2], left), columns), below.dtype)
+            n = min(-(-below.shape[-2] // 2), self._block.shape[-2] - self._n_held)
+            here = self._block[..., self._n_held : self._n_held + n, :]
+            halve(below[..., : 2 * n, :], self._variable, self._method, here)
+            self._n_held += n
+            below = below[..., 2 * n :, :]
+            if self._n_held == self._block.shape[-2]:
+                self._write()
 
-    def _write(self, n: int) -> None:
-        rows = self._held[0] if len(self._held) == 1 else np.concatenate(self._held, axis=-2)
-        block, rest = rows[..., :n, :], rows[..., n:, :]
-        self._held, self._n_held = ([rest] if rest.shape[-2] else []), rest.shape[-2]
-        at = (*self._index[:-2], slice(self._next_row, self._next_row + n), self._index[-1])
+    def _write(self) -> None:
+        assert self._block is not None
+        assert self._n_held == self._block.shape[-2], "the rows of a cell do not fill it"
+        block, self._block, self._n_held = self._block, None, 0
+        at = (*self._index[:-2], slice(self._next_row, self._next_row + block.shape[-2]), self._index[-1])
         self._waiting.acquire()
         self._writer.encode(at, block, self._waiting.release)
-        self._next_row += n
+        self._next_row += block.shape[-2]
         self._checksum.update(self._variable, block)
         if self._coarser is not None:
             self._coarser.take(block)
