@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cubeingest.create import layout_of, write_template
-from cubeingest.engine import EachSlot, Options, Progress, interrupts, open_pool
+from cubeingest.engine import EachSlot, Options, Progress, SlotResult, interrupts, open_pool
 from cubeingest.ingest import current_ids
 from cubeingest.ledger import DONE, EMPTY, NOTHING, VIRTUAL, Slot, read_records, read_states, read_virtual
 from cubeingest.mosaic import size_of
-from cubeingest.overviews import find_pyramid, write_pyramid
+from cubeingest.overviews import CellJob, Stage, base_name, check_cell, check_tasks, find_pyramid, write_pyramid
 from cubeingest.plan import Plan, SlotPlan, Task, slot_labels
-from cubeingest.spec import INTERNAL_GROUP, CubeSpec, Variable, storage_of
+from cubeingest.spec import INTERNAL_GROUP, OVERVIEWS, CubeSpec, Variable, storage_of
 from cubeingest.store import (
     ALLOWED_VARIABLE,
     MAIN,
@@ -35,6 +35,10 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 REDO = "ingest it again: `cubeingest ingest --redo {where}`"
+OVERVIEWS_AGAIN = "make them again: `cubeingest overviews`"
+OVERVIEWS_ANEW = (
+    "take the overviews away and make them again: `cubeingest overviews --levels 0`, `cubeingest overviews`"
+)
 REDO_IN_PYTHON = "compute it again: Cube.ingest(source=f, redo=True, ...) with its region, axes and variable"
 
 
@@ -185,21 +189,19 @@ def _arrays(session: icechunk.Session, spec: CubeSpec) -> Iterator[Finding]:
         kind = "coordinate" if is_coordinate else "ledger" if path.startswith(INTERNAL_GROUP) else "layout"
         if path not in there and path.endswith(f"/{VIRTUAL}"):
             continue  # a cube of an earlier version, which has no references
+        of_overviews = f"/{OVERVIEWS}/" in f"/{path}"
         if path not in there or not isinstance(own := there[path], zarr.Array):
-            yield Finding(
-                kind, f"the array {path!r} is missing", "the cube is damaged: go back to a snapshot that has it"
-            )
+            lost = OVERVIEWS_AGAIN if of_overviews else "the cube is damaged: go back to a snapshot that has it"
+            yield Finding(kind, f"the array {path!r} is missing", lost)
             continue
         differing = sorted(k for k, v in layout_of(array).items() if layout_of(own).get(k) != v)
         if differing:
             what = ", ".join(f"{k} {layout_of(own).get(k)!r} (by the spec {layout_of(array)[k]!r})" for k in differing)
-            yield Finding(
-                kind, f"the array {path!r} has {what}", "something else changed it: go back to a snapshot before that"
-            )
+            remedy = OVERVIEWS_ANEW if of_overviews else "something else changed it: go back to a snapshot before that"
+            yield Finding(kind, f"the array {path!r} has {what}", remedy)
         elif is_coordinate and not np.array_equal(np.asarray(own[...]), np.asarray(array[...])):
-            yield Finding(
-                kind, f"the coordinate {path!r} is not what the grid says", "go back to a snapshot where it is"
-            )
+            remedy = OVERVIEWS_ANEW if of_overviews else "go back to a snapshot where it is"
+            yield Finding(kind, f"the coordinate {path!r} is not what the grid says", remedy)
 
 
 def _repository(store: Store) -> Iterator[Finding]:
@@ -280,15 +282,18 @@ def _check_pixels(
     plans = [SlotPlan(slot, (), before=records[slot]) for slot in slots if slot in records]
     tasks = [Task((), p.slot.block, p.slot.iy, p.slot.ix, (p,)) for p in plans]
     work = size_of(spec, Plan(tuple(tasks), ()))
-    total = Progress(len(plans), sum(pixels for pixels, _ in work))
+    pyramid = find_pyramid(session, spec)
+    cells = [] if pyramid is None else [(stage, list(check_tasks(session, stage))) for stage in pyramid.stages]
+    n_pixels = sum(pixels for pixels, _ in work)
+    total = Progress(len(plans) + sum(len(found) for _, found in cells), n_pixels * (4 if cells else 3) // 3)
     on_progress(total)
-    job = VerifyJob(spec, pickle.dumps(session))
+    packed = pickle.dumps(session)
     with (
         interrupts() as stop,
         open_pool(options.workers, options.scheduler, len(tasks), sum(n for _, n in work)) as pool,
     ):
         pool.prove(store, writes=False)
-        for results in pool.run(EachSlot(check_slot), job, [(t,) for t in tasks], stop):
+        for results in pool.run(EachSlot(check_slot), VerifyJob(spec, packed), [(t,) for t in tasks], stop):
             for result in results:
                 on_progress(Progress(total.n_slots, total.n_pixels, result))
                 if result.error is not None:
@@ -298,4 +303,20 @@ def _check_pixels(
                 elif result.state == "different":
                     what = "holds other pixels than its record says"
                     report.findings.append(_of_slot(store, "changed", result.slot, what))
+        for stage, found in cells:
+            assert pyramid is not None
+            job = CellJob(pyramid, stage.number, packed, "", "")
+            for results in pool.run(EachSlot(check_cell), job, [(t,) for t in found], stop):
+                for result in results:
+                    on_progress(Progress(total.n_slots, total.n_pixels, result))
+                    if result.error is not None or result.state == "different":
+                        report.findings.append(_of_cell(stage, result))
         report.signum = stop.signum
+
+
+def _of_cell(stage: Stage, result: SlotResult) -> Finding:
+    name, region = base_name(result.slot.variable), stage.spec.grid.region_id(result.slot.iy, result.slot.ix)
+    where = " ".join([name, *slot_labels(stage.spec, result.slot).values(), f"cell {region}"])
+    what = f"cannot be read: {result.error}" if result.error else "hold other pixels than was recorded"
+    message = f"overviews {stage.first} to {stage.last} of {where} {what}"
+    return Finding("overview", message, f"make them again: `cubeingest overviews --redo --variable {name}`")

@@ -44,6 +44,11 @@ def part_colour(share: float) -> str:
     return "#" + "".join(f"{round(a + (b - a) * (0.1 + 0.75 * step)):02x}" for a, b in zip(*ends, strict=True))
 
 
+def region_colour(name: str, share: float) -> str:
+    """Of a region, by what holds for its slots together: a state, or ``part`` if such a share of them is done."""
+    return part_colour(share) if name == "part" else STATE_COLOURS[name]
+
+
 def aspect_of(bounds: Box, crs: str) -> float:
     """How much longer a unit along y is drawn than one along x: on longitudes and latitudes, as in the middle of the box."""
     if not parse_crs(crs).is_geographic:
@@ -53,7 +58,8 @@ def aspect_of(bounds: Box, crs: str) -> float:
 
 
 def draw_lattice(edges: Edges, bounds: Box, crs: str, colours: Sequence[Sequence[str | None]] = ()) -> str:
-    """Regions as SVG with coastlines; ``colours`` are by row and column of regions, None for one that is not to be seen.
+    """Regions as SVG with coastlines; ``colours`` are by row and column of regions, None for one that is not to be seen. There may be fewer rows or
+    columns: each is then of as many regions as the others, but for one.
 
     ``edges`` are the outer edges of rows and of columns (:attr:`TilingGrid.region_edges`).
     """
@@ -67,16 +73,22 @@ def draw_lattice(edges: Edges, bounds: Box, crs: str, colours: Sequence[Sequence
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}" viewBox="0 0 {width:.1f} {height:.1f}">',
         f'<rect width="{width:.1f}" height="{height:.1f}" fill="#eef3f6"/>',
     ]
+    rows, columns = len(colours), len(colours[0]) if colours else 0
+    ys, xs = (edge[np.arange(n + 1) * (len(edge) - 1) // max(1, n)] for edge, n in ((y, rows), (x, columns)))
+    shapes: dict[str, list[str]] = {}
     for row, own in enumerate(colours):
         start = 0
         for colour, run in groupby(own):
             stop = start + len(list(run))
             if colour is not None:
-                upper, lower = sorted((y[row], y[row + 1]))
-                parts.append(
-                    f'<rect x="{x[start]:.1f}" y="{upper:.1f}" width="{x[stop] - x[start]:.1f}" height="{lower - upper:.1f}" fill="{escape(colour)}"/>'
+                shapes.setdefault(colour, []).append(
+                    f"M{xs[start]:.1f} {ys[row]:.1f}H{xs[stop]:.1f}V{ys[row + 1]:.1f}H{xs[start]:.1f}"
                 )
             start = stop
+    parts += [
+        f'<path d="{"".join(lines)}" fill="{escape(colour)}" shape-rendering="crispEdges"/>'
+        for colour, lines in shapes.items()
+    ]
     parts.append(
         f'<path d="{_edges(x, y, width, height)}" stroke="#5b6770" stroke-opacity=".45" stroke-width=".5" fill="none"/>'
     )

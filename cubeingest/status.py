@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 STATES = ("done", "empty", "pending", "absent")
 PENDING, ABSENT = STATES.index("pending"), STATES.index("absent")
 
+COUNTED = 50_000
+"""Slots of which it is still looked up whether overviews are of their pixels as they are now: that reads every record, 2 seconds for so many."""
+
 NOT_CHOSEN = 255
 """Of a slot that is outside the selection."""
 
@@ -28,7 +31,8 @@ class Status:
     """Slots by state; ``by`` has the same counts by axis and label. done + empty + pending + absent = total.
 
     ``virtual`` are those of the done ones whose chunks are references to tiles. ``levels`` are those of the cube's overviews; ``current`` and
-    ``stale`` count slots that are done, in variables that have overviews: whether those are of their pixels as they are now.
+    ``stale`` count slots that are done or empty, in variables that have overviews: whether those are of their pixels as they are now. They are None
+    in a cube of so many slots that counting them would take long.
     """
 
     store: str
@@ -41,8 +45,8 @@ class Status:
     by: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
     virtual: int = 0
     levels: int = 0
-    current: int = 0
-    stale: int = 0
+    current: int | None = 0
+    stale: int | None = 0
 
     def to_json(self) -> dict[str, Any]:
         overviews = {"levels": self.levels, "current": self.current, "stale": self.stale}
@@ -58,7 +62,8 @@ class SlotStates:
     """The state of every slot of one snapshot, by variable: a position in ``STATES``, or ``NOT_CHOSEN``.
 
     ``virtual`` are those of the done ones whose chunks are references to tiles; it has no variables if the cube has never had any.
-    ``current`` are those of the done or empty ones that the cube's overviews hold as they are now; it has the variables with overviews.
+    ``current`` are those of the done or empty ones that the cube's overviews hold as they are now; it has the variables with overviews,
+    or none if there are more than ``COUNTED`` such slots.
     """
 
     spec: CubeSpec
@@ -82,7 +87,8 @@ def read_slot_states(store: Store, selection: Selection) -> SlotStates:
     session = store.readonly()
     states, expected = read_states(session, spec), read_expected(session, spec)
     virtual = read_virtual(session, spec) if declared(store.repo) else {}
-    fresh = current_slots(session, spec)
+    n_filled = sum(int(np.count_nonzero(held != NOTHING)) for held in states.values())
+    fresh = current_slots(session, spec) if n_filled <= COUNTED else {}
     found, held, current = {}, {}, {}
     for v in chosen.variables:
         selected = _mask(store, chosen, selection, v.name)
@@ -93,7 +99,7 @@ def read_slot_states(store: Store, selection: Selection) -> SlotStates:
             held[v.name] = virtual[v.name] & selected
         if v.name in fresh:
             current[v.name] = fresh[v.name] & selected & (states[v.name] != NOTHING)
-    n_levels = len(levels_of(session, spec)) if fresh else 0
+    n_levels = len(levels_of(session, spec))
     return SlotStates(spec, session.snapshot_id, chosen, found, held, current, n_levels)
 
 
@@ -123,9 +129,10 @@ def count_states(uri: str, slots: SlotStates) -> Status:
     n_virtual, n_current = (
         sum(int(np.count_nonzero(held)) for held in which.values()) for which in (slots.virtual, slots.current)
     )
+    is_counted = bool(slots.current) or not slots.levels
     return Status(
-        uri, slots.snapshot, sum(counts.values()), **counts, by=by, virtual=n_virtual, levels=slots.levels, current=n_current,
-        stale=there - n_current,
+        uri, slots.snapshot, sum(counts.values()), **counts, by=by, virtual=n_virtual, levels=slots.levels,
+        current=n_current if is_counted else None, stale=there - n_current if is_counted else None,
     )  # fmt: skip
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -16,8 +18,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 import cubeingest as ci
 from cubeingest import Cube, TilingGrid
 from cubeingest.coast import coast_within, land_within
-from cubeingest.look import MISSING_COLOUR, pixels, read_pixels, shrink_counts
+from cubeingest.look import MISSING_COLOUR, pixels, read_pixels, samples, shrink_counts
+from cubeingest.look.cells import thin_counts
 from cubeingest.look.grids import picture_grid
+from cubeingest.look.notebook import draw_regions
 from cubeingest.look.palette import parse_colour
 from cubeingest.look.panels import MOST_PANELS
 from cubeingest.sketch import CHANGE_COLOURS, STATE_COLOURS
@@ -41,6 +45,13 @@ def fill(cube: Cube, name: str, values: np.ndarray) -> None:
     session.commit("pixels")
 
 
+def lose(cube: Cube, path: str) -> None:
+    """Delete one of a cube's arrays."""
+    session = cube.store.writable()
+    del zarr.open_group(session.store)[path]
+    session.commit("lost")
+
+
 DRAWN: WeakKeyDictionary[Any, np.ndarray] = WeakKeyDictionary()
 
 
@@ -56,11 +67,9 @@ def colour_at(axes: Any, x: float, y: float) -> list[int]:
 
 
 @pytest.mark.parametrize("layout", ["chunks", "shards"])
-@pytest.mark.parametrize("listed", [False, True], ids=["asked for", "listed"])
 def test_thinned_pixels_are_those_that_numpy_picks(
-    make_cube: Make, monkeypatch: pytest.MonkeyPatch, layout: str, listed: bool
+    make_cube: Make, monkeypatch: pytest.MonkeyPatch, layout: str
 ) -> None:
-    monkeypatch.setattr(pixels, "LIST_FROM", 0 if listed else 10**9)
     shards = ", shards: {year: 1, y: 50, x: 50}" if layout == "shards" else ""
     cube = make_cube(
         "axes: {year: {values: [1, 2, 3]}}\n"
@@ -77,7 +86,8 @@ def test_thinned_pixels_are_those_that_numpy_picks(
         (slice(33, 190), slice(77, 200)),
         (slice(0, 200), slice(5, 6)),
     ):
-        for most in (1, 7, 100, 250):
+        for most, listed_from in itertools.product((1, 7, 100, 250), (0, 10**9)):  # chunks are listed, or asked for
+            monkeypatch.setattr(samples, "LIST_FROM", listed_from)
             found = read_pixels(cube.store, cube.spec.variable("v"), {"year": 1}, window, most)
             step, (y, x) = found.step, found.window
             rows = np.arange(y.start, y.stop, step) + min(step // 2, 199 % step)
@@ -91,7 +101,7 @@ def test_thinned_pixels_are_those_that_numpy_picks(
 def test_what_would_take_long_is_thinned_further_and_says_so(make_cube: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     cube = make_cube("variables:\n  v: {dtype: uint8, fill_value: 0, chunks: {y: 10, x: 10}}\n")
     fill(cube, "v", np.ones((200, 250), np.uint8))
-    monkeypatch.setattr(pixels, "MOST_SECONDS", 50 * pixels.CHUNK_SECONDS)
+    monkeypatch.setattr(pixels, "MOST_SECONDS", 50 * samples.CHUNK_SECONDS)
     monkeypatch.setattr(pixels, "LEAST_PIXELS", 5)
     found = read_pixels(cube.store, cube.spec.variable("v"), max_pixels=125)
     assert found.step > 20
@@ -115,6 +125,18 @@ def test_pictures_come_from_overviews_and_stale_regions_from_the_base(make_cube:
     assert (found.pixels[:25, 25:50] == 222).all()
     assert (found.pixels[25:, :25] == 0).all()
     assert np.array_equal(found.pixels[25:, 25:], base[100::4, 100::4])
+    lose(cube, "overviews/2/v")
+    found = read_pixels(cube.store, cube.spec.variable("v"), max_pixels=50)
+    assert found.note.startswith("from overview 1, ")
+    assert found.note.endswith("overviews/2/v is lost: `cubeingest overviews` makes it again")
+    assert np.array_equal(found.pixels[25:, 25:], base[102::4, 100::4])
+    lose(cube, "overviews/1/v")
+    found = read_pixels(cube.store, cube.spec.variable("v"), max_pixels=125)
+    assert found.note == "every 2nd pixel, overviews/1/v is lost: `cubeingest overviews` makes it again"
+    assert np.array_equal(found.pixels[50:, 50:], base[101::2, 101::2])
+    lose(cube, "v")
+    with pytest.raises(ci.StoreError, match="pixels of 'v' cannot be read"):
+        read_pixels(cube.store, cube.spec.variable("v"))
 
 
 @pytest.mark.parametrize("up", [False, True], ids=["north to south", "south to north"])
@@ -168,6 +190,40 @@ def test_a_map_goes_on_across_the_antimeridian(tmp_path: Path) -> None:
     assert axes.get_xlim() == (170, 185)
     assert colour_at(axes, 172.5, -5.5) == [255, 0, 0]
     assert colour_at(axes, 183.5, -5.5) == [0, 0, 255]
+    part = cube.show_map(bbox=(170, -10, -175, 10), region=["y0_x3", "y1_x3", "y1_x0"])
+    assert (*part.get_xlim(), *part.get_ylim()) == (170, 185, -10, 10)
+    found = [colour_at(part, x, y) for x, y in ((172.5, -5.5), (183.5, -5.5), (172.5, 5.5), (183.5, 5.5))]
+    assert found == [[255, 0, 0], [0, 0, 255], [255, 0, 0], [255] * 3]
+    assert cube.show_map(bbox=(170, -10, -175, 10), region="y1_x0").get_xlim() == (-180, -175)
+
+
+def test_a_map_shows_what_bbox_and_regions_have_in_common_and_leaves_the_rest_blank(make_cube: Make) -> None:
+    cube = make_cube("variables:\n  v: {dtype: uint8, fill_value: 0, chunks: {y: 50, x: 50}}\n")
+    fill(cube, "v", np.arange(1, 251, dtype=np.uint8)[np.newaxis].repeat(200, 0))
+    (left, bottom, right, top), ids = cube.grid.bounds(), list(cube.grid.region_ids())
+    axes = cube.show_map(bbox=(left, bottom, (left + right) / 2, top), region=ids[0])
+    y, x = cube.grid.slices(0, 0)
+    step = float(cube.grid.resolution_x)
+    assert axes.get_xlim() == pytest.approx((left, left + min(x.stop, 125) * step))
+    assert axes.get_ylim() == pytest.approx((top - y.stop * step, top))
+    with pytest.raises(ci.GridError, match="nothing in common"):
+        cube.show_map(bbox=(left, top - 1e-3, left + 1e-3, top), region=ids[-1])
+    apart = cube.show_map(region=[ids[0], ids[-1]])
+    assert apart.get_xlim() == pytest.approx((left, right))
+    assert colour_at(apart, right - 0.03, top - 0.03) == [255, 255, 255]
+    assert colour_at(apart, left + 0.03, top - 0.03) != [255, 255, 255]
+    assert "white: not selected" in apart.figure.texts[-1].get_text()
+
+
+def test_a_map_of_nothing_says_whether_there_may_be_some_and_names_no_class(world: World) -> None:
+    cube = ci.init(world.spec_file)
+    for year, region, said in (
+        (2000, "20N_000E", "no data here yet: 1 of 1 slot pending"),
+        (2000, "20N_020E", "no data here"),
+    ):
+        figure = cube.show_map(year=year, region=region).figure
+        assert [t.get_text() for t in figure.legends[0].get_texts()] == ["no data"]
+        assert figure.texts[-1].get_text() == said
 
 
 def drawn_kinds(axes: Any) -> np.ndarray:
@@ -297,3 +353,22 @@ def test_maps_for_a_terminal_are_north_up_and_no_larger_than_it() -> None:
     many = shrink_counts({"done": np.ones((180, 360), np.int64)}, wide, 79)["done"]
     assert many.shape == (40, 79)
     assert many.sum() == 180 * 360
+
+
+@pytest.mark.parametrize("up", [False, True], ids=["north to south", "south to north"])
+def test_maps_in_a_notebook_stay_small_however_many_regions_there_are(up: bool) -> None:
+    y = Fraction(1, 2) if up else -Fraction(1, 2)
+    grid = TilingGrid("EPSG:4326", Fraction(-180), Fraction(0), Fraction(1, 2), y, (180, 720), (1, 1))
+    held = np.random.default_rng(7).random(grid.lattice_shape_yx) < 0.5
+    held[:90] = True
+    counts = {name: np.zeros(held.shape, np.int64) for name in ("virtual", "empty", "absent")}
+    cells = thin_counts({"done": held.astype(np.int64), "pending": 1 - held, **counts})
+    assert sum(int(cells[name].sum()) for name in cells) == held.size
+    drawing = draw_regions(grid, cells)
+    assert len(drawing) < 100_000
+    (solid,) = re.findall(f'<path d="([^"]*)" fill="{STATE_COLOURS["done"]}"', drawing)
+    height = float(re.findall(r'height="(\d+)"', drawing)[0])
+    tops = [float(v) for v in re.findall(r"M0.0 ([\d.]+)H", solid)]
+    assert all(top > height * 0.45 for top in tops) if up else all(top < height * 0.55 for top in tops)
+    few = {name: np.ones((14, 36), np.int64) for name in counts}
+    assert thin_counts(few) is few

@@ -62,6 +62,17 @@ def test_classes_have_the_colours_and_names_that_the_attributes_give(colours: di
         ({"colormap": 7}, "colormap of 'v' cannot be used"),
         ({"valid_range": [3, 1]}, "valid range of 'v' cannot be used"),
         ({"valid_min": "low"}, "valid range of 'v' cannot be used"),
+        ({"valid_max": 10**400}, "valid range of 'v' cannot be used"),
+        ({"scale_factor": 0, "add_offset": 3}, "scale_factor and add_offset of 'v' cannot be used"),
+        ({"colors": {300: "red", -1: "blue"}}, "2 values that uint8 does not have, such as 300"),
+        ({"colors": {300: "red", 1: "blue", 2: "red", 4: "green"}}, "1 value that uint8 does not have, such as 300"),
+        ({"colors": {1.5: "red", 1: "blue", 2: "red", 4: "green"}}, "1 value that uint8 does not have, such as 1.5"),
+        ({"colors": [[v % 7, 9, v % 11] for v in range(300)]}, "44 values that uint8 does not have, such as 256"),
+        ({"colors": {1: "none", 2: "red", 4: "blue"}}, "'none', which is no colour"),
+        ({"colors": []}, "no colours"),
+        ({"colormap": ""}, "a ramp takes two colours"),
+        ({"colormap": {"inf": "white", "nan": "red"}}, "2 values that no scale has, such as inf"),
+        ({**FLAGS, "flag_colors": [[float("inf"), 0, 0], "red", "blue"]}, "[inf, 0, 0], which is no colour"),
     ],
     ids=lambda value: str(value)[:40],
 )
@@ -80,6 +91,43 @@ def test_a_range_has_the_limits_units_and_colormap_of_the_attributes() -> None:
     read = read_colours(v, pixels)
     assert (read.kind, read.low, read.high, read.units, read.title) == ("range", 0, 100, "m", "depth")
     assert read.paint(pixels)[0, :, :3].tolist() == [[0] * 3, [128] * 3, [255] * 3, MISSING]
+
+
+@pytest.mark.parametrize("scale", [0.01, -0.01])
+def test_packed_numbers_are_told_as_what_they_mean(scale: float) -> None:
+    packing = {"scale_factor": scale, "add_offset": 273.15, "units": "K"}
+    pixels = np.array([[0, 500, 1000, 1200, -32768]], np.int16)
+    stops = {0: "#000000", 1000: "#ffffff"}
+    read = read_colours(variable("int16", -32768, colormap=stops, **packing), pixels)
+    assert (read.low, read.high) == pytest.approx(sorted((273.15, 273.15 + 1000 * scale)))
+    assert read.extend == ("max" if scale > 0 else "min")
+    assert read.paint(pixels)[0, :, :3].tolist() == [
+        [0] * 3,
+        [128 if scale > 0 else 127] * 3,
+        [255] * 3,
+        [255] * 3,
+        MISSING,
+    ]
+    named = read_colours(variable("int16", -32768, cmap="gray", valid_max=1000, **packing), pixels)
+    greys = named.paint(pixels)[0, :3, 0].tolist()
+    assert greys == (sorted(greys) if scale > 0 else sorted(greys)[::-1])
+    assert named.paint(pixels)[0, 3, :3].tolist() == MISSING
+    classes = read_colours(variable("int16", -32768, flag_values=[0, 500], flag_meanings="ice", **packing), pixels)
+    assert [row.name for row in classes.legend] == ["273.15", f"{273.15 + 500 * scale:g}", "2 values without a colour"]
+    assert read_colours(variable("int16", -32768, **packing | {"units": ""}), pixels).kind == "range"
+
+
+@pytest.mark.parametrize(
+    "colormap",
+    [{float("inf"): "white", 3: "red"}, {"-inf": "white", "inf": "red"}, {float("nan"): "white", 10**400: "red"}],
+    ids=["one end", "both ends", "no numbers"],
+)
+def test_a_ramp_has_finite_ends_whatever_its_stops(colormap: dict[Any, str]) -> None:
+    pixels = np.array([[0, 50, 100, 101]], np.float32)
+    read = read_colours(variable("float32", -1, colormap=colormap), pixels)
+    assert any("colormap of 'v'" in warning for warning in read.warnings)
+    assert (read.low, read.high) == tuple(np.percentile(pixels.astype(float), (2, 98)))
+    assert len(np.unique(read.paint(pixels)[0], axis=0)) == 4
 
 
 def test_without_attributes_few_numbers_are_classes_and_many_a_range() -> None:

@@ -184,7 +184,7 @@ def test_gdal_opens_a_level_as_a_raster(cube: Cube, tmp_path: Path) -> None:
         np.testing.assert_array_equal(level.read(1), cube.dataset(level=2)["cover"][0])
 
 
-def test_only_ancestors_of_what_changed_are_made_again(cube: Cube) -> None:
+def test_only_ancestors_of_what_changed_are_made_again(cube: Cube, invoke: Invoke) -> None:
     first = cube.overviews(levels=5)
     cells = {(s.number, s.spec.grid.n_regions) for s in make_pyramid(cube.spec, 5).stages}
     assert cells == {(1, 6), (2, 1)}
@@ -195,7 +195,9 @@ def test_only_ancestors_of_what_changed_are_made_again(cube: Cube) -> None:
     stale = ~current_slots(cube.store.readonly(), cube.spec)["cover"]
     assert np.argwhere(stale).tolist() == [[0, 1, 1]]
     assert cube.status().to_json()["overviews"] == {"levels": 5, "current": 8, "stale": 1}
+    assert "1 of the slots done are not in the overviews" in invoke("status", "--store", cube.store.uri).out
     after = cube.overviews()
+    assert "5 levels of overviews; of all that is done" in invoke("status", "--store", cube.store.uri).out
     assert (after.written, after.skipped, after.pixels) == (2, 5, 2048 * 2048 + 257 * 563)
     assert assert_levels(cube, "cover") == 5
     assert all(s.all() for s in current_slots(cube.store.readonly(), cube.spec).values())
@@ -263,11 +265,27 @@ def test_what_somebody_took_away_is_made_again(cube: Cube, path: str) -> None:
     session = cube.store.writable()
     del zarr.open_group(session.store, mode="r+")[path]
     session.commit("by hand")
+    assert all("cubeingest overviews" in f.remedy for f in cube.check().findings)
+    assert bool(cube.check().findings) == (path != "overviews")
     assert cube.overviews().written == 6
     assert assert_levels(cube, "cover") == 3
     assert cube.check(deep=True).findings == []
 
 
+def test_deep_check_finds_overviews_that_somebody_overwrote(cube: Cube, invoke: Invoke) -> None:
+    session = cube.store.writable()
+    zarr.open_array(session.store, path="overviews/2/cover", mode="r+")[0, 400, 700] = 99
+    session.commit("by hand")
+    assert cube.check().findings == []
+    ran = invoke("check", "--deep", "--store", cube.store.uri)
+    assert ran.code == 1
+    assert "overviews 1 to 3 of cover 2000 cell y0_x1 hold other pixels" in ran.out + ran.err
+    assert cube.overviews().written == 0
+    assert cube.overviews(redo=True).written == 6
+    assert cube.check(deep=True).findings == []
+
+
+@pytest.mark.slow
 def test_attributes_that_somebody_spoilt_are_an_error_and_no_crash(cube: Cube, invoke: Invoke) -> None:
     for levels in (99, -1, 0, True, "3", None):
         session = cube.store.writable()
@@ -315,6 +333,7 @@ def test_another_method_makes_all_anew(cube: Cube, tmp_path: Path) -> None:
     np.testing.assert_array_equal(cube.dataset(level=1)["cover"], cube.dataset()["cover"][:, ::2, ::2])
 
 
+@pytest.mark.slow
 def test_variable_without_overviews_has_none_and_may_get_them_later(tmp_path: Path) -> None:
     without = FIELD.replace("fill_value: -1,", "fill_value: -1, overviews: none,")
     cube = make(tmp_path, ("store:", without + "store:"))
@@ -403,7 +422,7 @@ def test_command_line_makes_levels_and_says_what_it_did(tmp_path: Path, invoke: 
     again = invoke("overviews", "--store", cube.store.uri)
     assert "0 written, 0 empty, 1 current, 0 failed of 1 cells" in again.out
     assert [c.message for c in cube.history()[:2]] == [
-        "overviews: level 1 to 3, 1 cells",
+        "overviews: levels 1 to 3, 1 cells",
         "3 levels of overviews for cover",
     ]
 

@@ -221,7 +221,7 @@ def test_cells_that_an_older_run_made_meanwhile_are_made_again(cube: Cube, monke
     assert assert_levels(cube, "cover") == 3
 
 
-@pytest.mark.parametrize("there_and_back", [False, True])
+@pytest.mark.parametrize("there_and_back", [False, pytest.param(True, marks=SLOW)])
 def test_overviews_made_anew_meanwhile_end_the_run(cube: Cube, there_and_back: bool) -> None:
     """Somebody publishes a branch with other overviews: forks of arrays that are gone must not count as written."""
     cube.ingest(source=lambda g, year: classes(g, 1), region="y0_x0", year=2000, redo=True)

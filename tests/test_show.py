@@ -14,7 +14,8 @@ from rich.console import Console
 
 import cubeingest as ci
 from cubeingest.cli import charts
-from cubeingest.look.colours import TABLE_KEYS
+from cubeingest.look import file_name
+from cubeingest.look.attributes import TABLE_KEYS
 from cubeingest.plan import Selection
 from cubeingest.sketch import STATE_COLOURS
 from cubeingest.status import read_slot_states
@@ -38,27 +39,44 @@ def read_picture(path: Path) -> np.ndarray:
     return (matplotlib.image.imread(path)[..., :3] * 255).round().astype(int)
 
 
-@pytest.mark.parametrize(
-    ("args", "name"),
-    [
-        (["grid", "--bbox", 1, 11, 3, 13], "small-grid.png"),
-        (["status"], "small-status.png"),
-        (["status", "--year", "2000"], "small-status-2000.png"),
-        (["map", "--year", "2000"], "small-map-2000.png"),
-        (["map", "--year", "2000", "--bbox", 1, 11, 3, 13, "--variable", "cover"], "small-map-cover-2000.png"),
-        (["map", "--region", "20N_000E"], "small-map-20N_000E.png"),
-        (["diff", "v0"], "small-diff-v0-main.png"),
-    ],
-    ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else "",
-)
-def test_pictures_have_names_that_say_what_they_show(
-    cube: ci.Cube, world: World, invoke: Invoke, args: list[Any], name: str
+NAMES: list[tuple[list[Any], str]] = [
+    (["grid", "--bbox", 1, 11, 3, 13], "small-grid.png"),
+    (["status"], "small-status.png"),
+    (["status", "--year", "2000"], "small-status-2000.png"),
+    (["map", "--year", "2000"], "small-map-2000.png"),
+    (["map", "--year", "2000", "--bbox", 1, 11, 3, 13, "--variable", "cover"], "small-map-cover-2000.png"),
+    (["map", "--region", "20N_000E"], "small-map-20N_000E.png"),
+    (["diff", "v0"], "small-diff-v0-main.png"),
+]
+
+
+def test_pictures_have_names_that_say_what_they_show(cube: ci.Cube, world: World, invoke: Invoke) -> None:
+    for args, name in NAMES:
+        done = invoke("show", *args, "--store", world.store)
+        assert (done.code, done.out) == (0, f"{name}\n"), done.err
+        assert {p.name for p in world.folder.glob("*.png")} == {name}
+        assert min(read_picture(world.folder / name).shape[:2]) > 300
+        assert not list(world.folder.glob(".small*"))
+        (world.folder / name).unlink()
+
+
+def test_a_picture_takes_the_place_of_a_file_with_its_permissions_and_through_a_link(
+    cube: ci.Cube, world: World, invoke: Invoke
 ) -> None:
-    done = invoke("show", *args, "--store", world.store)
-    assert (done.code, done.out) == (0, f"{name}\n"), done.err
-    assert min(read_picture(world.folder / name).shape[:2]) > 300
-    assert {p.name for p in world.folder.glob("*.png")} == {name}
-    assert not list(world.folder.glob(".small*"))
+    held = world.folder / "held.png"
+    held.write_bytes(b"old")
+    held.chmod(0o640)
+    (world.folder / "a.png").symlink_to("held.png")
+    assert invoke("show", "grid", "-o", "a.png", "--store", world.store).code == 0
+    assert (world.folder / "a.png").is_symlink()
+    assert held.stat().st_mode & 0o777 == 0o640
+    assert held.read_bytes()[:4] == b"\x89PNG"
+    assert not list(world.folder.glob(".*png*"))
+
+
+def test_names_of_pictures_are_cut_where_file_systems_want_it() -> None:
+    assert file_name("a" * 300) == "a" * 120 + ".png"
+    assert file_name("x", "土" * 100, "map") == "x-" + "土" * 39 + ".png"
 
 
 def test_json_says_where_the_picture_is_and_what_it_shows(cube: ci.Cube, world: World, invoke: Invoke) -> None:
@@ -78,31 +96,28 @@ def test_status_picture_is_in_the_colours_of_the_states(cube: ci.Cube, world: Wo
         assert (abs(drawn - colour) < 4).all(axis=1).sum() > 50, state  # in the legend at least
 
 
-@pytest.mark.parametrize(
-    ("args", "said"),
-    [
-        (["map", "-o", "a.jpg"], "'.jpg': pictures are .png or .svg"),
-        (["map", "-o", "a"], "pictures are .png or .svg"),
-        (["map", "-o", "none/a.png"], "there is no folder 'none'"),
-        (["map", "--year", "2000,2005"], "one value of axis 'year'"),
-        (["map", "--year", "2000..2005"], "one value of axis 'year'"),
-        (["map", "--year", "1999"], "axis 'year' has no value '1999'"),
-        (["map", "--variable", "cver"], "no variable 'cver'; did you mean 'cover'"),
-        (["map", "--bbox", 100, 50, 110, 60], "overlaps no region"),
-        (["map", "--month", "3"], "no such option: --month"),
-        (["grid", "--region", "nowhere"], "no region 'nowhere'"),
-        (["diff", "v9"], "'v9' is no tag"),
-    ],
-    ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else "",
-)
-def test_what_cannot_be_drawn_is_refused_in_one_line(
-    cube: ci.Cube, world: World, invoke: Invoke, args: list[Any], said: str
-) -> None:
-    done = invoke("show", *args, "--store", world.store)
-    assert done.code == 2
-    assert said in " ".join(done.err.split())
-    assert "Traceback" not in done.err
-    assert not [p for p in world.folder.rglob("*") if p.suffix in (".png", ".jpg", ".svg")]
+REFUSED: list[tuple[list[Any], str]] = [
+    (["map", "-o", "a.jpg"], "'.jpg': pictures are .png or .svg"),
+    (["map", "-o", "a"], "pictures are .png or .svg"),
+    (["map", "-o", "none/a.png"], "there is no folder 'none'"),
+    (["map", "--year", "2000,2005"], "one value of axis 'year'"),
+    (["map", "--year", "2000..2005"], "one value of axis 'year'"),
+    (["map", "--year", "1999"], "axis 'year' has no value '1999'"),
+    (["map", "--variable", "cver"], "no variable 'cver'; did you mean 'cover'"),
+    (["map", "--bbox", 100, 50, 110, 60], "overlaps no region"),
+    (["map", "--month", "3"], "no such option: --month"),
+    (["grid", "--region", "nowhere"], "no region 'nowhere'"),
+    (["diff", "v9"], "'v9' is no tag"),
+]
+
+
+def test_what_cannot_be_drawn_is_refused_in_one_line(cube: ci.Cube, world: World, invoke: Invoke) -> None:
+    for args, said in REFUSED:
+        done = invoke("show", *args, "--store", world.store)
+        assert done.code == 2, args
+        assert said in " ".join(done.err.split())
+        assert "Traceback" not in done.err
+        assert not [p for p in world.folder.rglob("*") if p.suffix in (".png", ".jpg", ".svg")]
 
 
 @pytest.mark.parametrize("system", [None, "truecolor", "standard"], ids=["letters", "truecolor", "16 colours"])
@@ -139,6 +154,16 @@ def test_documented_commands_exist_and_documented_attributes_are_read(invoke: In
     for command in sorted(set(re.findall(r"^cubeingest (show \w+|\w+)", text, re.M))):
         assert invoke(*command.split(), "--help").code == 0
     named = {name for cell in re.findall(r"^\| (`.*?) \|", text, re.M) for name in re.findall(r"`(\w+)`", cell)}
-    others = {"flag_values", "flag_meanings", "valid_min", "valid_max", "valid_range", "units", "long_name"}
+    others = {
+        "flag_values",
+        "flag_meanings",
+        "valid_min",
+        "valid_max",
+        "valid_range",
+        "units",
+        "long_name",
+        "scale_factor",
+        "add_offset",
+    }
     assert others < named
     assert named - others < set(TABLE_KEYS)

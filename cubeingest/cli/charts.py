@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 WIDEST = 100
 """Letters of a map at most, however wide the terminal."""
 
-LETTERS = {"done": "#", "pending": "?", "empty": "=", "absent": "."}
+SIGNS = {"done": "#", "pending": "?", "empty": "=", "absent": "."}
 """What stands for a kind where there are no colours; a digit for tenths of what is done in part."""
 
 SIXTEEN = {"done": "green", "part": "yellow", "pending": "red", "empty": "cyan", "absent": "bright_black"}
@@ -80,19 +80,19 @@ def _letter(cell: Cell) -> str:
     if cell is None:
         return " "
     name, share = cell
-    return LETTERS.get(name, str(min(9, max(1, int(share * 10)))))
+    return SIGNS.get(name, str(min(9, max(1, int(share * 10)))))
 
 
 def _colour(cell: Cell, system: str) -> str | None:
     """The colour of a cell; of one that is done in part, between those of pending and done."""
-    from cubeingest.sketch import STATE_COLOURS, part_colour
+    from cubeingest.sketch import region_colour
 
     if cell is None:
         return None
     name, share = cell
     if system in ("standard", "windows"):
         return SIXTEEN[name]
-    return part_colour(share) if name == "part" else STATE_COLOURS[name]
+    return region_colour(name, share)
 
 
 def _half_blocks(upper: str | None, lower: str | None) -> tuple[str, str]:

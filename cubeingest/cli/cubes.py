@@ -265,7 +265,12 @@ def status(
                 f"\n{report.stale} of the slots done are not in the overviews as they are now: `cubeingest overviews` makes what is missing or stale"
             )
         elif report.levels:
-            out_console().print(f"\n{report.levels} levels of overviews, of all that is done")
+            of = (
+                "of all that is done"
+                if report.stale == 0
+                else "`cubeingest overviews` makes what of them is missing or stale"
+            )
+            out_console().print(f"\n{report.levels} levels of overviews; {of}")
         for path in page.values():
             say(f"page: {path}")
 

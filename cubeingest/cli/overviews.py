@@ -89,7 +89,10 @@ def _say(report: Any, to_out: bool) -> None:
         return
     of = ", ".join(f"{name} ({method})" for name, method in report.variables.items())
     coarsest = " x ".join(map(str, report.levels[-1]["shape"]))
-    out.print(f"{len(report.levels)} levels of {of}, the coarsest {coarsest} pixels", highlight=False)
+    out.print(
+        f"{len(report.levels)} level{'s' * (len(report.levels) > 1)} of {of}, the coarsest {coarsest} pixels",
+        highlight=False,
+    )
     counts = f"{report.written} written, {report.empty} empty, {report.skipped} current, {len(report.failed)} failed of {report.planned} cells"
     line = f"{counts}; {report.pixels / 1e6:,.1f} Mpx read in {report.seconds:.1f} s"
     out.print(line + (f"; snapshot {report.snapshot}" if report.snapshot else "; nothing to commit"), highlight=False)

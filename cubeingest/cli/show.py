@@ -113,13 +113,15 @@ def show_map_(
         axes, view = show_map(cube.store, selection)
         for warning in view.colours.warnings:
             say(f"warning: {warning}", "yellow")
+        note = "; ".join(view.notes)
         y, x = view.window
         more = {
             "kind": "map", "snapshot": view.snapshot, "variable": view.variable.name, "axes": dict(view.labels),
-            "window": {"y": [y.start, y.stop], "x": [x.start, x.stop]}, "step": view.picture.step, "note": view.picture.note,
+            "window": {"y": [y.start, y.stop], "x": [x.start, x.stop]}, "step": view.picture.step, "note": note,
         }  # fmt: skip
-        if "cubeingest overviews" in view.picture.note and not json:
-            say(view.picture.note)
+        for said in view.notes:
+            if not json and (said != view.picture.note or "cubeingest overviews" in said):
+                say(said)
         _save(axes, path, json, more)
 
 

@@ -140,7 +140,7 @@ class ClusterPool:
                     results = self._results(future, unit)
                 if not stop.over and self._is_alive():
                     submit(max(1, 2 * self._ask_threads() - len(running)))
-                    if not running and blamed and self._has_workers():
+                    if not running and blamed and self._has_workers(stop):
                         alone = True
                         submit(1, iter([blamed.popleft()]))
                 if results:
@@ -156,13 +156,14 @@ class ClusterPool:
     def _is_alive(self) -> bool:
         return bool(self.client.status == "running")
 
-    def _has_workers(self) -> bool:
+    def _has_workers(self, stop: Interrupts) -> bool:
         """Wait until there is one."""
-        try:
-            self.client.wait_for_workers(1, timeout=WORKER_RETURN_SECONDS)
-        except (TimeoutError, OSError):
-            return False
-        return True
+        deadline = time.monotonic() + WORKER_RETURN_SECONDS
+        while not stop.over and time.monotonic() < deadline:
+            with suppress(TimeoutError, OSError):
+                self.client.wait_for_workers(1, timeout=1)
+                return True
+        return False
 
     def _ask_threads(self) -> int:
         """Threads of the workers that were there a moment ago; some may have joined or left."""

@@ -1,10 +1,11 @@
 """Pictures of a cube: its grid, how far it is, its pixels, what has changed."""
 
-from cubeingest.look.colours import Colours, LegendRow, read_colours
+from cubeingest.look.cells import shrink_counts
+from cubeingest.look.colours import Colours, read_colours
 from cubeingest.look.frame import draw_edges
-from cubeingest.look.maps import MapView, picture_map, read_map
-from cubeingest.look.notebook import SUMMARY_COLOURS, colour_of, describe_cube
-from cubeingest.look.palette import MISSING_COLOUR, make_ramp
+from cubeingest.look.maps import picture_map, read_map
+from cubeingest.look.notebook import describe_cube
+from cubeingest.look.palette import MISSING_COLOUR
 from cubeingest.look.pixels import Picture, PixelReader, read_pixels
 from cubeingest.look.shows import (
     check_file,
@@ -17,24 +18,18 @@ from cubeingest.look.shows import (
     show_status,
 )
 from cubeingest.look.states import SUMMARIES, count_by_region, percent_of, share_done, summarise
-from cubeingest.look.terminal import shrink_counts
 
 __all__ = [
     "MISSING_COLOUR",
     "SUMMARIES",
-    "SUMMARY_COLOURS",
     "Colours",
-    "LegendRow",
-    "MapView",
     "Picture",
     "PixelReader",
     "check_file",
-    "colour_of",
     "count_by_region",
     "describe_cube",
     "draw_edges",
     "file_name",
-    "make_ramp",
     "percent_of",
     "picture_map",
     "read_colours",

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from cubeingest.look.attributes import Attributes
 from cubeingest.look.palette import (
     CLASS_COLOURS,
     MISSING_COLOUR,
@@ -16,9 +16,7 @@ from cubeingest.look.palette import (
     VIRIDIS,
     Rgb,
     hex_of,
-    is_number,
     make_ramp,
-    named_ramp,
     parse_colour,
 )
 from cubeingest.spec import Variable
@@ -37,18 +35,8 @@ LEGEND_ROWS = 20
 SAMPLE = 1_000_000
 """Pixels from which limits and distinct values are found."""
 
-TABLE_KEYS = (
-    "flag_colors",
-    "flag_colours",
-    "colors",
-    "colours",
-    "color_table",
-    "colour_table",
-    "colormap",
-    "colourmap",
-    "cmap",
-)
-"""Attributes that may hold colours; the first that there is counts."""
+FARTHEST = 1e300
+"""Ends of a scale are no farther from 0: between the largest floats lies more than a float holds."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +55,7 @@ class Colours:
 
     ``kind`` is ``"classes"``: then ``legend`` has those that occur, most frequent ``LEGEND_ROWS`` of them, in the order of the classes, and ``more``
     is how many were left out; values that are no class of the table share its last row. Or ``"range"``: from ``low`` to ``high`` along ``ramp``, 256 colours (uint8, (256, 3)).
+    These ends, and what classes without a name are called, are in ``units``: a pixel times ``scale`` plus ``offset``. Everything else is as stored.
     Values outside ``valid`` (the attributes ``valid_min``, ``valid_max``) count as missing. ``warnings`` say which attributes could not be used.
     """
 
@@ -84,6 +73,8 @@ class Colours:
     extend: Literal["neither", "min", "max", "both"] = "neither"
     legend: tuple[LegendRow, ...] = ()
     more: int = 0
+    scale: float = 1.0
+    offset: float = 0.0
     warnings: tuple[str, ...] = ()
 
     def paint(self, pixels: Array) -> npt.NDArray[np.uint8]:
@@ -96,8 +87,11 @@ class Colours:
 
     def _places(self, pixels: Array) -> npt.NDArray[np.uint8]:
         with np.errstate(invalid="ignore", over="ignore"):
-            wide: Array = pixels.astype(np.float64 if pixels.dtype.itemsize > 4 else np.float32)
-            share: Array = np.clip((wide - self.low) / (self.high - self.low), 0, 1) * 255
+            low, high = ((end - self.offset) / self.scale for end in (self.low, self.high))
+            # float32 holds no difference of larger numbers than these
+            is_wide = pixels.dtype.itemsize > 4 or max(abs(low), abs(high)) > 1e30
+            wide: Array = pixels.astype(np.float64 if is_wide else np.float32)
+            share: Array = np.clip((wide - low) / (high - low), 0, 1) * 255
             return np.asarray(np.nan_to_num(share, nan=0).round(), np.uint8)
 
     def _classed(self, pixels: Array) -> npt.NDArray[np.uint8]:
@@ -137,213 +131,111 @@ def is_missing(pixels: Array, fill: Any, valid: tuple[float, float] = (-np.inf, 
 
 
 class _Reading:
-    """One look at a variable's attributes and pixels."""
+    """One look at a variable's pixels, and what its attributes say of them."""
 
     def __init__(self, variable: Variable, pixels: Array) -> None:
-        self.variable, self.pixels, self.attrs = variable, pixels, variable.attrs
-        self.is_whole = variable.np_dtype.kind in "bui"
-        self.warnings: list[str] = []
-        self.valid = self._valid()
-        self.key = next((k for k in TABLE_KEYS if k in self.attrs), "")
+        self.variable, self.pixels, self.told = variable, pixels, Attributes(variable)
 
     def colours(self) -> Colours:
-        flags = self._flags()
-        names = self._names(flags)
-        given = self._given(flags)
-        fill = None if flags and self.variable.fill_value in flags else self.variable.np_fill
+        told = self.told
+        fill = None if told.flags and self.variable.fill_value in told.flags else self.variable.np_fill
         sample = self.pixels.ravel()[:: max(1, self.pixels.size // SAMPLE)]
-        sample = sample[~is_missing(sample, fill, self.valid)]
-        values: list[Any] | None = None
-        if flags:
-            values = flags
-        elif isinstance(given, Mapping) and (self.is_whole and self._names_classes(given, sample)):
-            values = sorted(given)
-        elif given is None and self._looks_like_classes(sample):
-            values = np.unique(sample).tolist()
+        sample = sample[~is_missing(sample, fill, told.valid)]
         base: dict[str, Any] = {
-            "title": str(self.attrs.get("long_name") or self.attrs.get("standard_name") or self.variable.name),
-            "units": self._units(),
-            "fill": fill,
-            "valid": self.valid,
-        }
-        if values is not None:
-            return self._classes(values, names, given, base)
-        return self._range(given, sample, base)
+            "title": told.title, "units": told.units, "fill": fill, "valid": told.valid, "scale": told.scale, "offset": told.offset,
+        }  # fmt: skip
+        classes = self._class_values(sample)
+        return self._range(sample, base) if classes is None else self._classes(classes, base)
 
-    def _classes(self, values: list[Any], names: Mapping[Any, str], given: Any, base: dict[str, Any]) -> Colours:
-        if isinstance(given, Mapping):
-            rgb = [given.get(v) for v in values]
-        elif isinstance(given, np.ndarray):
-            rgb = [tuple(int(c) for c in given[i]) for i in np.linspace(0, 255, len(values)).round().astype(int)]
-        else:
-            rgb = [None] * len(values)
-        table = self._filled_up(rgb)
-        keys = np.array(values, self.variable.np_dtype)
-        missing = is_missing(self.pixels, base["fill"], self.valid)
-        seen = _counts(self.pixels[~missing])
-        rows = [
-            LegendRow(v, names.get(v, _plain(v)), hex_of(colour), seen.pop(v, 0))
-            for v, colour in zip(values, table, strict=True)
-        ]
-        if seen:
-            unnamed = _plain(next(iter(seen))) if len(seen) == 1 else f"{len(seen)} values without a colour"
-            rows.append(LegendRow(min(seen), unnamed, UNNAMED_COLOUR, sum(seen.values())))
-        shown = [row for row in rows if row.pixels] or rows
-        most = sorted(shown, key=lambda row: -row.pixels)[:LEGEND_ROWS]
-        legend = tuple(row for row in shown if row in most)
-        return Colours(
-            "classes", **base, values=keys, table=table, low=0.0, high=1.0, ramp=make_ramp(VIRIDIS),
-            legend=legend, more=len(shown) - len(legend), warnings=tuple(self.warnings),
-        )  # fmt: skip
+    def _class_values(self, sample: Array) -> list[Any] | None:
+        """The classes that a variable has; None if it has a range of numbers."""
+        told = self.told
+        if told.flags:
+            return told.flags
+        if told.table is not None:
+            return told.held(told.table) if told.is_whole and self._names_classes(told.table, sample) else None
+        return np.unique(sample).tolist() if told.ramp is None and self._looks_like_classes(sample) else None
 
-    def _range(self, given: Any, sample: Array, base: dict[str, Any]) -> Colours:
-        finite = sample[np.isfinite(sample)].astype(np.float64)
-        low, high = (float(v) for v in np.percentile(finite, (2, 98))) if finite.size else (0.0, 1.0)
-        if isinstance(given, Mapping):
-            stops = sorted(given)
-            low, high = float(stops[0]), float(stops[-1])
-        elif self.valid != (-np.inf, np.inf):
-            low, high = (float(v) if np.isfinite(v) else d for v, d in zip(self.valid, (low, high), strict=True))
-        if not low < high:
-            middle = low
-            room = max(0.5, abs(middle) * 1e-6)
-            low, high = middle - room, middle + room
-        ramp = given if isinstance(given, np.ndarray) else make_ramp(VIRIDIS)
-        if isinstance(given, Mapping) and len(given) > 1:
-            ramp = make_ramp([given[s] for s in stops], [(float(s) - low) / (high - low) for s in stops])
-        below, above = bool((sample < low).any()), bool((sample > high).any())
-        extend: Any = {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}[
-            below, above
-        ]
-        return Colours(
-            "range", **base, values=np.array([], self.variable.np_dtype), table=np.zeros((0, 3), np.uint8),
-            low=low, high=high, ramp=ramp, extend=extend, warnings=tuple(self.warnings),
-        )  # fmt: skip
-
-    def _flags(self) -> list[Any]:
-        """Values of CF's ``flag_values``, as numbers of the variable's dtype; none if it has none, or flags that are bits."""
-        if "flag_values" not in self.attrs or "flag_masks" in self.attrs:
-            return []
-        items = _items(self.attrs["flag_values"])
-        try:
-            numbers = [_number(v) for v in items]
-            flags: list[Any] = np.array(numbers, self.variable.np_dtype).tolist()
-            if flags != numbers or len(set(flags)) != len(flags):
-                raise ValueError("twice, or not of the variable's dtype")
-        except (ValueError, OverflowError, TypeError) as e:
-            self.warnings.append(f"flag_values of {self.variable.name!r} cannot be used: {e}")
-            return []
-        return flags
-
-    def _names(self, flags: list[Any]) -> dict[Any, str]:
-        meanings = self.attrs.get("flag_meanings")
-        if meanings is None or not flags:
-            return {}
-        names = [str(m) for m in _items(meanings)]
-        if len(names) != len(flags):
-            self.warnings.append(
-                f"flag_meanings of {self.variable.name!r} has {len(names)} names for {len(flags)} flag_values: values are shown instead"
-            )
-            return {}
-        return {flag: name.replace("_", " ") for flag, name in zip(flags, names, strict=True)}
-
-    def _given(self, flags: list[Any]) -> Any:
-        """Colours that the attributes give: by value, as a ramp (an array), or None."""
-        value = self.attrs.get(self.key)
-        if not self.key or value is None:
-            return None
-        try:
-            if isinstance(value, Mapping):
-                return {_number(k): parse_colour(c) for k, c in value.items()} or None
-            items = _items(value)
-            if isinstance(value, str) and len(items) == 1 and not value.startswith("#") and "flag" not in self.key:
-                return named_ramp(items[0])
-            if flags or self.key.startswith("flag"):
-                if len(items) != len(flags):
-                    raise ValueError(f"{len(items)} colours for {len(flags)} flag_values")
-                return {flag: colour for flag, item in zip(flags, items, strict=True) if (colour := self._colour(item))}
-            colours = [parse_colour(c) for c in items]
-            if self.is_whole and self.key.startswith("col") and not self.key.endswith("map"):
-                return dict(enumerate(colours))
-            return make_ramp(colours)
-        except (ValueError, TypeError, KeyError, OverflowError) as e:
-            self.warnings.append(
-                f"{self.key} of {self.variable.name!r} cannot be used: {' '.join(str(e).split())[:120]}"
-            )
-            return None
-
-    def _colour(self, item: Any) -> Rgb | None:
-        """A colour, or None and a warning."""
-        try:
-            return parse_colour(item)
-        except ValueError:
-            self.warnings.append(f"{self.key} of {self.variable.name!r} has {item!r}, which is no colour")
-            return None
-
-    def _names_classes(self, given: Mapping[Any, Any], sample: Array) -> bool:
+    def _names_classes(self, table: Mapping[Any, Any], sample: Array) -> bool:
         """Whether colours by value are those of classes: a table is; a colormap if it has every value that there is."""
-        return not self.key.endswith(("map", "cmap")) or set(np.unique(sample).tolist()) <= set(given)
+        return not self.told.is_ramp or (sample.size > 0 and set(np.unique(sample).tolist()) <= set(table))
 
     def _looks_like_classes(self, sample: Array) -> bool:
-        if not self.is_whole or self._units() or self.valid != (-np.inf, np.inf):
+        told = self.told
+        if not told.is_whole or told.units or told.is_packed or told.valid != (-np.inf, np.inf):
             return self.variable.np_dtype.kind == "b"
         return np.unique(sample).size <= FEW_CLASSES
 
-    def _filled_up(self, rgb: list[Rgb | None]) -> npt.NDArray[np.uint8]:
-        """A table of colours; for classes without one, of the palette, or along a ramp if they are many."""
-        ramp = make_ramp(VIRIDIS)
-        many = len(rgb) > len(CLASS_COLOURS)
-        spare = [
-            ramp[round(i * 255 / max(1, len(rgb) - 1))] if many else parse_colour(CLASS_COLOURS[i])
-            for i in range(len(rgb))
+    def _classes(self, values: list[Any], base: dict[str, Any]) -> Colours:
+        told = self.told
+        rgb: list[Rgb | None] = [None] * len(values)
+        if told.table is not None:
+            rgb = [told.table.get(v) for v in values]
+        elif told.ramp is not None:
+            rgb = [tuple(int(c) for c in told.ramp[i]) for i in np.linspace(0, 255, len(values)).round().astype(int)]  # type: ignore[misc]
+        table = _filled_up(rgb)
+        missing = is_missing(self.pixels, base["fill"], told.valid)
+        seen = _counts(self.pixels[~missing])
+        rows = [
+            LegendRow(v, told.names.get(v, self._plain(v)), hex_of(colour), seen.pop(v, 0))
+            for v, colour in zip(values, table, strict=True)
         ]
-        return np.array([own or tuple(other) for own, other in zip(rgb, spare, strict=True)], np.uint8).reshape(-1, 3)
+        if seen:
+            unnamed = self._plain(next(iter(seen))) if len(seen) == 1 else f"{len(seen)} values without a colour"
+            rows.append(LegendRow(min(seen), unnamed, UNNAMED_COLOUR, sum(seen.values())))
+        shown = [row for row in rows if row.pixels]
+        most = sorted(shown, key=lambda row: -row.pixels)[:LEGEND_ROWS]
+        legend = tuple(row for row in shown if row in most)
+        return Colours(
+            "classes", **base, values=np.array(values, self.variable.np_dtype), table=table, low=0.0, high=1.0, ramp=make_ramp(VIRIDIS),
+            legend=legend, more=len(shown) - len(legend), warnings=tuple(told.warnings),
+        )  # fmt: skip
 
-    def _valid(self) -> tuple[float, float]:
-        low, high = -np.inf, np.inf
-        try:
-            if "valid_range" in self.attrs:
-                low, high = (float(_number(v)) for v in _items(self.attrs["valid_range"]))
-            low = float(_number(self.attrs.get("valid_min", low)))
-            high = float(_number(self.attrs.get("valid_max", high)))
-            if not low < high:
-                raise ValueError(f"{low:g} is not below {high:g}")
-        except (ValueError, TypeError) as e:
-            self.warnings.append(f"the valid range of {self.variable.name!r} cannot be used: {e}")
-            return -np.inf, np.inf
-        return low, high
+    def _plain(self, value: Any) -> str:
+        """A class as the number that it means."""
+        if isinstance(value, bool):
+            return str(value).lower()
+        if self.told.is_packed:
+            return f"{self.told.unpacked(value):.9g}"
+        return f"{value:g}" if isinstance(value, float) else str(value)
 
-    def _units(self) -> str:
-        units = str(self.attrs.get("units", "")).strip()
-        return "" if units in ("1", "none", "unitless", "dimensionless") else units
-
-
-def _items(value: Any) -> list[Any]:
-    """A list, or the words of a text: CF separates by spaces, people by commas too."""
-    if isinstance(value, str):
-        return [word for word in re.split(r"[,\s]+", value.strip()) if word]
-    if isinstance(value, Sequence):
-        return list(value)
-    return [value]
-
-
-def _number(value: Any) -> int | float | bool:
-    """A number, or the text of one (with CDL's suffix for its type). Raises :class:`ValueError`."""
-    if is_number(value) or isinstance(value, bool):
-        return value  # type: ignore[no-any-return]
-    text = str(value).strip().lower()
-    if text in ("true", "false"):
-        return text == "true"
-    text = re.sub(r"^([-+]?\d+)(ub|us|ul|b|s|l)$", r"\1", text)
-    try:
-        return int(text)
-    except ValueError:
-        number = float(text)
-        return int(number) if number.is_integer() else number
+    def _range(self, sample: Array, base: dict[str, Any]) -> Colours:
+        told, table = self.told, self.told.table
+        if table is not None and len(table) < 2:
+            told.warn_of_colours("a ramp takes two colours at least")
+            table = None
+        finite = sample[np.isfinite(sample)].astype(np.float64)
+        low, high = (float(v) for v in np.percentile(finite, (2, 98))) if finite.size else (0.0, 1.0)
+        if table is not None:
+            low, high = float(min(table)), float(max(table))
+        elif told.valid != (-np.inf, np.inf):
+            low, high = (float(v) if np.isfinite(v) else d for v, d in zip(told.valid, (low, high), strict=True))
+        beyond = [bool((sample < low).any()), bool((sample > high).any())][:: 1 if told.scale > 0 else -1]
+        low, high = sorted(min(max(told.unpacked(end), -FARTHEST), FARTHEST) for end in (low, high))
+        if not low < high:
+            room = max(0.5 * abs(told.scale), abs(low) * 1e-6)
+            low, high = low - room, high + room
+        ramp = make_ramp(VIRIDIS) if told.ramp is None else told.ramp
+        if table is not None:
+            stops = sorted((told.unpacked(stop), colour) for stop, colour in table.items())
+            ramp = make_ramp([colour for _, colour in stops], [(stop - low) / (high - low) for stop, _ in stops])
+        extend: Any = {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}[
+            beyond[0], beyond[1]
+        ]
+        return Colours(
+            "range", **base, values=np.array([], self.variable.np_dtype), table=np.zeros((0, 3), np.uint8),
+            low=low, high=high, ramp=ramp, extend=extend, warnings=tuple(told.warnings),
+        )  # fmt: skip
 
 
-def _plain(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
+def _filled_up(rgb: list[Rgb | None]) -> npt.NDArray[np.uint8]:
+    """A table of colours; for classes without one, of the palette, or along a ramp if they are many."""
+    ramp = make_ramp(VIRIDIS)
+    many = len(rgb) > len(CLASS_COLOURS)
+    spare = [
+        ramp[round(i * 255 / max(1, len(rgb) - 1))] if many else parse_colour(CLASS_COLOURS[i]) for i in range(len(rgb))
+    ]
+    return np.array([own or tuple(other) for own, other in zip(rgb, spare, strict=True)], np.uint8).reshape(-1, 3)
 
 
 def _counts(pixels: Array) -> dict[Any, int]:

@@ -30,9 +30,11 @@ from cubeingest.look.frame import (
     write_note,
     write_title,
 )
-from cubeingest.look.pixels import Picture, PixelReader, Window
+from cubeingest.look.pixels import Picture, PixelReader
+from cubeingest.look.samples import Window
 from cubeingest.plan import Selection, choose
 from cubeingest.spec import CubeSpec, Variable
+from cubeingest.status import NOT_CHOSEN, PENDING, read_slot_states
 from cubeingest.store import Store
 
 if TYPE_CHECKING:
@@ -52,7 +54,10 @@ ENOUGH_ACROSS = 8
 
 @dataclass(frozen=True)
 class MapView:
-    """What a map shows: pixels of one variable at one value of each axis (``labels``), within a window, and how they are coloured."""
+    """What a map shows: pixels of one variable at one value of each axis (``labels``), within a window, and how they are coloured.
+
+    ``chosen`` are those of the picture's pixels that are of selected regions; None if all are. ``notes`` say what the picture cannot.
+    """
 
     spec: CubeSpec
     snapshot: str
@@ -61,13 +66,15 @@ class MapView:
     window: Window
     picture: Picture
     colours: Colours
+    chosen: npt.NDArray[np.bool_] | None = None
+    notes: tuple[str, ...] = ()
 
 
 def read_map(store: Store, selection: Selection) -> MapView:
     """Read what a map of a selection shows: its one variable (the cube's first by default), one value of each axis (the first by default), and
-    the pixels within its bbox, or its regions.
+    the pixels within its bbox that are of its regions. Where it names regions or a polygon, others are left blank.
 
-    Raises :class:`GridError` for several variables, several values of an axis, or what the cube does not have.
+    Raises :class:`GridError` for several variables, several values of an axis, what the cube does not have, and a bbox and regions apart.
     """
     reader = PixelReader(store)
     spec = reader.spec
@@ -75,14 +82,23 @@ def read_map(store: Store, selection: Selection) -> MapView:
         raise GridError(f"a map shows one variable, not {len(selection.variables)}: {', '.join(selection.variables)}")
     variable = spec.variable(selection.variables[0]) if selection.variables else spec.variables[0]
     position = {name: _position(spec.grid.axis(name), texts) for name, texts in selection.axes.items()}
-    window = _window(spec, selection)
+    window, places = _window(spec, selection)
     picture = _read_round(reader, variable, position, window)
     if picture is None:  # the parts on either side of the antimeridian would be of different detail
         window = window[0], slice(0, spec.grid.shape_yx[1])
         picture = reader.read(variable, position, window)
     labels = {a.name: a.labels[position.get(a.name, 0)] for a in spec.axes_of(variable)}
-    colours = read_colours(variable, picture.pixels)
-    return MapView(spec, reader.store.tip, variable, labels, window, picture, colours)
+    chosen = None if places is None else _chosen_pixels(spec.grid, picture, places)
+    shown = picture.pixels if chosen is None else picture.pixels[chosen]
+    colours = read_colours(variable, shown)
+    nothing = is_missing(shown, colours.fill, colours.valid).all()
+    notes = [
+        _why_nothing(reader.store, selection, variable, position) if nothing else "",
+        "" if chosen is None else "white: not selected",
+        picture.note,
+    ]
+    said = tuple(note for note in notes if note)
+    return MapView(spec, reader.store.tip, variable, labels, window, picture, colours, chosen, said)
 
 
 def picture_map(view: MapView, colours: Colours | None = None, regions: bool = True) -> Axes:
@@ -92,10 +108,11 @@ def picture_map(view: MapView, colours: Colours | None = None, regions: bool = T
     """
     grid, picture, colours = view.spec.grid, view.picture, colours or view.colours
     bounds = bounds_of(grid, view.window)
-    where = is_missing(picture.pixels, colours.fill, colours.valid)
+    shown = picture.pixels if view.chosen is None else picture.pixels[view.chosen]
+    where = is_missing(shown, colours.fill, colours.valid)
     missing = bool(where.any())
     names = [cut_text(row.name, NAME_LETTERS) for row in colours.legend]
-    is_classes = colours.kind == "classes"
+    is_classes = colours.kind == "classes" or bool(where.all())
     aside = 0.62 + 0.075 * max([10, *map(len, names)]) if is_classes else 0.95
     wide, high = size_of(bounds, grid.crs)
     rows = len(names) + missing + bool(colours.more)
@@ -104,7 +121,7 @@ def picture_map(view: MapView, colours: Colours | None = None, regions: bool = T
     base = float(figure.get_size_inches()[1]) - TOP - high
     axes = add_axes(figure, (left, base, wide, high), bounds, grid.crs)
     axes.set_facecolor(colours.missing)
-    _paint(axes, grid, picture, colours)
+    _paint(axes, view, colours)
     if regions:
         draw_edges(axes, grid, EDGE, 0.3 if max(_across(grid, view.window)) > ENOUGH_ACROSS else 0.5)
     draw_coast([axes], bounds, grid.crs, colour=INK, width=0.4)
@@ -116,8 +133,7 @@ def picture_map(view: MapView, colours: Colours | None = None, regions: bool = T
     title = ", ".join([colours.title, *(f"{name} {label}" for name, label in view.labels.items())])
     names_of = [view.spec.name, *([view.variable.name] if colours.title != view.variable.name else [])]
     write_title(figure, title, " · ".join(names_of), left)
-    notes = [*["nothing is there yet"] * bool(where.all()), picture.note, *colours.warnings]
-    write_note(figure, "; ".join([n for n in notes if n]), left)
+    write_note(figure, "; ".join([*view.notes, *colours.warnings]), left)
     return axes
 
 
@@ -144,14 +160,65 @@ def _position(axis: Axis, texts: Sequence[str]) -> int:
     return axis.index(texts[0])
 
 
-def _window(spec: CubeSpec, selection: Selection) -> Window:
-    """The pixels that a selection's bbox touches, or that its regions cover; all without either."""
+def _window(spec: CubeSpec, selection: Selection) -> tuple[Window, Collection[tuple[int, int]] | None]:
+    """The pixels that a selection's bbox touches, as far as its regions reach, and these (iy, ix); all without either, and None for all regions.
+
+    Raises :class:`GridError` if bbox and regions have nothing in common.
+    """
+    grid = spec.grid
     places = choose(spec, replace(selection, axes={}, limit=None)).places
-    if selection.bbox is not None:
-        return window_of_bbox(spec.grid, selection.bbox)
-    if selection.regions or selection.polygon is not None:
-        return window_of_places(spec.grid, places or frozenset())
-    return slice(0, spec.grid.shape_yx[0]), slice(0, spec.grid.shape_yx[1])
+    box = None if selection.bbox is None else window_of_bbox(grid, selection.bbox)
+    if not selection.regions and selection.polygon is None:
+        return box or (slice(0, grid.shape_yx[0]), slice(0, grid.shape_yx[1])), None
+    window = _within(grid, places, box) if places else None
+    if not places or window is None:
+        raise GridError("what is selected has nothing in common: no region is in all of its regions, bbox and polygon")
+    return window, places
+
+
+def _within(grid: TilingGrid, places: Collection[tuple[int, int]], box: Window | None) -> Window | None:
+    """The smallest window that holds those parts of regions that lie in a window, which may go on past the last column; None if there are none."""
+    if box is None:
+        return window_of_places(grid, places)
+    (y, x), nx = box, grid.shape_yx[1]
+    parts = []
+    for py, px in (grid.slices(*p) for p in places):
+        for turn in (0, nx):
+            part = max(y.start, py.start), min(y.stop, py.stop), max(x.start, px.start + turn), min(x.stop, px.stop + turn)  # fmt: skip
+            if part[0] < part[1] and part[2] < part[3]:
+                parts.append(part)
+    if not parts:
+        return None
+    (y0, _, x0, _), (_, y1, _, x1) = np.min(parts, axis=0).tolist(), np.max(parts, axis=0).tolist()
+    turn = nx if x0 >= nx else 0
+    return slice(y0, y1), slice(x0 - turn, x1 - turn)
+
+
+def _chosen_pixels(
+    grid: TilingGrid, picture: Picture, places: Collection[tuple[int, int]]
+) -> npt.NDArray[np.bool_] | None:
+    """Which of a picture's pixels are of regions at lattice places (iy, ix); None if all are."""
+    lattice = np.zeros(grid.lattice_shape_yx, bool)
+    lattice[tuple(np.array(sorted(places)).T)] = True
+    at = []
+    for along, k, n, region in zip(
+        picture.window, picture.pixels.shape, grid.shape_yx, grid.region_shape_yx, strict=True
+    ):
+        start = along.start + np.arange(k) * picture.step
+        rest = start >= n  # past the last column it goes on from the first
+        start[rest] = np.arange(np.count_nonzero(rest)) * picture.step
+        at.append(np.minimum(start + picture.step // 2, n - 1) // region)
+    chosen: npt.NDArray[np.bool_] = lattice[np.ix_(*at)]
+    return None if chosen.all() else chosen
+
+
+def _why_nothing(store: Store, selection: Selection, variable: Variable, position: Mapping[str, int]) -> str:
+    """What to say of a map without a pixel: whether there may be some later."""
+    axes = {a.name: (a.block_label(position.get(a.name, 0) // a.block),) for a in store.spec.axes_of(variable)}
+    selection = replace(selection, axes=axes, variables=(variable.name,), limit=None)
+    states = read_slot_states(store, selection).states[variable.name]
+    total, pending = (int(np.count_nonzero(found)) for found in (states != NOT_CHOSEN, states == PENDING))
+    return f"no data here yet: {pending:,} of {total:,} slot{'s' * (total > 1)} pending" if pending else "no data here"
 
 
 def bounds_of(grid: TilingGrid, window: Window) -> Box:
@@ -203,17 +270,19 @@ def _across(grid: TilingGrid, window: Window) -> list[float]:
     return [(s.stop - s.start) / r for s, r in zip(window, grid.region_shape_yx, strict=True)]
 
 
-def _paint(axes: Axes, grid: TilingGrid, picture: Picture, colours: Colours) -> None:
+def _paint(axes: Axes, view: MapView, colours: Colours) -> None:
+    grid, picture = view.spec.grid, view.picture
     left, bottom, right, top = bounds_of(grid, picture.window)
     origin: Any = "upper" if grid.resolution_y < 0 else "lower"
     limits = axes.get_xlim(), axes.get_ylim()
     room = axes.get_window_extent()
     # What matplotlib resamples it holds several times as floats: it gets no more than it can show.
-    shown = picture.pixels[
-        np.ix_(*(_thin(n, most) for n, most in zip(picture.pixels.shape, (room.height, room.width), strict=True)))
-    ]
+    kept = np.ix_(*(_thin(n, most) for n, most in zip(picture.pixels.shape, (room.height, room.width), strict=True)))
+    painted = colours.paint(picture.pixels[kept])
+    if view.chosen is not None:
+        painted[~view.chosen[kept]] = 255
     axes.imshow(
-        colours.paint(shown), extent=(left, right, bottom, top), origin=origin, aspect="auto", zorder=1,
+        painted, extent=(left, right, bottom, top), origin=origin, aspect="auto", zorder=1,
         interpolation="nearest" if colours.kind == "classes" else "antialiased",
     )  # fmt: skip
     axes.set_xlim(limits[0])

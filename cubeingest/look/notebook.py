@@ -6,14 +6,16 @@ from html import escape
 
 import numpy as np
 
-from cubeingest.look.states import SUMMARIES, count_by_region, share_done, summarise
+from cubeingest.grid import TilingGrid
+from cubeingest.look.cells import thin_counts
+from cubeingest.look.states import SUMMARIES, Counts, count_by_region, share_done, summarise
 from cubeingest.plan import Selection
-from cubeingest.sketch import STATE_COLOURS, draw_lattice, draw_legend, part_colour, write_table
+from cubeingest.sketch import STATE_COLOURS, draw_lattice, draw_legend, region_colour, write_table
 from cubeingest.spec import CubeSpec, Variable
 from cubeingest.status import STATES, count_states, read_slot_states
 from cubeingest.store import Store
 
-SUMMARY_COLOURS = {**STATE_COLOURS, "part": part_colour(0.5)}
+SUMMARY_COLOURS = {**STATE_COLOURS, "part": region_colour("part", 0.5)}
 """By what holds for a region's slots together; ``part`` has shades, by the share that is done."""
 
 ATTRIBUTE_LETTERS = 120
@@ -28,11 +30,7 @@ def describe_cube(store: Store) -> str:
     spec, grid = slots.spec, slots.spec.grid
     status = count_states(store.uri, slots)
     by_region = count_by_region(slots)
-    summary, shares = summarise(by_region), share_done(by_region)
-    colours = [
-        [colour_of(k, share) for k, share in zip(*row, strict=True)]
-        for row in zip(summary.tolist(), shares.tolist(), strict=True)
-    ]
+    summary = summarise(by_region)
     counts = {name: int(np.count_nonzero(summary == n)) for n, name in enumerate(SUMMARIES)}
     rows = [
         ("store", store.uri),
@@ -43,19 +41,20 @@ def describe_cube(store: Store) -> str:
         *((f"variable {v.name}", _describe(v)) for v in spec.variables),
         ("slots", f"{status.total:,}: " + ", ".join(f"{getattr(status, s):,} {s}" for s in STATES)),
     ]
-    drawing = draw_lattice(grid.region_edges, grid.bounds(), grid.crs, colours)
+    drawing = draw_regions(grid, thin_counts(by_region))
     return (
         f"<div><b>Cube {escape(spec.name)}</b>{write_table(rows)}{drawing}"
         f"<div><small>regions: {draw_legend(counts, SUMMARY_COLOURS)}</small></div></div>"
     )
 
 
-def colour_of(summary: int, share: float) -> str | None:
-    """The colour of a region, by a position in ``SUMMARIES`` and the share of its slots that is done; None for what is none."""
-    if summary >= len(SUMMARIES):
-        return None
-    name = SUMMARIES[summary]
-    return part_colour(share) if name == "part" else STATE_COLOURS[name]
+def draw_regions(grid: TilingGrid, counts: Counts) -> str:
+    """A small map as SVG, by counts of slots by region (iy, ix), or by cell of several."""
+    colours = [
+        [region_colour(SUMMARIES[k], share) if k < len(SUMMARIES) else None for k, share in zip(*row, strict=True)]
+        for row in zip(summarise(counts).tolist(), share_done(counts).tolist(), strict=True)
+    ]
+    return draw_lattice(grid.region_edges, grid.bounds(), grid.crs, colours)
 
 
 def _shape(spec: CubeSpec) -> tuple[int, ...]:

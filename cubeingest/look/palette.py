@@ -38,18 +38,22 @@ def parse_colour(value: Any) -> Rgb:
     """
     if isinstance(value, str):
         text = value.strip()
+        if text.lower() == "none":  # matplotlib's for "nothing is drawn", which it gives as black
+            raise ValueError(f"{value!r} is no colour")
         if re.fullmatch(r"#[0-9a-fA-F]{6}([0-9a-fA-F]{2})?", text):
             return int(text[1:3], 16), int(text[3:5], 16), int(text[5:7], 16)
         from matplotlib.colors import to_rgb
 
         red, green, blue = (round(v * 255) for v in to_rgb(text))
         return red, green, blue
-    if not isinstance(value, Sequence) or len(value) not in (3, 4) or not all(is_number(v) for v in value):
+    if (
+        not isinstance(value, Sequence)
+        or len(value) not in (3, 4)
+        or not all(is_number(v) and 0 <= v <= 255 for v in value)
+    ):
         raise ValueError(f"{value!r} is no colour")
     scale = 255 if any(isinstance(v, float) for v in value) and max(value) <= 1 else 1
     red, green, blue = (round(v * scale) for v in value[:3])
-    if not all(0 <= v <= 255 for v in (red, green, blue)):
-        raise ValueError(f"{value!r} is no colour")
     return red, green, blue
 
 
@@ -59,7 +63,12 @@ def hex_of(rgb: Sequence[int]) -> str:
 
 
 def make_ramp(colours: Sequence[Any], places: Sequence[float] | None = None) -> npt.NDArray[np.uint8]:
-    """256 colours through the given ones, at even steps or at ``places`` from 0 to 1."""
+    """256 colours through the given ones, at even steps or at ``places`` from 0 to 1.
+
+    Raises :class:`ValueError` for fewer than two, and for what is no colour.
+    """
+    if len(colours) < 2:
+        raise ValueError("a ramp takes two colours at least")
     stops = np.array([parse_colour(c) for c in colours], float)
     at = np.linspace(0, 1, len(stops)) if places is None else np.asarray(places, float)
     t = np.linspace(0, 1, 256)

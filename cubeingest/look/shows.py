@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
+import io
 import re
-import tempfile
 from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cubeingest.boxes import query_boxes
 from cubeingest.changes import read_changes
 from cubeingest.errors import GridError, StoreError
+from cubeingest.files import write_file
 from cubeingest.grid import TilingGrid
 from cubeingest.look.grids import picture_grid
 from cubeingest.look.maps import MapView, picture_map, read_map
@@ -27,6 +26,9 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".png", ".svg")
 """Kinds of files that a picture can be written to."""
+
+NAME_BYTES = 124
+"""Of the name of a file; some file systems take 143, most 255."""
 
 
 def show_grid(
@@ -87,18 +89,11 @@ def save_picture(axes: Any, path: Path) -> None:
     Raises :class:`StoreError` for another suffix, and for a file that cannot be written.
     """
     check_file(path)
-    first = axes.flat[0] if hasattr(axes, "flat") else axes
+    figure = (axes.flat[0] if hasattr(axes, "flat") else axes).get_figure()
+    kind, content = path.suffix.lower().removeprefix("."), io.BytesIO()
+    figure.savefig(content, format=kind, metadata={"Date": None} if kind == "svg" else None)
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem[:40]}-", suffix=path.suffix, dir=path.parent)
-        os.close(handle)
-        try:
-            first.get_figure().savefig(name, metadata={"Date": None} if path.suffix.lower() == ".svg" else None)
-            os.chmod(name, 0o666 & ~_umask())
-            os.replace(name, path)
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(name)
-            raise
+        write_file(path, content.getvalue())
     except OSError as e:
         raise StoreError(f"picture {str(path)!r} cannot be written: {e.strerror or e}") from e
 
@@ -109,20 +104,17 @@ def check_file(path: Path) -> None:
         raise StoreError(f"picture {str(path)!r} has suffix {path.suffix!r}: pictures are {' or '.join(SUFFIXES)}")
     if not path.parent.is_dir():
         raise StoreError(f"picture {str(path)!r} cannot be written: there is no folder {str(path.parent)!r}")
-    if path.is_dir():
-        raise StoreError(f"picture {str(path)!r} cannot be written: it is a folder")
+    if path.exists() and not path.is_file():
+        raise StoreError(
+            f"picture {str(path)!r} cannot be written: it is {'a folder' if path.is_dir() else 'a device'}, no file"
+        )
 
 
 def file_name(*words: str) -> str:
-    """A file name that says what a picture shows: ``glad-lclu-map-2000.png``."""
-    return re.sub(r"[^\w.+-]+", "_", "-".join(w for w in words if w))[:120].strip("-_.") + ".png"
-
-
-def _umask() -> int:
-    """The process's mask of new files, which can only be read by setting it."""
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
+    """A file name that says what a picture shows: ``glad-lclu-map-2000.png``. At most ``NAME_BYTES`` long, cut between letters."""
+    name = re.sub(r"[^\w.+-]+", "_", "-".join(w for w in words if w))
+    kept = name.encode()[: NAME_BYTES - len(".png")].decode(errors="ignore")
+    return (kept.strip("-_.") or "picture") + ".png"
 
 
 def _boxes(grid: TilingGrid, bbox: tuple[float, float, float, float] | None) -> list[Any]:

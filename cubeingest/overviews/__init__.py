@@ -9,15 +9,22 @@ from cubeingest.overviews.arrays import (
     settle_pyramid,
     write_pyramid,
 )
-from cubeingest.overviews.cells import current_slots
+from cubeingest.overviews.build import CellJob
+from cubeingest.overviews.cells import base_name, current_slots
 from cubeingest.overviews.halving import method_of
-from cubeingest.overviews.levels import Level, Pyramid
+from cubeingest.overviews.levels import Level, Pyramid, Stage
 from cubeingest.overviews.run import OverviewReport, make_overviews
+from cubeingest.overviews.verify import check_cell, check_tasks
 
 __all__ = [
+    "CellJob",
     "Level",
     "OverviewReport",
     "Pyramid",
+    "Stage",
+    "base_name",
+    "check_cell",
+    "check_tasks",
     "current_slots",
     "describe",
     "drop_pyramid",

@@ -11,15 +11,17 @@ from threading import Semaphore
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import xxhash
 
+from cubeingest.checksum import SlotChecksum
 from cubeingest.engine import SlotResult, timestamp
 from cubeingest.errors import TileError
 from cubeingest.ingest import why_unreadable
-from cubeingest.ledger import Record, write_record
+from cubeingest.ledger import Record, Slot, write_record
 from cubeingest.mosaic import SlotShape, slot_shape
 from cubeingest.overviews.cells import CellPlan, base_name
 from cubeingest.overviews.halving import halve
-from cubeingest.overviews.levels import Level, Pyramid
+from cubeingest.overviews.levels import Level, Pyramid, Stage
 from cubeingest.plan import SlotPlan
 from cubeingest.spec import Variable
 from cubeingest.store import delete_present, open_array
@@ -60,19 +62,19 @@ def make_cell(job: CellJob, plan: SlotPlan) -> SlotResult:
     session = pickle.loads(job.session)
     levels = job.pyramid.levels[stage.first - 1 : stage.last]
     name = base_name(cell.name)
+    checksum = CellChecksum()
     try:
         if plan.is_blank:
-            _clear(session, levels, name, shape, plan)
+            _clear(session, levels, name, stage, plan, checksum)
             is_empty = True
         else:
-            path = job.pyramid.below(stage)[1][name]
-            is_empty = _fill(job, session, levels, name, shape, plan, path)
+            is_empty = _fill(job, session, levels, name, shape, plan, checksum)
     except icechunk.IcechunkError as e:
         if plan.referring is None:
             raise
         raise TileError(why_unreadable(plan.referring, e)) from None
     state = "empty" if is_empty else "done"
-    record = Record(state, plan.parts, "", plan.method, timestamp(), job.run)
+    record = Record(state, plan.parts, checksum.hexdigest(), plan.method, timestamp(), job.run)
     write_record(session, plan.slot, record, plan.is_new, job.layout)
     return SlotResult(
         plan.slot, "", state, pickle.dumps(session),
@@ -87,18 +89,19 @@ def _fill(
     name: str,
     shape: SlotShape,
     plan: CellPlan,
-    path: str,
+    checksum: CellChecksum,
 ) -> bool:
-    """Make a cell's levels of the array at ``path``; whether there is nothing but fill value in them."""
+    """Make a cell's levels; whether there is nothing but fill value in them."""
+    stage = job.pyramid.stages[job.stage - 1]
+    path = job.pyramid.below(stage)[1][name]
     rows: _LevelRows | None = None
     with ExitStack() as stack:
         writers = []
         for level in reversed(levels):
-            variable = _array_of(level, name)
+            variable = array_of(level, name)
             writer = stack.enter_context(open_writer(session, variable, job.layout))
             writers.append(writer)
-            index = (*shape.axes, *level.spec.grid.slices(plan.slot.iy, plan.slot.ix))
-            rows = _LevelRows(variable, plan.method, index, writer, rows)
+            rows = _LevelRows(variable, plan.method, cell_index(level, stage, plan.slot), writer, checksum, rows)
         assert rows is not None, "a stage makes at least one level"
         with _windows(session, path, levels[0].spec.variable(name), shape, job.layout) as windows:
             for _, pixels, done in windows:
@@ -108,9 +111,16 @@ def _fill(
     return all(writer.is_empty for writer in writers)
 
 
-def _array_of(level: Level, name: str) -> Variable:
+def array_of(level: Level, name: str) -> Variable:
     """A level's variable, called as its array is in the store."""
     return replace(level.spec.variable(name), name=level.path(name))
+
+
+def cell_index(level: Level, stage: Stage, cell: Slot) -> tuple[slice, ...]:
+    """Where a cell of a stage lies in the arrays of one of its levels: slices by dimension."""
+    axes = stage.spec.axes_of(stage.spec.variable(cell.variable))
+    blocks = (a.block_slice(b) for a, b in zip(axes, cell.block, strict=True))
+    return (*blocks, *level.spec.grid.slices(cell.iy, cell.ix))
 
 
 @contextmanager
@@ -140,6 +150,23 @@ def _windows(
         windows.close()
 
 
+class CellChecksum:
+    """The checksum of a cell: the hash of those of its levels, each fed from top to bottom."""
+
+    def __init__(self) -> None:
+        self._levels: dict[str, SlotChecksum] = {}
+
+    def update(self, variable: Variable, rows: Array) -> None:
+        """Take the next (axis positions..., rows, columns) of a level, whose array is ``variable``."""
+        if variable.name not in self._levels:
+            self._levels[variable.name] = SlotChecksum(variable, rows.shape[:-2])
+        self._levels[variable.name].update(rows)
+
+    def hexdigest(self) -> str:
+        digests = sorted(f"{name} {checksum.hexdigest()}" for name, checksum in self._levels.items())
+        return str(xxhash.xxh3_64_hexdigest("\n".join(digests).encode()))
+
+
 class _LevelRows:
     """One level of a cell, from top to bottom: rows are halved as they come, written a row of chunks at a time, and handed on."""
 
@@ -149,58 +176,82 @@ class _LevelRows:
         method: str,
         index: tuple[slice, ...],
         writer: WindowEncoder,
+        checksum: CellChecksum,
         coarser: _LevelRows | None,
     ) -> None:
         self._variable, self._method, self._writer, self._coarser = variable, method, writer, coarser
+        self._checksum = checksum
         self._index, self._next_row = index, index[-2].start
         self._odd: Array | None = None
-        self._held: list[Array] = []
+        self._block: Array | None = None
         self._n_held = 0
         self._waiting = Semaphore(BLOCKS_WAITING)
 
     def take(self, below: Array) -> None:
         """Rows of the level below; they may change afterwards."""
-        rows = below if self._odd is None else np.concatenate([self._odd, below], axis=-2)
-        n = rows.shape[-2] - rows.shape[-2] % 2
-        self._odd = rows[..., n:, :].copy() if n < rows.shape[-2] else None
-        if n:
-            self._hold(halve(rows[..., :n, :], self._variable, self._method))
+        if self._odd is not None and below.shape[-2]:
+            self._halve(np.concatenate([self._odd, below[..., :1, :]], axis=-2))
+            self._odd, below = None, below[..., 1:, :]
+        even = below.shape[-2] // 2 * 2
+        if even < below.shape[-2]:
+            self._odd = below[..., even:, :].copy()
+        self._halve(below[..., :even, :])
 
     def finish(self) -> None:
         """There are no more rows."""
         if self._odd is not None:
             odd, self._odd = self._odd, None
-            self._hold(halve(odd, self._variable, self._method))
+            self._halve(odd)
         if self._n_held:
-            self._write(self._n_held)
+            self._write()
         if self._coarser is not None:
             self._coarser.finish()
 
-    def _hold(self, rows: Array) -> None:
-        self._held.append(rows)
-        self._n_held += rows.shape[-2]
-        whole = self._n_held // self._variable.chunks[-2] * self._variable.chunks[-2]
-        if whole:
-            self._write(whole)
+    def _halve(self, below: Array) -> None:
+        """Put rows of the level below, an even number but for the last, into a row of chunks of this one; it is written when it is full."""
+        *lengths, _, columns = (s.stop - s.start for s in self._index)
+        while below.shape[-2]:
+            if self._block is None:
+                left = self._index[-2].stop - self._next_row
+                self._block = np.empty((*lengths, min(self._variable.chunks[-2], left), columns), below.dtype)
+            n = min(-(-below.shape[-2] // 2), self._block.shape[-2] - self._n_held)
+            here = self._block[..., self._n_held : self._n_held + n, :]
+            halve(below[..., : 2 * n, :], self._variable, self._method, here)
+            self._n_held += n
+            below = below[..., 2 * n :, :]
+            if self._n_held == self._block.shape[-2]:
+                self._write()
 
-    def _write(self, n: int) -> None:
-        rows = self._held[0] if len(self._held) == 1 else np.concatenate(self._held, axis=-2)
-        block, rest = rows[..., :n, :], rows[..., n:, :]
-        self._held, self._n_held = ([rest] if rest.shape[-2] else []), rest.shape[-2]
-        at = (*self._index[:-2], slice(self._next_row, self._next_row + n), self._index[-1])
+    def _write(self) -> None:
+        assert self._block is not None
+        assert self._n_held == self._block.shape[-2], "the rows of a cell do not fill it"
+        block, self._block, self._n_held = self._block, None, 0
+        at = (*self._index[:-2], slice(self._next_row, self._next_row + block.shape[-2]), self._index[-1])
         self._waiting.acquire()
         self._writer.encode(at, block, self._waiting.release)
-        self._next_row += n
+        self._next_row += block.shape[-2]
+        self._checksum.update(self._variable, block)
         if self._coarser is not None:
             self._coarser.take(block)
 
 
-def _clear(session: icechunk.Session, levels: tuple[Level, ...], name: str, shape: SlotShape, plan: CellPlan) -> None:
+def _clear(
+    session: icechunk.Session,
+    levels: tuple[Level, ...],
+    name: str,
+    stage: Stage,
+    plan: SlotPlan,
+    checksum: CellChecksum,
+) -> None:
     """Take away what a cell has in its levels, where only fill value is to be."""
     for level in levels:
-        variable = _array_of(level, name)
+        variable = array_of(level, name)
         metadata: Any = open_array(session, variable.name).metadata
-        index = (*shape.axes, *level.spec.grid.slices(plan.slot.iy, plan.slot.ix))
+        index = cell_index(level, stage, plan.slot)
         spans = [range(s.start // c, -(-s.stop // c)) for s, c in zip(index, variable.chunks, strict=True)]
         places = itertools.product(*spans)
         delete_present(session.store, [f"{variable.name}/{metadata.encode_chunk_key(p)}" for p in places])
+        *lengths, rows, columns = (s.stop - s.start for s in index)
+        for start in range(0, rows, variable.chunks[-2]):
+            shape = (*lengths, min(variable.chunks[-2], rows - start), columns)
+            checksum.update(variable, np.full(shape, variable.np_fill))

@@ -65,7 +65,7 @@ def read_slots(session: icechunk.Session, spec: CubeSpec, names: Iterable[str], 
 
 def read_base(session: icechunk.Session, pyramid: Pyramid, layout: str = "") -> Below:
     """The regions that are done, of the variables that have overviews."""
-    return _below(read_slots(session, pyramid.base, [v.name for v in pyramid.variables], layout))
+    return _below(read_slots(session, pyramid.base, [v.name for v in pyramid.variables], layout), _stamp_of_region)
 
 
 def read_cells(session: icechunk.Session, stage: Stage, layout: str = "") -> dict[Slot, Record]:
@@ -77,22 +77,27 @@ def read_below(session: icechunk.Session, pyramid: Pyramid, stage: Stage, layout
     """What a stage reads, as it is now."""
     if stage.number == 1:
         return read_base(session, pyramid, layout)
-    return _below(read_cells(session, pyramid.stages[stage.number - 2], layout))
+    return _below(read_cells(session, pyramid.stages[stage.number - 2], layout), stamp_of_cell)
 
 
-def _below(records: Mapping[Slot, Record]) -> Below:
+def _below(records: Mapping[Slot, Record], stamp_of: Callable[[Record], str]) -> Below:
     return Below(
-        {slot: _stamp_of(record) for slot, record in records.items()},
+        {slot: stamp_of(record) for slot, record in records.items()},
         frozenset(slot for slot, r in records.items() if r.state == "empty"),
         {slot: r for slot, r in records.items() if r.how == VIRTUAL},
         records,
     )
 
 
-def _stamp_of(record: Record) -> str:
-    """What tells a slot's pixels from others: of regions their checksum, of references and cells what they are made of."""
+def _stamp_of_region(record: Record) -> str:
+    """What tells a region's pixels from others: their checksum; of references what they refer to."""
     if record.checksum:
         return _digest([record.state, record.how, record.checksum])
+    return stamp_of_parts(record.reading, record.sources)
+
+
+def stamp_of_cell(record: Record) -> str:
+    """What tells a cell from others: what it is made of, and how."""
     return stamp_of_parts(record.reading, record.sources)
 
 
@@ -196,7 +201,7 @@ def current_slots(session: icechunk.Session, spec: CubeSpec) -> dict[str, npt.ND
                 rows, columns = _regions_below(pyramid, stage, *map(int, part.href.split(",")))
                 here: tuple[int | slice, ...] = (*cell.block, rows, columns)
                 current[name][here] = False
-        below = _below(held)
+        below = _below(held, stamp_of_cell)
     return current
 
 

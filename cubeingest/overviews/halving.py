@@ -33,14 +33,15 @@ def method_of(variable: Variable) -> str | None:
     return "mean" if is_field and not classes else "mode"
 
 
-def halve(pixels: Array, variable: Variable, method: str) -> Array:
-    """Every two rows and columns of ``pixels`` (..., rows, columns) become one; an odd last one stands for itself.
+def halve(pixels: Array, variable: Variable, method: str, out: Array | None = None) -> Array:
+    """Every two rows and columns of ``pixels`` (..., rows, columns) become one, in ``out`` if that is given; an odd last one stands for itself.
 
     ``mode``: the value that most have, of several the one further to the top, then left. ``mean``: of integers rounded to the nearest, halves to
     the even one. ``min``, ``max``. ``nearest``: the upper left pixel, missing or not.
     """
     rows, columns = pixels.shape[-2:]
-    out = np.empty((*pixels.shape[:-2], -(-rows // 2), -(-columns // 2)), pixels.dtype)
+    if out is None:
+        out = np.empty((*pixels.shape[:-2], -(-rows // 2), -(-columns // 2)), pixels.dtype)
     if method == "nearest":
         out[...] = pixels[..., ::2, ::2]
         return out

@@ -24,6 +24,7 @@ from cubeingest.overviews.cells import (
     plan_cells,
     read_below,
     read_cells,
+    stamp_of_cell,
     stamp_of_parts,
 )
 from cubeingest.overviews.levels import Pyramid, Stage, levels_by_default, make_pyramid
@@ -221,7 +222,7 @@ class _Work:
             sizes = size_of(stage.spec, _plan(stage, plans))
             n_cells += len(plans)
             n_pixels, n_bytes = n_pixels + sum(pixels for pixels, _ in sizes), n_bytes + sum(n for _, n in sizes)
-            stamps = {slot: stamp_of_parts(r.reading, r.sources) for slot, r in held.items()}
+            stamps = {slot: stamp_of_cell(r) for slot, r in held.items()}
             below = Below({**stamps, **{p.slot: stamp_of_parts(p.method, p.parts) for p in plans}})
         return Progress(n_cells, n_pixels), n_bytes
 
@@ -310,9 +311,9 @@ class _Work:
         if not merger.kept:
             return
         before = len(merger.committed), len(merger.lost)
-        levels = f"{stage.first}" if stage.first == stage.last else f"{stage.first} to {stage.last}"
+        levels = f"level {stage.first}" if stage.first == stage.last else f"levels {stage.first} to {stage.last}"
         snapshot = merger.commit(
-            lambda kept: f"overviews: level {levels}, {len(kept)} cells",
+            lambda kept: f"overviews: {levels}, {len(kept)} cells",
             lambda kept: {**_details(self.id), "levels": [stage.first, stage.last], "cells": len(kept)},
             self.stop.check_again,
         )

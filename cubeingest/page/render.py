@@ -7,16 +7,14 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import time
-import uuid
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from html import escape
 from importlib.resources import files
 from pathlib import Path
 
 from cubeingest.errors import GridError
+from cubeingest.files import write_file
 from cubeingest.look import percent_of
 from cubeingest.page.data import FRESH, MAX_FAILURES, SHOWN, PageData, Run, shorten
 from cubeingest.sketch import STATE_COLOURS
@@ -83,24 +81,8 @@ def check_place(path: str | os.PathLike[str]) -> Path:
 
 
 def write_page(text: str, path: Path, is_wanted: Callable[[], bool] = lambda: True) -> None:
-    """Put a page into its place whole, or not at all: what was there before stays until then, or if it is not wanted any more when it
-    is written. Raises :class:`OSError`.
-    """
-    place = Path(os.path.realpath(path))
-    temporary = place.with_name(f".{place.name[:50]}.{uuid.uuid4().hex[:12]}.part")
-    try:
-        with temporary.open("xb") as file:
-            file.write(text.encode("utf-8", "xmlcharrefreplace"))
-        if place.exists():
-            shutil.copymode(place, temporary)
-        if is_wanted():
-            temporary.replace(place)
-        else:
-            temporary.unlink()
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink()
-        raise
+    """Put a page into its place, as :func:`write_file` does; what was there before stays if it is not wanted any more. Raises :class:`OSError`."""
+    write_file(path, text.encode("utf-8", "xmlcharrefreplace"), is_wanted)
 
 
 def _asset(name: str) -> str:

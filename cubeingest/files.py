@@ -1,0 +1,32 @@
+"""A file on disk that is written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+
+def write_file(path: Path, content: bytes, is_wanted: Callable[[], bool] = lambda: True) -> None:
+    """Put a file into its place whole, or not at all: what was there before stays until then, and passes its permissions on. A link is followed.
+
+    Nothing is put there if the file is not wanted any more when it has been written, which may have taken long. Raises :class:`OSError`.
+    """
+    place = Path(os.path.realpath(path))
+    temporary = place.with_name(f".{place.name[:50]}.{uuid.uuid4().hex[:12]}.part")
+    try:
+        with temporary.open("xb") as file:
+            file.write(content)
+        if place.exists():
+            shutil.copymode(place, temporary)
+        if is_wanted():
+            temporary.replace(place)
+        else:
+            temporary.unlink()
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
