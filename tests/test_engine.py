@@ -151,7 +151,7 @@ def test_this_process_two_local_ones_and_a_cluster_make_the_same_cube(world: Wor
 @pytest.mark.parametrize(
     "body",
     [
-        pytest.param("run()", id="plain"),
+        pytest.param("run()", id="plain", marks=SLOW),
         pytest.param(
             "import threading as t; a = t.Thread(target=run); a.start(); a.join()", id="in a thread", marks=SLOW
         ),
@@ -242,7 +242,8 @@ def test_proof_fails_when_the_store_is_moved_aside(world: World, tmp_path: Path)
 # ---- something dies or is interrupted -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("victim", ["worker", pytest.param("nanny", marks=SLOW)])
+@SLOW
+@pytest.mark.parametrize("victim", ["worker", "nanny"])
 def test_killed_worker_costs_nothing(world: World, web: Web, victim: str) -> None:
     web.hold("/2000/10N_010E.tif")
     with started(*cubeingest(world, "ingest", "--workers", 2, "--json"), cwd=world.folder) as process:
@@ -437,6 +438,7 @@ def test_new_attributes_committed_meanwhile_stay(world: World) -> None:
     assert is_whole(world)
 
 
+@SLOW
 def test_local_workers_open_no_port_to_other_machines(world: World) -> None:
     """Nor do they need a certain port: Dask's usual one may be taken by another run."""
     open_to_all = set()

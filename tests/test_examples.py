@@ -141,6 +141,7 @@ def test_each_year_has_its_own_names_and_what_does_not_exist_is_absent(make: Mak
         assert len(names) == tiles
 
 
+@pytest.mark.slow
 def test_months_of_netcdf_files_in_a_calendar_without_leap_days(make: Make) -> None:
     cube, script = make("netcdf_months")
     ds = cube.dataset()
@@ -180,6 +181,7 @@ def test_valid_and_selections_leave_the_regions_that_they_name(make: Make, tmp_p
     assert [r["id"] for r in ci.open(tmp_path / "ids.icechunk").regions()] == ["05S_040W", "10S_040W"]
 
 
+@pytest.mark.slow
 def test_recipe_runs_from_the_command_line_and_again_and_leaves_a_cube_for_it(
     tmp_path: Path, make: Make, invoke: Callable[..., Ran]
 ) -> None:
