@@ -286,17 +286,34 @@ def test_deep_check_finds_overviews_that_somebody_overwrote(cube: Cube, invoke: 
 
 
 @pytest.mark.slow
-def test_attributes_that_somebody_spoilt_are_an_error_and_no_crash(cube: Cube, invoke: Invoke) -> None:
+def test_attributes_that_somebody_spoilt_are_no_crash_and_all_is_made_again(cube: Cube) -> None:
     for levels in (99, -1, 0, True, "3", None):
         session = cube.store.writable()
-        zarr.open_group(session.store, path="overviews", mode="r+").attrs["cubeingest"] = {
-            "levels": levels,
-            "variables": ["cover"],
-        }
+        group = zarr.open_group(session.store, path="overviews", mode="r+")
+        group.attrs["cubeingest"] = {**group.attrs["cubeingest"], "levels": levels}
         session.commit("by hand")
         assert cube.status().levels == 0
         assert cube.check().findings == []
-        assert "did not make" in invoke("overviews", "--store", cube.store.uri).err
+    assert cube.overviews().written == 6
+    assert assert_levels(cube, "cover") == 3
+
+
+def test_overviews_of_another_layout_are_not_used_and_made_anew(cube: Cube) -> None:
+    session = cube.store.writable()
+    root = zarr.open_group(session.store, mode="r+")
+    root["overviews"].attrs["cubeingest"] = {**root["overviews"].attrs["cubeingest"], "layout": 0}
+    # As a version might have laid it out that made other cells.
+    del root["cubeingest/ledger/cover/overviews/1/record"]
+    root.create_array(
+        "cubeingest/ledger/cover/overviews/1/record", shape=(2, 1, 1), chunks=(1, 1, 1), dtype="str", fill_value=""
+    )
+    session.commit("by an earlier version")
+    assert (cube.status().levels, cube.check().findings) == (0, [])
+    with pytest.raises(ci.CubeIngestError, match="made anew"):
+        cube.overviews(year=2000)
+    assert cube.overviews().written == 6
+    assert assert_levels(cube, "cover") == 3
+    assert cube.check(deep=True).findings == []
 
 
 def test_variable_that_is_to_have_none_any_more_has_none(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from cubeingest.ledger import create_records
-from cubeingest.overviews.levels import Level, Pyramid, most_levels
+from cubeingest.overviews.levels import LAYOUT, Level, Pyramid, most_levels
 from cubeingest.spec import INTERNAL_GROUP, OVERVIEWS, CubeSpec
 from cubeingest.store import LEDGER
 from cubeingest.template import write_arrays
@@ -38,6 +38,13 @@ def pyramid_id(session: icechunk.Session) -> str:
     return str(_kept(zarr.open_group(session.store, mode="r")).get("id", ""))
 
 
+def has_overviews(session: icechunk.Session) -> bool:
+    """Whether a cube has a group of overviews that cubeingest made, also one that it does not use any more: of another layout, or spoilt."""
+    import zarr
+
+    return bool(_kept(zarr.open_group(session.store, mode="r")))
+
+
 def _kept(root: zarr.Group) -> dict[str, Any]:
     """What is kept of a cube's overviews in their group; empty if it has none of ours."""
     import zarr
@@ -49,7 +56,12 @@ def _kept(root: zarr.Group) -> dict[str, Any]:
 
 def _pyramid_of(kept: dict[str, Any], spec: CubeSpec) -> Pyramid | None:
     n, names = kept.get("levels"), kept.get("variables")
-    if type(n) is not int or not 1 <= n <= most_levels(spec.grid) or not isinstance(names, list):
+    if (
+        kept.get("layout") != LAYOUT
+        or type(n) is not int
+        or not 1 <= n <= most_levels(spec.grid)
+        or not isinstance(names, list)
+    ):
         return None
     found = Pyramid(spec, n)
     if [v.name for v in found.variables] != names:
@@ -154,7 +166,7 @@ def describe(root: zarr.Group, pyramid: Pyramid) -> None:
     }
     attrs = multiscales.insert(conventions, multiscales.create(layout=of_groups), overwrite=True)  # type: ignore[arg-type]
     kept = {
-        "levels": pyramid.n_levels, "variables": list(methods), "methods": methods, "id": _kept(root).get("id") or uuid.uuid4().hex,
+        "layout": LAYOUT, "levels": pyramid.n_levels, "variables": list(methods), "methods": methods, "id": _kept(root).get("id") or uuid.uuid4().hex,
     }  # fmt: skip
     group.attrs.put({**attrs, INTERNAL_GROUP: kept})
 

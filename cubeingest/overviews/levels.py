@@ -17,6 +17,9 @@ from cubeingest.grid import TilingGrid
 from cubeingest.overviews.halving import method_of
 from cubeingest.spec import OVERVIEWS, CubeSpec, Variable
 
+LAYOUT = 1
+"""Version of how stages, cells and chunks follow from a spec. Raised when they follow otherwise: then overviews of before are not used, and made anew."""
+
 COARSEST_SIDE = 1024
 """Pixels along the longer side that the coarsest level has at most, if nobody says how many levels there are to be."""
 

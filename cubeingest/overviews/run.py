@@ -15,7 +15,14 @@ from cubeingest.engine import EachSlot, Merger, Options, Progress, SlotResult, i
 from cubeingest.errors import GridError, StoreError
 from cubeingest.ledger import Record, Slot
 from cubeingest.mosaic import size_of
-from cubeingest.overviews.arrays import drop_pyramid, find_pyramid, is_complete, pyramid_id, write_pyramid
+from cubeingest.overviews.arrays import (
+    drop_pyramid,
+    find_pyramid,
+    has_overviews,
+    is_complete,
+    pyramid_id,
+    write_pyramid,
+)
 from cubeingest.overviews.build import CellJob, make_cell
 from cubeingest.overviews.cells import (
     Below,
@@ -98,12 +105,13 @@ def make_overviews(
         raise GridError("overviews are not made in parts: select by region, axes or variable")
     store = store.on(store.branch)
     spec = store.spec
-    there = find_pyramid(store.readonly(), spec)
+    session = store.readonly()
+    there = find_pyramid(session, spec)
     default = there.n_levels if there is not None else levels_by_default(spec.grid)
     pyramid = make_pyramid(spec, default if n_levels is None else n_levels)
-    is_other = there is not None and there.n_levels != pyramid.n_levels
+    is_other = has_overviews(session) and (there is None or there.n_levels != pyramid.n_levels)
     if is_other and selection != Selection():
-        raise GridError("another number of levels makes all overviews anew: leave the selection out")
+        raise GridError("all overviews are to be made anew, since their levels are others: leave the selection out")
     work = _Work(store, pyramid, choose(spec, selection), options, is_other, on_progress)
     names = set(pyramid.methods)
     without = [v.name for v in work.chosen.variables if v.name not in names]
@@ -193,15 +201,14 @@ class _Work:
             if there == pyramid and is_complete(session, pyramid):
                 return False
             root = zarr.open_group(session.store, mode="r+")
-            if there is None and OVERVIEWS in root:
+            is_own = has_overviews(session)
+            if OVERVIEWS in root and not is_own:
                 raise StoreError(
-                    f"the cube holds a group {OVERVIEWS!r} that cubeingest did not make, or not so: take it out first"
+                    f"the cube holds a group {OVERVIEWS!r} that cubeingest did not make: move it elsewhere first"
                 )
-            if there is not None and there.n_levels != pyramid.n_levels:
+            if is_own and (there is None or there.n_levels != pyramid.n_levels):
                 if not self._is_other:
-                    raise StoreError(
-                        f"somebody else has just given the cube {there.n_levels} levels of overviews: run the command again"
-                    )
+                    raise StoreError("somebody else has just given the cube other overviews: run the command again")
                 drop_pyramid(root, pyramid.base)
             write_pyramid(session.store, pyramid)
             return True
