@@ -206,14 +206,17 @@ def _blocks(cells: Array, columns: Mapping[str, Array]) -> Iterator[_Block]:
         yield _Block(cells, np.empty(0, np.int64), 0, columns)
         return
     ordered, order = _group(cells)
+    if order is not None:
+        # All of a column before the next: several of them by turns drive one another out of the cache.
+        columns = {name: column.take(order) for name, column in columns.items()}
+        del order
     starts = np.concatenate([[0], np.flatnonzero(ordered[1:] != ordered[:-1]) + 1])
     cuts = np.unique(np.searchsorted(starts, np.arange(0, cells.size, BLOCK_POINTS)))
     cuts = cuts[cuts < starts.size]  # a last cell that is larger than a block is passed by
     for first, last in zip(cuts, [*cuts[1:], starts.size], strict=True):
         a, b = int(starts[first]), int(starts[last]) if last < starts.size else cells.size
-        part = slice(a, b) if order is None else order[a:b]
         own = starts[first:last]
-        yield _Block(ordered[own], own - a, b - a, {name: column[part] for name, column in columns.items()})
+        yield _Block(ordered[own], own - a, b - a, {name: column[a:b] for name, column in columns.items()})
 
 
 def _group(cells: Array) -> tuple[Array, Array | None]:
