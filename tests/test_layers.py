@@ -37,6 +37,7 @@ LAYERS: list[set[str]] = [
     {"store"},
     {"spec"},
     {"grid"},
+    {"coarser"},
     {"aggregate"},
     {"axes", "boxes", "coast", "expressions", "files", "ids", "outlines", "shapes", "sketch", "steps", "storage"},
     {"errors"},
