@@ -11,7 +11,7 @@ import numpy as np
 
 from cubeingest.errors import TileError, nearest
 from cubeingest.points.model import BATCH_POINTS, INSTALL, Array, Batch, PointSource, Run
-from cubeingest.storage import public_href
+from cubeingest.storage import is_remote, public_href
 
 
 class Hdf5Granule:
@@ -25,14 +25,21 @@ class Hdf5Granule:
             import h5py  # type: ignore[import-untyped]
         except ImportError:
             raise TileError(f"granule {public_href(href)!r} cannot be opened: HDF5 and netCDF need {INSTALL}") from None
+        # A copy has no name but that of an open file, in which HDF5 finds none.
+        self._copy = open(place, "rb", buffering=0) if is_remote(href) and isinstance(place, str) else None  # noqa: SIM115
+        options = {} if is_remote(href) else {"locking": False}
         try:
-            self._file: Any = h5py.File(place, "r", locking=False)
+            self._file: Any = h5py.File(self._copy or place, "r", **options)
         except Exception as e:  # noqa: BLE001  (HDF5's errors are of many kinds)
+            if self._copy is not None:
+                self._copy.close()
             raise TileError(f"granule {public_href(href)!r} cannot be opened: {_reason(e)}{_hint(place)}") from None
         self._decoders: dict[tuple[str, str], Callable[[Array], Array]] = {}
 
     def close(self) -> None:
         self._file.close()
+        if self._copy is not None:
+            self._copy.close()
 
     @cached_property
     def runs(self) -> tuple[Run, ...]:
