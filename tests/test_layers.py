@@ -29,6 +29,7 @@ LAYERS: list[set[str]] = [
     {"writer", "checksum", "windows"},
     {"plan"},
     {"ledger"},
+    {"points"},
     {"catalog", "valid"},
     {"hrefs"},
     {"tile"},
