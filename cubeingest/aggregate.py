@@ -54,6 +54,11 @@ class Statistic:
         return frozenset().union(*(e.names for e in (self.of, self.weights, self.by) if e is not None))
 
     @property
+    def is_real(self) -> bool:
+        """Whether it is no whole number even where all values are."""
+        return self.kind in ("mean", "variance", "std", "sigma_of_mean", "median", "quantile", "function")
+
+    @property
     def text(self) -> str:
         """In words that stay the same: ``mean of h weighted by 1/s**2``. Two statistics are equal if their texts are."""
         if self.of is None:

@@ -81,14 +81,14 @@ def read_map(store: Store, selection: Selection) -> MapView:
     if len(set(selection.variables)) > 1:
         raise GridError(f"a map shows one variable, not {len(selection.variables)}: {', '.join(selection.variables)}")
     variable = spec.variable(selection.variables[0]) if selection.variables else spec.variables[0]
-    position = {name: _position(spec.grid.axis(name), texts) for name, texts in selection.axes.items()}
+    position = {name: _position(spec.tiling.axis(name), texts) for name, texts in selection.axes.items()}
     window, places = _window(spec, selection)
     picture = _read_round(reader, variable, position, window)
     if picture is None:  # the parts on either side of the antimeridian would be of different detail
-        window = window[0], slice(0, spec.grid.shape_yx[1])
+        window = window[0], slice(0, spec.tiling.shape_yx[1])
         picture = reader.read(variable, position, window)
     labels = {a.name: a.labels[position.get(a.name, 0)] for a in spec.axes_of(variable)}
-    chosen = None if places is None else _chosen_pixels(spec.grid, picture, places)
+    chosen = None if places is None else _chosen_pixels(spec.tiling, picture, places)
     shown = picture.pixels if chosen is None else picture.pixels[chosen]
     colours = read_colours(variable, shown)
     nothing = is_missing(shown, colours.fill, colours.valid).all()
@@ -106,7 +106,7 @@ def picture_map(view: MapView, colours: Colours | None = None, regions: bool = T
 
     Colours and legend are by the variable's attributes (see ``docs/pictures.md``) unless others are given; missing pixels are grey.
     """
-    grid, picture, colours = view.spec.grid, view.picture, colours or view.colours
+    grid, picture, colours = view.spec.tiling, view.picture, colours or view.colours
     bounds = bounds_of(grid, view.window)
     shown = picture.pixels if view.chosen is None else picture.pixels[view.chosen]
     where = is_missing(shown, colours.fill, colours.valid)
@@ -140,7 +140,7 @@ def picture_map(view: MapView, colours: Colours | None = None, regions: bool = T
 def _read_round(reader: PixelReader, variable: Variable, position: Mapping[str, int], window: Window) -> Picture | None:
     """Read a window, also one that goes past the last column and on from the first; None if the two parts cannot be joined."""
     y, x = window
-    n = reader.spec.grid.shape_yx[1]
+    n = reader.spec.tiling.shape_yx[1]
     if x.stop <= n:
         return reader.read(variable, position, window)
     longest = max(y.stop - y.start, x.stop - x.start)
@@ -165,7 +165,7 @@ def _window(spec: CubeSpec, selection: Selection) -> tuple[Window, Collection[tu
 
     Raises :class:`GridError` if bbox and regions have nothing in common.
     """
-    grid = spec.grid
+    grid = spec.tiling
     places = choose(spec, replace(selection, axes={}, limit=None)).places
     box = None if selection.bbox is None else window_of_bbox(grid, selection.bbox)
     if not selection.regions and selection.polygon is None:
@@ -271,7 +271,7 @@ def _across(grid: TilingGrid, window: Window) -> list[float]:
 
 
 def _paint(axes: Axes, view: MapView, colours: Colours) -> None:
-    grid, picture = view.spec.grid, view.picture
+    grid, picture = view.spec.tiling, view.picture
     left, bottom, right, top = bounds_of(grid, picture.window)
     origin: Any = "upper" if grid.resolution_y < 0 else "lower"
     limits = axes.get_xlim(), axes.get_ylim()

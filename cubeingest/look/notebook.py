@@ -27,7 +27,7 @@ def describe_cube(store: Store) -> str:
     variables and axis values.
     """
     slots = read_slot_states(store, Selection())
-    spec, grid = slots.spec, slots.spec.grid
+    spec, grid = slots.spec, slots.spec.tiling
     status = count_states(store.uri, slots)
     by_region = count_by_region(slots)
     summary = summarise(by_region)
@@ -58,7 +58,7 @@ def draw_regions(grid: TilingGrid, counts: Counts) -> str:
 
 
 def _shape(spec: CubeSpec) -> tuple[int, ...]:
-    return (*(axis.size for axis in spec.grid.axes), *spec.grid.shape_yx)
+    return (*(axis.size for axis in spec.tiling.axes), *spec.tiling.shape_yx)
 
 
 def _describe(variable: Variable) -> str:

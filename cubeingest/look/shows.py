@@ -43,7 +43,7 @@ def show_grid(
     Raises :class:`GridError` for a region that there is not, and for a box outside the grid.
     """
     spec = grid if isinstance(grid, CubeSpec) else None
-    own = grid.grid if isinstance(grid, CubeSpec) else grid
+    own = grid.tiling if isinstance(grid, CubeSpec) else grid
     named = (region,) if isinstance(region, str) else tuple(region or ())
     chosen = {own.region_index(r) for r in named} if named else None
     if bbox is not None:
@@ -61,7 +61,7 @@ def show_cube_grid(store: Store, selection: Selection) -> Axes:
     chosen = choose(spec, selection).places if is_part else None
     if chosen is not None and selection.limit:
         chosen = frozenset(sorted(chosen)[: selection.limit])
-    return picture_grid(spec.grid, spec.name, chosen, spec.valid, _boxes(spec.grid, selection.bbox))
+    return picture_grid(spec.tiling, spec.name, chosen, spec.valid, _boxes(spec.tiling, selection.bbox))
 
 
 def show_status(store: Store, selection: Selection) -> Any:

@@ -49,7 +49,7 @@ def picture_status(slots: SlotStates) -> np.ndarray[Any, Any]:
         + f"; overviews of {stale:,} slots are stale" * bool(stale)
     )
     kinds = [Kind(k, STATE_COLOURS[k], counts[k], 0.6 if k == "absent" else 0.9) for k in KINDS]
-    return draw_panels(spec.grid, panels, kinds, f"{spec.name}: {share}", remark, note)
+    return draw_panels(spec.tiling, panels, kinds, f"{spec.name}: {share}", remark, note)
 
 
 def picture_changes(spec: CubeSpec, changes: Sequence[SlotChange], older: str, newer: str) -> np.ndarray[Any, Any]:
@@ -72,7 +72,7 @@ def picture_changes(spec: CubeSpec, changes: Sequence[SlotChange], older: str, n
     n = len(changes)
     title = f"{spec.name}: {n:,} slot{'s' * (n != 1)} differ{'s' * (n == 1)}"
     return draw_panels(
-        spec.grid, panels, kinds, title, f"from {older} to {newer}", _left_out(spec, places).lstrip("; ")
+        spec.tiling, panels, kinds, title, f"from {older} to {newer}", _left_out(spec, places).lstrip("; ")
     )
 
 
