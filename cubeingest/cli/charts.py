@@ -39,7 +39,7 @@ def print_map(slots: SlotStates) -> None:
     counts = count_by_region(slots)
     system = None if os.environ.get("NO_COLOR") else out.color_system
     columns = max(10, min(WIDEST, out.width - 1))
-    cells = _cells(shrink_counts(counts, slots.spec.tiling, columns, 2 if system else 1))
+    cells = _cells(shrink_counts(counts, slots.spec.grid, columns, 2 if system else 1))
     text = Text("\n")
     if system is None:
         text.append("\n".join("".join(map(_letter, row)) for row in cells))
