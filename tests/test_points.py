@@ -332,7 +332,7 @@ def test_column_within_a_struct_is_found_and_others_are_named(tmp_path: Path) ->
     )
     for path, message in (
         ("s.c", r"has no column 's.c'.*\(it has a, b\)"), ("lon.c", "has no column 'lon.c': 'lon' is int64"), ("s", "'s' is struct.*, not a number"),
-        ("t", r"'t' is timestamp\[s\], not a number"), ("l", "'l' is list.*, not a number"),
+        ("t", r"'t' is timestamp.*, not a number"), ("l", "'l' is list.*, not a number"),
     ):  # fmt: skip
         with pytest.raises(TileError, match=message):
             read_part(href, Source(columns={"h": path}), "0", 0, None, ("h",))
@@ -485,7 +485,7 @@ def test_filter_keeps_what_it_is_true_for(tmp_path: Path, suffix: str, shape: st
 
 def test_filter_that_keeps_nothing_gives_nothing(tmp_path: Path) -> None:
     href = write_parquet(tmp_path / "a.parquet", some_points(100))
-    for answer in (lambda: False, lambda: np.False_):
+    for answer in (lambda: False, lambda: np.False_, lambda: np.zeros(()), lambda: np.full(100, np.nan)):
         source = Source(filter=Chosen(frozenset(), answer))
         rows = rows_by_region([(href, scan_granule(href, source, Boxes()))])
         with RegionReader(source, Boxes()) as reader:

@@ -146,10 +146,10 @@ class RegionReader:
     # ---- a run that is sorted once ------------------------------------------------------------------------------
 
     def _from_sorted(self, href: str, run: str, region: int, names: Names) -> Iterator[Columns]:
-        blocks = [(b, b.columns) for b in self._blocks(href, run, names) if b.where(region) != NOTHING]
-        gone = self._again(href, run, [block for block, columns in blocks if columns is None], names)
-        for block, columns in blocks:
-            here = block.where(region)
+        places = [(block, block.where(region)) for block in self._blocks(href, run, names)]
+        blocks = [(block, here, block.columns) for block, here in places if here != NOTHING]
+        gone = self._again(href, run, [block for block, _, columns in blocks if columns is None], names)
+        for _, here, columns in blocks:
             yield {name: values[here] for name, values in (next(gone) if columns is None else columns).items()}
 
     def _blocks(self, href: str, run: str, names: Names) -> list[Block]:
