@@ -360,3 +360,24 @@ def test_granule_that_changes_is_aggregated_again_and_only_its_regions(tmp_path:
     assert cube.ingest().written == 0
     assert cube.check().findings == []
     assert cube.verify().exit_code == 0
+
+
+def test_another_statistic_or_filter_is_taken_over_and_its_slots_are_aggregated_again(tmp_path: Path) -> None:
+    text = HEAD.replace("order: 6, region_order: 2", "order: 3, region_order: 0").replace("[22, 23]", "[22]") + FEW
+    table = make_points(500, 1)
+    write_granules(tmp_path, {22: table})
+    cube = ci.init(write_spec(tmp_path, text))
+    cube.ingest()
+    other = text.replace("{mean: h, weights: 1/s**2}", "{mean: h}")
+    with pytest.raises(ci.StoreError, match=r"aggregate: \"mean of h weighted by 1/s\*\*2\" -> \"mean of h\""):
+        ci.init(write_spec(tmp_path, other))
+    cube = ci.init(write_spec(tmp_path, other), update=True)
+    report = cube.ingest()
+    assert (report.written, report.skipped) == (12, 12)
+    good = table[table.quality == 0]
+    means = good.height.astype("f8").groupby(healpix_cells(good, 3)).mean()
+    found = cube.dataset().h_mean.sel(cycle=22).values
+    np.testing.assert_allclose(found[means.index], means, rtol=1e-12)
+    cube = ci.init(write_spec(tmp_path, other.replace("q == 0", "q <= 1")), update=True)
+    assert cube.ingest().written == 24
+    assert cube.dataset().n.sum() == len(table)
