@@ -7,7 +7,7 @@ where there are none.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -113,7 +113,7 @@ def ask_objects(session: icechunk.Session, path: str, index: npt.NDArray[np.int6
     from zarr.core.sync import sync
 
     async def ask(place: list[int], key: str) -> tuple[int, int]:
-        kind = int((await session.chunk_type_async(f"/{path}", place)).value)
+        kind = int(await session.chunk_type_async(f"/{path}", place))
         return kind, (await session.store.getsize(key) if kind in KINDS else 0)
 
     async def ask_all() -> list[tuple[int, int]]:
@@ -140,9 +140,9 @@ class Manifests:
 
 
 def manifests_of(
-    repo: icechunk.Repository, snapshot: str, path: str, box: list[tuple[int, int]] | None = None
+    repo: icechunk.Repository, snapshot: str, path: str, along: Sequence[npt.NDArray[np.int64]] = ()
 ) -> Manifests:
-    """The manifests of an array in a snapshot; with ``box``, those that speak of objects in it (first and last along each dimension)."""
+    """The manifests of an array in a snapshot; of those at indices ``along`` its dimensions only those that could speak of them."""
     described = repo.inspect_snapshot(snapshot)
     sizes = {m["id"]: int(m["size_bytes"]) for m in described["manifests"]}
     found = set()
@@ -150,8 +150,8 @@ def manifests_of(
         if node["path"] != f"/{path}":
             continue
         for ref in node["manifest_refs"]:
-            spans = zip(ref["extents"], box or [], strict=False)
-            if all(start <= last and first < stop for (start, stop), (first, last) in spans):
+            spans = zip(ref["extents"], along, strict=False)
+            if all(np.diff(np.searchsorted(index, span))[0] for span, index in spans):
                 found.add(ref["id"])
     held = [sizes[m] for m in found]
     return Manifests(len(held), sum(held), max(held, default=0))
