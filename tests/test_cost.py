@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any
 
@@ -81,14 +81,14 @@ def serve(session: icechunk.Session, name: str, positions: list[np.ndarray]) -> 
     return out
 
 
-def variable(shape: tuple[int, ...], chunks: tuple[int, ...], shards: tuple[int, ...] | None, dtype: str = "uint8") -> Variable:
+def variable(
+    shape: tuple[int, ...], chunks: tuple[int, ...], shards: tuple[int, ...] | None, dtype: str = "uint8"
+) -> Variable:
     axes = tuple("abc"[: len(shape) - 2])
     return Variable("v", dtype, FILL, axes, (*axes, "y", "x"), chunks, shards, {"name": "zstd", "level": 3}, {}, None)
 
 
-def make_array(
-    v: Variable, shape: tuple[int, ...], pixels: np.ndarray, inline_bytes: int = 512
-) -> icechunk.Session:
+def make_array(v: Variable, shape: tuple[int, ...], pixels: np.ndarray, inline_bytes: int = 512) -> icechunk.Session:
     """A read-only session on an array in memory."""
     config = icechunk.RepositoryConfig(inline_chunk_threshold_bytes=inline_bytes)
     repo = icechunk.Repository.create(icechunk.in_memory_storage(), config=config)
@@ -112,7 +112,9 @@ def sparse_pixels(rng: np.random.Generator, v: Variable, shape: tuple[int, ...],
     return pixels
 
 
-def assert_as_served(session: icechunk.Session, v: Variable, shape: tuple[int, ...], positions: list[np.ndarray]) -> None:
+def assert_as_served(
+    session: icechunk.Session, v: Variable, shape: tuple[int, ...], positions: list[np.ndarray]
+) -> None:
     found = count_reads(session, v, Pieces(shape, v.write_shape), positions)
     served = serve(session, v.name, positions)
     objects, there = (found.shards, found.shards_present) if v.shards else (found.chunks, found.present)
@@ -133,7 +135,13 @@ def arrays(draw: st.DrawFn) -> tuple[Variable, tuple[int, ...], float, int, int]
     shards = tuple(c * draw(st.integers(1, 3)) for c in chunks) if draw(st.booleans()) else None
     dtype = draw(st.sampled_from(["uint8", "float32"]))
     share = draw(st.sampled_from([0.0, 0.4, 1.0]))
-    return variable(shape, chunks, shards, dtype), shape, share, draw(st.sampled_from([0, 100, 512])), draw(st.integers(0, 99))
+    return (
+        variable(shape, chunks, shards, dtype),
+        shape,
+        share,
+        draw(st.sampled_from([0, 100, 512])),
+        draw(st.integers(0, 99)),
+    )
 
 
 @given(made=arrays(), data=st.data())
@@ -166,7 +174,9 @@ def shard_array() -> tuple[icechunk.Session, Variable, tuple[int, ...], np.ndarr
 
 @pytest.mark.parametrize("listed", [0, 10_000], ids=["listed", "asked singly"])
 def test_shards_are_read_whole_in_parts_or_not_at_all(
-    shard_array: tuple[icechunk.Session, Variable, tuple[int, ...], np.ndarray], listed: int, monkeypatch: pytest.MonkeyPatch
+    shard_array: tuple[icechunk.Session, Variable, tuple[int, ...], np.ndarray],
+    listed: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     session, v, shape, pixels = shard_array
     monkeypatch.setattr(reads, "ASKED_SINGLY", listed)
@@ -262,4 +272,234 @@ def test_the_same_chunks_are_estimated_as_they_are() -> None:
     positions = [np.arange(3), np.arange(5, 50), np.arange(33, 70)]
     real = count_reads(session, v, Pieces(shape, v.chunks), positions)
     found = estimate_reads(session, v, Pieces(shape, v.chunks), positions, v.chunks)
-    assert (found.chunks, found.present, found.stored, found.decoded) == (real.chunks, real.present, real.stored, real.decoded)
+    assert (found.chunks, found.present, found.stored, found.decoded) == (
+        real.chunks,
+        real.present,
+        real.stored,
+        real.decoded,
+    )
+
+
+# ---- queries --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def cube(world: World) -> ci.Cube:
+    """The world's cube, filled: 2 years, 4 x 5 chunks of 50 x 50, some of them absent."""
+    made = ci.init(world.spec_file)
+    made.ingest()
+    return made
+
+
+QUERIES: dict[str, dict[str, list[int]]] = {
+    "pixel 0.05 19.95": {"year": [0, 1], "y": [0], "x": [0]},
+    "pixel 12.3 10.0 year=2005": {"year": [1], "y": [100], "x": [123]},
+    "pixel 372.3,10.0,year=2005": {"year": [1], "y": [100], "x": [123]},
+    "map year=2000": {"year": [0], "y": [*range(200)], "x": [*range(250)]},
+    "scan": {"year": [0, 1], "y": [*range(200)], "x": [*range(250)]},
+    "region 1 18 3.05 19": {"year": [0, 1], "y": [*range(10, 20)], "x": [*range(10, 31)]},
+    "region 24 5 -150 6 year=2000": {"year": [0], "y": [*range(140, 150)], "x": [*range(240, 250)]},
+    "region 10N_020E": {"year": [0, 1], "y": [*range(100, 200)], "x": [*range(200, 250)]},
+    "year=2000..2005,y=0:4,x=100:250": {"year": [0, 1], "y": [0, 1, 2, 3], "x": [*range(100, 250)]},
+    "year=2000,2005 y=7 x=:2": {"year": [0, 1], "y": [7], "x": [0, 1]},
+    "x=248:": {"year": [0, 1], "y": [*range(200)], "x": [248, 249]},
+}
+
+
+@pytest.mark.parametrize("text", QUERIES)
+def test_a_query_means_these_positions(cube: ci.Cube, text: str) -> None:
+    found = parse_query(cube.spec, text)
+    assert {dim: p.tolist() for dim, p in found.positions.items()} == QUERIES[text]
+
+
+@pytest.mark.parametrize("text", QUERIES)
+def test_what_a_query_of_a_cube_takes_is_what_xarray_takes(cube: ci.Cube, text: str) -> None:
+    import xarray as xr
+
+    (found,) = cube.cost(text).variables
+    assert found.asked == prod(len(p) for p in QUERIES[text].values())
+    store = CountingStore(cube.store.readonly())
+    ds = xr.open_zarr(store, consolidated=False, chunks=None, mask_and_scale=False)
+    cover = ds["cover"]
+    before = len(store.served)
+    cover.isel({d: slice(p[0], p[-1] + 1) for d, p in QUERIES[text].items()}).load()
+    served = [(key, size) for key, size in store.served[before:] if key.startswith("cover/")]
+    assert found.reads.chunks == len(served)
+    assert found.reads.present == sum(size is not None for _, size in served)
+    assert found.reads.stored == sum(size or 0 for _, size in served)
+    assert found.reads.decoded == found.reads.present * 2500
+    assert found.seconds == pytest.approx(0.05 * -(-found.reads.requests // 10) + found.reads.stored / 100e6)
+
+
+def test_a_point_in_another_crs_is_where_the_grid_has_it(make_cube: Callable[[str], ci.Cube], world: World) -> None:
+    world.write_spec(
+        ("crs: EPSG:4326", "crs: EPSG:32633"), ("origin: {x: 0, y: 20}", "origin: {x: 500000, y: 5600000}"), ("resolution: {x: 1/10, y: -1/10}", "resolution: {x: 30, y: -30}"),
+        ('"{top:02H}_{left:03H}"', "y{iy}_x{ix}"),
+    )  # fmt: skip
+    spec = ci.read_spec(world.spec_file)
+    from pyproj import Transformer
+
+    lon, lat = Transformer.from_crs(32633, 4326, always_xy=True).transform(500000 + 30 * 77.5, 5600000 - 30 * 150.5)
+    found = parse_query(spec, f"pixel {lon} {lat}").positions
+    assert (found["y"].tolist(), found["x"].tolist()) == ([150], [77])
+    box = parse_query(spec, f"region {lon} {lat - 0.0005} {lon + 0.0005} {lat}").positions
+    assert (int(box["y"][0]), int(box["x"][0])) == (150, 77)
+    assert len(box["y"]) in (2, 3)
+
+
+REFUSED: dict[str, str] = {
+    "": "the query is empty",
+    "pixle 1 2": "no query 'pixle'; did you mean 'pixel'?",
+    "5 6": "no query '5' (queries: pixel, map, region, scan",
+    "pixel 1": "pixel 1: write pixel LON LAT, such as",
+    "pixel a b": "pixel a b: write pixel LON LAT",
+    "pixel 10 50": "the point 10 50 is outside the grid, whose bounds are (0.0, 0.0, 25.0, 20.0)",
+    "pixel 30 10": "the point 30 10 is outside the grid",
+    "pixel nan 10": "not finite",
+    "pixel 1 2 y=5": "pixel says itself where: leave y= out",
+    "pixel 1 2 year=1999": "axis 'year' has no value '1999'",
+    "map": "a map is at one value of each axis, and year has no value: write year=2000",
+    "map year=2000,2005": "year has several values",
+    "map year=2000 5": "map takes no '5': write map AXIS=VALUE",
+    "region 1 2 3": "region 1 2 3: write region W S E N",
+    "region 1 5 3 4": "has no area",
+    "region 100 5 103 6": "overlaps no pixel of the grid",
+    "region 99N_000E": "no region '99N_000E'",
+    "y=5:2": "y=5:2 is empty",
+    "y=5:5": "y=5:5 is empty",
+    "y=0:201": "y=0:201 is outside the grid, which has 200 pixels along y (0 to 199)",
+    "y=-1:5": "outside the grid",
+    "y=200": "outside the grid",
+    "y=0:10:2": "write pixels from and to, such as y=0:200",
+    "y=a:b": "write pixels from and to",
+    "y=1,2": "pixels are one run",
+    "year=": "'year=' is not DIMENSION=VALUES",
+    "year=2000 year=2005": "year is given twice",
+    "year=2005..2000": "the range is empty",
+    "yaer=2000": "the cube has no dimension 'yaer'; did you mean 'year'? (dimensions: year, y, x)",
+    "year=2000 2005": "'2005' is not DIMENSION=VALUES",
+}
+
+
+@pytest.mark.parametrize("text", REFUSED)
+def test_a_query_that_means_nothing_is_refused(cube: ci.Cube, text: str) -> None:
+    with pytest.raises(GridError) as refused:
+        cube.cost(text)
+    assert REFUSED[text] in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+OPTIONS: list[tuple[dict[str, Any], str]] = [
+    ({"latency": -1}, "latency is -1: it must be 0 or more"),
+    ({"latency": float("nan")}, "latency is nan"),
+    ({"bandwidth": 0}, "bandwidth is 0: it must be more than 0"),
+    ({"concurrency": 0}, "concurrency is 0: it must be 1 or more"),
+    ({"variable": "cver"}, "no variable 'cver'; did you mean 'cover'"),
+    ({"compare": "yy=5"}, "compare yy=5: no dimension 'yy'; did you mean 'y'?"),
+    ({"compare": "y=0"}, "'y=0' is not a chunk's length, such as y=1000"),
+    ({"compare": "y=5,y=6"}, "y is given twice"),
+    ({"compare": " "}, "compare is empty"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), OPTIONS, ids=[m for _, m in OPTIONS])
+def test_options_that_mean_nothing_are_refused(cube: ci.Cube, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(GridError, match=message.replace("?", "[?]")):
+        cube.cost("scan", **options)
+
+
+# ---- time and advice ------------------------------------------------------------------------------------------
+
+
+def test_time_is_waits_one_after_another_and_bytes() -> None:
+    link = Link(latency_ms=20, bandwidth=50, concurrency=4)
+    assert link.seconds(0, 0, 0) == 0
+    assert link.seconds(4, 0, 1) == pytest.approx(0.02)
+    assert link.seconds(5, 10**8, 1) == pytest.approx(0.04 + 2)
+    assert link.seconds(2, 0, 2) == pytest.approx(0.04)  # an index, then what it tells
+
+
+def test_advice_is_longer_chunks_where_many_are_touched_and_shorter_ones_where_little_is_wanted() -> None:
+    glad = ci.read_spec("glad-lclu")
+    v = glad.variables[0]
+    series = [np.arange(5), np.array([332800]), np.array([478000])]
+    assert better_chunks(glad, v, series) == (5, 400, 400)
+    small = [np.array([2]), np.arange(100, 110), np.arange(100, 110)]
+    year, y, x = better_chunks(glad, v, small)
+    assert (year, y) == (1, x)
+    assert 40000 % y == 0
+    assert 200 <= y <= 320  # about 64 kB
+    whole = [np.arange(1), np.arange(4000), np.arange(4000)]
+    assert better_chunks(glad, v, whole) == v.chunks
+    long = replace(v, chunks=(5, 400, 400))
+    assert better_chunks(glad, long, [np.array([2]), np.arange(40000), np.arange(40000)]) == (1, 800, 800)
+    assert better_chunks(glad, long, series) == (5, 125, 125)  # smaller chunks, then
+
+
+# ---- as a person runs it --------------------------------------------------------------------------------------
+
+
+def test_command_says_what_a_read_takes(cube: ci.Cube, world: World, invoke: Callable[..., Ran]) -> None:
+    done = invoke("cost", "pixel", 12.3, 10.0, "--compare", "year=2,y=25,x=25", "--store", world.store)
+    assert done.code == 0, done.err
+    for text in (
+        "cover  year=2 y=1 x=1: 2 B of pixels",
+        "chunks touched",
+        "year=2 y=25 x=25",
+        "50 ms a request, 100 MB/s",
+        "1 manifest of",
+    ):
+        assert text in done.out
+    args = ("--latency", 10, "--bandwidth", 20, "--concurrency", 3, "--json", "--store", world.store)
+    found = invoke("cost", "region 8 11 12 18", *args).json
+    (v,) = found["variables"]
+    assert (found["query"], found["snapshot"]) == ("region 8 11 12 18", cube.store.tip)
+    assert found["link"] == {"latency_ms": 10, "bandwidth_mb_s": 20, "concurrency": 3}
+    assert v["chunks"] == {"touched": 8, "present": 6, "absent": 2}
+    assert (v["requests"], v["asked_bytes"], v["raw_bytes"]) == (6, 2 * 70 * 40, 6 * 2500)
+    assert v["amplification"] == round(15000 / 5600, 3)
+    assert v["seconds"] == pytest.approx(0.02 + v["bytes"] / 20e6, abs=1e-4)
+    assert v["exact"] is True
+
+
+def test_negative_numbers_are_part_of_a_query_and_unknown_options_are_not(
+    cube: ci.Cube, world: World, invoke: Callable[..., Ran]
+) -> None:
+    where = ("--store", world.store)
+    assert "the point -60.5 -3.2 is outside" in invoke("cost", "pixel", "-60.5", "-3.2", *where).err
+    assert "the point -0.5 -3.2 is outside" in invoke("cost", "pixel", "-.5", "-3.2", *where).err
+    for args, message in [
+        (("--latancy", 5), "no such option: --latancy; did you mean --latency?"),
+        (("--year", 2000), "values of an axis are part of the query: year=VALUE"),
+        (("-q",), "no such option: -q"),
+    ]:
+        done = invoke("cost", "scan", *args, *where)
+        assert (done.code, done.out) == (2, "")
+        assert message in done.err
+
+
+def test_an_empty_cube_costs_nothing(world: World, invoke: Callable[..., Ran]) -> None:
+    ci.init(world.spec_file)
+    found = invoke("cost", "scan", "--json", "--compare", "y=20", "--store", world.store).json
+    (v,) = found["variables"]
+    assert (v["chunks"], v["requests"], v["bytes"], v["seconds"]) == (
+        {"touched": 40, "present": 0, "absent": 40},
+        0,
+        0,
+        0,
+    )
+    assert v["compared"][0]["chunks"] == {"touched": 100, "present": 0, "absent": 100}
+    assert invoke("cost", "scan", "--store", world.store).code == 0
+
+
+def test_variables_without_an_axis_are_asked_without_it(make_cube: Callable[[str], ci.Cube]) -> None:
+    cube = make_cube(
+        "axes: {year: {values: [1, 2]}}\nvariables:\n  a: {dtype: uint8, fill_value: 0, chunks: {y: 50, x: 50}}\n"
+        "  b: {dtype: int16, fill_value: 0, axes: [], chunks: {y: 100, x: 100}, shards: {y: 100, x: 100}}\n"
+    )
+    found = cube.cost("map year=2")
+    assert [v.shape for v in found.variables] == [(1, 200, 250), (200, 250)]
+    assert [v.reads.chunks for v in found.variables] == [20, 6]
+    assert found.variables[1].to_json()["shards"] == {"touched": 6, "present": 0}
+    (only,) = cube.cost("scan", variable="b", compare=["y=10", "x=10"]).variables
+    assert [c.chunks for c in only.compared] == [(10, 100), (100, 10)]

@@ -18,6 +18,7 @@ import numpy as np
 
 from cubeingest.contents.index import Pieces
 from cubeingest.spec import Variable
+from cubeingest.store import reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,7 +85,8 @@ class Candidates:
         kept = np.concatenate(self._kept) if self._kept else np.zeros((0, 0), np.int64)
         if len(kept) <= READ:
             return kept
-        return kept[np.linspace(0, len(kept) - 1, READ).round().astype(int)]
+        spread: npt.NDArray[np.int64] = kept[np.linspace(0, len(kept) - 1, READ).round().astype(int)]
+        return spread
 
 
 def bytes_of_constant(array: zarr.Array[Any], variable: Variable, pieces: Pieces) -> int:
@@ -108,14 +110,17 @@ def _values(variable: Variable) -> list[np.generic]:
     return [v for v in [*patterns, dtype.type(0), dtype.type(1)] if v.tobytes() != same]
 
 
-def _scratch(array: zarr.Array[Any], variable: Variable, shape: tuple[int, ...]) -> tuple[zarr.Array[Any], dict[str, Any]]:
+def _scratch(
+    array: zarr.Array[Any], variable: Variable, shape: tuple[int, ...]
+) -> tuple[zarr.Array[Any], dict[str, Any]]:
     """An array in memory of one chunk, encoded as ``array``'s are; and what it is kept in."""
     import zarr
 
     held: dict[str, Any] = {}
+    serializer: Any = array.serializer
     made = zarr.create_array(
         zarr.storage.MemoryStore(held), shape=shape, chunks=variable.chunks, dtype=array.dtype, fill_value=array.fill_value,
-        filters=array.filters, compressors=array.compressors, serializer=array.serializer,
+        filters=array.filters, compressors=array.compressors, serializer=serializer,
     )  # fmt: skip
     return made, held
 
@@ -134,7 +139,9 @@ def count_constant(
     async def get(place: list[int]) -> Any:
         from zarr.core.buffer import default_buffer_prototype
 
-        return await session.store.get(f"{variable.name}/{metadata.encode_chunk_key(tuple(place))}", default_buffer_prototype())
+        return await session.store.get(
+            f"{variable.name}/{metadata.encode_chunk_key(tuple(place))}", default_buffer_prototype()
+        )
 
     async def get_all(places: tuple[list[int], ...]) -> list[Any]:
         return await asyncio.gather(*map(get, places))
@@ -145,8 +152,8 @@ def count_constant(
             contents = sync(get_all(places))
             constant += sum(is_constant(b.to_bytes(), tuple(p)) for p, b in zip(places, contents, strict=True))
     except (icechunk.IcechunkError, RuntimeError, ValueError) as e:
-        reason = " ".join(str(e).split())[:120]
-        return Constant(None, found.count, 0, found.at_most, f"a chunk cannot be read: {reason}")
+        reason = " ".join(reason_of(e).split()).partition(", ")[0][:120]
+        return Constant(None, found.count, 0, found.at_most, f"a chunk cannot be read ({reason})")
     count = round(found.count * constant / len(index)) if len(index) else 0
     return Constant(count, found.count, len(index), found.at_most)
 

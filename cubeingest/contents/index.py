@@ -113,7 +113,8 @@ def ask_objects(session: icechunk.Session, path: str, index: npt.NDArray[np.int6
     from zarr.core.sync import sync
 
     async def ask(place: list[int], key: str) -> tuple[int, int]:
-        kind = int(await session.chunk_type_async(f"/{path}", place))
+        told: Any = await session.chunk_type_async(f"/{path}", place)
+        kind = int(told)
         return kind, (await session.store.getsize(key) if kind in KINDS else 0)
 
     async def ask_all() -> list[tuple[int, int]]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import reduce
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +45,13 @@ class Amount:
 
     def to_json(self) -> dict[str, Any]:
         ratio = None if self.ratio is None else round(self.ratio, 3)
-        return {"present": self.present, "total": self.total, "bytes": self.stored, "raw_bytes": self.raw, "ratio": ratio}
+        return {
+            "present": self.present,
+            "total": self.total,
+            "bytes": self.stored,
+            "raw_bytes": self.raw,
+            "ratio": ratio,
+        }
 
 
 @dataclass(frozen=True)
@@ -171,7 +178,7 @@ class _Part:
         counts = self.per_slot[self.n_axes :]
         if self.lattice is None:
             return prod(int(c.sum()) for c in counts)
-        return int((np.multiply.reduce(np.ix_(*counts)) * self.lattice).sum())
+        return int((reduce(np.multiply, np.ix_(*counts)) * self.lattice).sum())
 
     def n_along(self, axis: int) -> dict[int, int]:
         """{axis block: objects along the axis in it}, of those that are chosen."""
@@ -190,7 +197,7 @@ class _Tally:
     def add(self, objects: Objects) -> None:
         raw = self.pieces.elements(objects.index) * self.variable.np_dtype.itemsize
         self.kinds += np.bincount(objects.kinds, minlength=len(self.kinds))
-        self.whole += (len(objects), objects.lengths.sum(), raw.sum())
+        self.whole += np.array([len(objects), objects.lengths.sum(), raw.sum()])
         for axis, sums in enumerate(self.sums):
             slot = self.part.slot_of[axis][objects.index[:, axis]]
             for row, weights in enumerate((None, objects.lengths, raw)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,9 @@ BAD = 10.0
 
 ENOUGH_BYTES = 1_000_000
 """Bytes decoded up to which no shape of chunks is much better than another: that is one request, and milliseconds."""
+
+LITTLE = 0.5
+"""Share of a chunk's length that is wanted, up to which a shorter chunk is better."""
 
 LEAST_BYTES = 65_536
 """Bytes of a chunk, before compression, below which requests cost more than what they bring."""
@@ -44,30 +48,39 @@ def advise(spec: CubeSpec, variable: Variable, positions: Positions, reads: Read
 
 
 def better_chunks(spec: CubeSpec, variable: Variable, positions: Positions) -> tuple[int, ...]:
-    """A shape of about as many bytes as now: as long as what is asked along dimensions where several chunks are touched, shorter along
-    those where little of a chunk is wanted. If there are only those, smaller chunks.
+    """A shape of about as many bytes as now: longer along dimensions where several chunks are touched, as far as what is asked goes, and
+    shorter along those where little of a chunk is wanted. If no dimension is of the first kind, smaller chunks; if none of the second, the same.
     """
-    spans = [int(p[-1] - p[0]) + 1 for p in positions]
-    touched = [len(a) for a in pieces_along(positions, variable.chunks)]
-    used = [len(p) / (n * c) for p, n, c in zip(positions, touched, variable.chunks, strict=True)]
-    out = [
-        max(c, min(span, size)) if n > 1 and share > 0.5 else c
-        for c, span, size, n, share in zip(variable.chunks, spans, spec.shape_of(variable), touched, used, strict=True)
+    old = variable.chunks
+    touched = [len(a) for a in pieces_along(positions, old)]
+    used = [len(p) / (n * c) for p, n, c in zip(positions, touched, old, strict=True)]
+    loose = [d for d, share in enumerate(used) if share <= LITTLE]
+    if not loose:
+        return old
+    growths = [
+        max(1.0, (int(p[-1] - p[0]) + 1) / c) if n > 1 and share > LITTLE else 1.0
+        for p, c, n, share in zip(positions, old, touched, used, strict=True)
     ]
-    loose = [d for d, share in enumerate(used) if share <= 0.5]
-    grown = prod(out) / prod(variable.chunks)
-    if grown == 1:
-        grown = max(1.0, prod(out) * variable.np_dtype.itemsize / LEAST_BYTES)
-    for d in loose:
-        wanted = max(1.0, out[d] / grown ** (1 / len(loose)))
-        out[d] = _divisor(_whole_of(spec, variable, d), wanted)
+    wanted, most = prod(growths), prod(old[d] for d in loose)
+    if wanted > most:
+        growths = [g ** (math.log(most) / math.log(wanted)) for g in growths]
+    shrink = prod(growths)
+    if shrink == 1:
+        shrink = max(1.0, prod(old) * variable.np_dtype.itemsize / LEAST_BYTES)
+    out = list(old)
+    for d, growth in enumerate(growths):
+        ideal = old[d] / shrink ** (1 / len(loose)) if d in loose else old[d] * growth
+        if ideal != old[d]:
+            out[d] = _fitting(spec, variable, d, max(1.0, ideal))
     return tuple(out)
 
 
-def _whole_of(spec: CubeSpec, variable: Variable, d: int) -> int:
-    """What a chunk's length along a dimension must divide: the region's, or anything along an axis."""
+def _fitting(spec: CubeSpec, variable: Variable, d: int, ideal: float) -> int:
+    """The length of a chunk that is nearest to ``ideal``: in space one that divides a region, along an axis any."""
     n_axes = len(variable.axes)
-    return variable.chunks[d] if d < n_axes else spec.grid.region_shape_yx[d - n_axes]
+    if d < n_axes:
+        return min(round(ideal), spec.axes_of(variable)[d].size)
+    return _divisor(spec.grid.region_shape_yx[d - n_axes], ideal)
 
 
 def _divisor(whole: int, wanted: float) -> int:

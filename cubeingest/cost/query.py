@@ -23,7 +23,7 @@ import numpy as np
 
 from cubeingest.boxes import finite, mapper, parse_crs, query_boxes
 from cubeingest.errors import GridError, nearest
-from cubeingest.plan import Selection, positions_of
+from cubeingest.plan import positions_of
 from cubeingest.steps import overlapped_chunks, snap, to_fraction
 
 if TYPE_CHECKING:
@@ -104,10 +104,14 @@ def _split(text: str) -> tuple[str, list[str], dict[str, list[str]]]:
             else:
                 words.append(piece)
     if not kind and not terms:
-        raise GridError(f"the query is empty: write {'; '.join(EXAMPLES.values())}; or a slice such as y=0:1000 x=0:1000")
+        raise GridError(
+            f"the query is empty: write {'; '.join(EXAMPLES.values())}; or a slice such as y=0:1000 x=0:1000"
+        )
     if kind and kind not in EXAMPLES:
         hint = nearest(kind, list(EXAMPLES))
-        raise GridError(f"no query {kind!r}{hint} (queries: {', '.join(EXAMPLES)}, or a slice such as y=0:1000 x=0:1000)")
+        raise GridError(
+            f"no query {kind!r}{hint} (queries: {', '.join(EXAMPLES)}, or a slice such as y=0:1000 x=0:1000)"
+        )
     if not kind and words:
         raise GridError(f"{words[0]!r} is not DIMENSION=VALUES, such as y=0:1000")
     return kind, words, terms
@@ -170,9 +174,12 @@ def _region(spec: CubeSpec, words: list[str]) -> dict[str, npt.NDArray[np.int64]
     rows, columns = set[int](), set[int]()
     for box, _ in query_boxes((west, south, east, north), LONLAT, grid.crs):
         left, bottom, right, top = (to_fraction(v) for v in box)
-        ends = (top, bottom) if grid.resolution_y < 0 else (bottom, top)
-        along_y = overlapped_chunks(*((v - grid.origin_y) / grid.resolution_y for v in ends), grid.shape_yx[0], 1)
-        along_x = overlapped_chunks(*((v - grid.origin_x) / grid.resolution_x for v in (left, right)), grid.shape_yx[1], 1)
+        y0, y1 = ((v - grid.origin_y) / grid.resolution_y for v in (top, bottom)[:: -1 if grid.resolution_y > 0 else 1])
+        x0, x1 = ((v - grid.origin_x) / grid.resolution_x for v in (left, right))
+        along_y, along_x = (
+            overlapped_chunks(y0, y1, grid.shape_yx[0], 1),
+            overlapped_chunks(x0, x1, grid.shape_yx[1], 1),
+        )
         if along_y and along_x:
             rows.update(along_y)
             columns.update(along_x)
@@ -181,7 +188,9 @@ def _region(spec: CubeSpec, words: list[str]) -> dict[str, npt.NDArray[np.int64]
     return dict(zip(grid.dims_yx, (np.array(sorted(rows)), np.array(sorted(columns))), strict=True))
 
 
-def _check_one_each(spec: CubeSpec, positions: Mapping[str, npt.NDArray[np.int64]], terms: Mapping[str, object]) -> None:
+def _check_one_each(
+    spec: CubeSpec, positions: Mapping[str, npt.NDArray[np.int64]], terms: Mapping[str, object]
+) -> None:
     for axis in spec.grid.axes:
         if len(positions[axis.name]) > 1:
             given = "several values" if axis.name in terms else "no value"

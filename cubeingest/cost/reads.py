@@ -73,7 +73,9 @@ def pieces_along(positions: Positions, piece: tuple[int, ...]) -> Positions:
     return out
 
 
-def touched_objects(session: icechunk.Session, variable: Variable, pieces: Pieces, along: Positions) -> Iterator[Objects]:
+def touched_objects(
+    session: icechunk.Session, variable: Variable, pieces: Pieces, along: Positions
+) -> Iterator[Objects]:
     """The objects that are there at every combination of indices ``along`` the dimensions."""
     if prod(map(len, along)) <= ASKED_SINGLY:
         index = np.stack(np.meshgrid(*along, indexing="ij"), axis=-1).reshape(-1, len(along))
@@ -169,7 +171,9 @@ class _Shards:
         found = Reads()
         for few in itertools.batched(rows.tolist(), AT_ONCE):
             some = shards[list(few)]
-            for place, kind, index in zip(some.index.tolist(), some.kinds.tolist(), self._read_indexes(some), strict=True):
+            for place, kind, index in zip(
+                some.index.tolist(), some.kinds.tolist(), self._read_indexes(some), strict=True
+            ):
                 found += self._of_one(place, kind, index)
         share = n / len(rows)
         within = shards.kinds == INLINE
@@ -179,9 +183,7 @@ class _Shards:
                 "inline": int(shards.lengths[within].sum()), "present": round(found.present * share),
             }  # fmt: skip
         else:
-            exact = {
-                k: round(getattr(found, k) * share) for k in ("gets", "requests", "stored", "inline", "present")
-            }
+            exact = {k: round(getattr(found, k) * share) for k in ("gets", "requests", "stored", "inline", "present")}
         rounds = min(exact["requests"], 1 if is_whole else 2)
         return Reads(shards_present=n, rounds=rounds, is_exact=len(rows) == n, **exact)
 
@@ -212,7 +214,11 @@ class _Shards:
         gets, stored = 1 + len(ranges), self.index_bytes + sum(stop - start for start, stop in ranges)
         in_manifest = kind == INLINE
         return Reads(
-            present=len(there), gets=gets, requests=0 if in_manifest else gets, stored=stored, inline=stored if in_manifest else 0
+            present=len(there),
+            gets=gets,
+            requests=0 if in_manifest else gets,
+            stored=stored,
+            inline=stored if in_manifest else 0,
         )
 
 

@@ -14,7 +14,7 @@ from cubeingest.cost.reads import Reads, count_reads, pieces_along
 from cubeingest.cost.reshape import estimate_reads, parse_chunks
 from cubeingest.errors import GridError
 from cubeingest.plan import Selection, choose
-from cubeingest.spec import CubeSpec, Variable
+from cubeingest.spec import Variable
 from cubeingest.store import Store
 
 
@@ -27,13 +27,21 @@ class Link:
     concurrency: int = 10
 
     def __post_init__(self) -> None:
-        for name, value, least in (("latency", self.latency_ms, 0), ("bandwidth", self.bandwidth, 0), ("concurrency", self.concurrency, 1)):
+        for name, value, least in (
+            ("latency", self.latency_ms, 0),
+            ("bandwidth", self.bandwidth, 0),
+            ("concurrency", self.concurrency, 1),
+        ):
             if not (value >= least and value < float("inf")) or (name == "bandwidth" and value == 0):
-                raise GridError(f"{name} is {value}: it must be {'more than 0' if name == 'bandwidth' else f'{least} or more'}")
+                raise GridError(
+                    f"{name} is {value}: it must be {'more than 0' if name == 'bandwidth' else f'{least} or more'}"
+                )
 
     def seconds(self, requests: int, n_bytes: int, rounds: int) -> float:
         """Until all is here: as many waits as there are requests one after another, and the time that the bytes take. Decoding is not in it."""
-        return max(rounds, ceil(requests / self.concurrency)) * self.latency_ms / 1000 + n_bytes / (self.bandwidth * 1e6)
+        return max(rounds, ceil(requests / self.concurrency)) * self.latency_ms / 1000 + n_bytes / (
+            self.bandwidth * 1e6
+        )
 
 
 @dataclass(frozen=True)
@@ -92,7 +100,11 @@ class Cost:
         return sum(v.seconds for v in self.variables)
 
     def to_json(self) -> dict[str, Any]:
-        link = {"latency_ms": self.link.latency_ms, "bandwidth_mb_s": self.link.bandwidth, "concurrency": self.link.concurrency}
+        link = {
+            "latency_ms": self.link.latency_ms,
+            "bandwidth_mb_s": self.link.bandwidth,
+            "concurrency": self.link.concurrency,
+        }
         return {
             "store": self.store, "snapshot": self.snapshot, "query": self.query, "link": link,
             "requests": self.reads.requests, "bytes": self.reads.stored, "raw_bytes": self.reads.decoded, "seconds": round(self.seconds, 4),
@@ -121,7 +133,9 @@ def read_cost(
     return Cost(store.uri, store.tip, query, link, found)
 
 
-def _cost_of(store: Store, variable: Variable, query: Query, link: Link, shapes: Sequence[Mapping[str, int]]) -> VariableCost:
+def _cost_of(
+    store: Store, variable: Variable, query: Query, link: Link, shapes: Sequence[Mapping[str, int]]
+) -> VariableCost:
     session, pieces, positions = store.readonly(), objects_of(store.spec, variable), query.along(variable)
     shape = tuple(map(len, positions))
     asked = prod(shape) * variable.np_dtype.itemsize

@@ -33,7 +33,9 @@ def parse_chunks(spec: CubeSpec, text: str) -> dict[str, int]:
         name, _, size = piece.partition("=")
         dim = names.get(name, name)
         if dim not in dims:
-            raise GridError(f"compare {text}: no dimension {name!r}{nearest(name, list(dims))} (dimensions: {', '.join(dims)})")
+            raise GridError(
+                f"compare {text}: no dimension {name!r}{nearest(name, list(dims))} (dimensions: {', '.join(dims)})"
+            )
         if not size.isdecimal() or int(size) < 1:
             raise GridError(f"compare {text}: {piece!r} is not a chunk's length, such as {dim}=1000")
         if dim in out:
@@ -65,7 +67,14 @@ def estimate_reads(
     stored = round(float(lengths[there].sum()))
     decoded = present * prod(chunks) * variable.np_dtype.itemsize
     return Reads(
-        chunks=n, present=present, gets=n, requests=present, stored=stored, decoded=decoded, rounds=min(1, present), is_exact=False
+        chunks=n,
+        present=present,
+        gets=n,
+        requests=present,
+        stored=stored,
+        decoded=decoded,
+        rounds=min(1, present),
+        is_exact=False,
     )
 
 
@@ -80,7 +89,12 @@ def _dense(batches: Any, along: Positions) -> npt.NDArray[np.float64]:
 
 
 def _spread(
-    lengths: npt.NDArray[np.float64], d: int, starts: npt.NDArray[np.int64], stops: npt.NDArray[np.int64], first: int, pieces: Pieces
+    lengths: npt.NDArray[np.float64],
+    d: int,
+    starts: npt.NDArray[np.int64],
+    stops: npt.NDArray[np.int64],
+    first: int,
+    pieces: Pieces,
 ) -> npt.NDArray[np.float64]:
     """Bytes that fall into the runs of elements from ``starts`` to ``stops`` along dimension ``d``; ``first`` is the object of the first row."""
     rows = np.moveaxis(lengths, d, 0)
