@@ -19,6 +19,7 @@ import cubeingest as ci
 from cubeingest.contents import Pieces
 from cubeingest.cost import count_reads, parse_query, reads
 from cubeingest.cost.advice import better_chunks
+from cubeingest.cost.positions import Positions
 from cubeingest.cost.report import Link
 from cubeingest.cost.reshape import estimate_reads
 from cubeingest.errors import GridError
@@ -81,6 +82,10 @@ def serve(session: icechunk.Session, name: str, positions: list[np.ndarray]) -> 
     return out
 
 
+def runs(positions: list[np.ndarray]) -> list[Positions]:
+    return [Positions.each(p.tolist()) for p in positions]
+
+
 def variable(
     shape: tuple[int, ...], chunks: tuple[int, ...], shards: tuple[int, ...] | None, dtype: str = "uint8"
 ) -> Variable:
@@ -115,7 +120,7 @@ def sparse_pixels(rng: np.random.Generator, v: Variable, shape: tuple[int, ...],
 def assert_as_served(
     session: icechunk.Session, v: Variable, shape: tuple[int, ...], positions: list[np.ndarray]
 ) -> None:
-    found = count_reads(session, v, Pieces(shape, v.write_shape), positions)
+    found = count_reads(session, v, Pieces(shape, v.write_shape), runs(positions))
     served = serve(session, v.name, positions)
     objects, there = (found.shards, found.shards_present) if v.shards else (found.chunks, found.present)
     assert found.is_exact
@@ -185,14 +190,14 @@ def test_shards_are_read_whole_in_parts_or_not_at_all(
     absent = [np.array([0]), np.arange(10), np.arange(130, 140)]
     for positions in (whole, at_end, absent, list(map(np.arange, shape)), [np.arange(2), np.array([5]), np.array([5])]):
         assert_as_served(session, v, shape, positions)
-    found = count_reads(session, v, Pieces(shape, v.write_shape), whole)
+    found = count_reads(session, v, Pieces(shape, v.write_shape), runs(whole))
     assert (found.gets, found.chunks, found.present, found.rounds) == (1, 16, 16, 1)
-    found = count_reads(session, v, Pieces(shape, v.write_shape), at_end)
+    found = count_reads(session, v, Pieces(shape, v.write_shape), runs(at_end))
     assert found.gets == 2  # its index, and a range: a shard that reaches past the end is never read whole
     held = pixels[1, 256:320, 256:300].reshape(2, 32, -1)
     there = sum((held[i, :, j : j + 32] != FILL).any() for i in range(2) for j in (0, 32))
     assert (found.chunks, found.present, found.decoded) == (4, there, there * 1024)
-    found = count_reads(session, v, Pieces(shape, v.write_shape), absent)
+    found = count_reads(session, v, Pieces(shape, v.write_shape), runs(absent))
     assert (found.gets, found.requests, found.stored, found.shards, found.shards_present) == (1, 0, 0, 1, 0)
 
 
@@ -201,9 +206,9 @@ def test_of_very_many_shards_some_are_read_and_it_is_said(
 ) -> None:
     session, v, shape, _ = shard_array
     everything = list(map(np.arange, shape))
-    exact = count_reads(session, v, Pieces(shape, v.write_shape), everything)
+    exact = count_reads(session, v, Pieces(shape, v.write_shape), runs(everything))
     monkeypatch.setattr(reads, "INDEXES_READ", 3)
-    rough = count_reads(session, v, Pieces(shape, v.write_shape), everything)
+    rough = count_reads(session, v, Pieces(shape, v.write_shape), runs(everything))
     assert exact.is_exact
     assert not rough.is_exact
     assert (rough.chunks, rough.shards, rough.shards_present) == (exact.chunks, exact.shards, exact.shards_present)
@@ -241,7 +246,7 @@ def test_other_chunks_are_estimated_from_the_bytes_of_those_that_are_there(made:
         start = data.draw(st.integers(0, n - 1))
         positions.append(np.arange(start, data.draw(st.integers(start + 1, n))))
     chunks = tuple(data.draw(st.integers(1 if n < 10 else 5, n)) for n in shape)
-    found = estimate_reads(session, v, pieces, positions, chunks)
+    found = estimate_reads(session, v, pieces, runs(positions), chunks)
     lengths = each_length(session)
     touched = present = 0
     stored = 0.0
@@ -270,14 +275,24 @@ def test_the_same_chunks_are_estimated_as_they_are() -> None:
     shape, v = (3, 60, 70), variable((3, 60, 70), (1, 20, 20), None)
     session = make_array(v, shape, sparse_pixels(np.random.default_rng(3), v, shape, 0.5), 0)
     positions = [np.arange(3), np.arange(5, 50), np.arange(33, 70)]
-    real = count_reads(session, v, Pieces(shape, v.chunks), positions)
-    found = estimate_reads(session, v, Pieces(shape, v.chunks), positions, v.chunks)
+    real = count_reads(session, v, Pieces(shape, v.chunks), runs(positions))
+    found = estimate_reads(session, v, Pieces(shape, v.chunks), runs(positions), v.chunks)
     assert (found.chunks, found.present, found.stored, found.decoded) == (
         real.chunks,
         real.present,
         real.stored,
         real.decoded,
     )
+
+
+@given(sets=st.sets(st.integers(0, 60), min_size=1), size=st.integers(1, 20))
+def test_positions_are_kept_as_runs(sets: set[int], size: int) -> None:
+    found = Positions.each(sets)
+    assert [*found] == sorted(sets)
+    assert len(found) == len(sets)
+    assert found.span == max(sets) - min(sets) + 1
+    assert all(a[1] < b[0] for a, b in itertools.pairwise(found.runs))
+    assert found.pieces(size).tolist() == sorted({p // size for p in sets})
 
 
 # ---- queries --------------------------------------------------------------------------------------------------
@@ -307,31 +322,30 @@ QUERIES: dict[str, dict[str, list[int]]] = {
 
 
 @pytest.mark.parametrize("text", QUERIES)
-def test_a_query_means_these_positions(cube: ci.Cube, text: str) -> None:
-    found = parse_query(cube.spec, text)
-    assert {dim: p.tolist() for dim, p in found.positions.items()} == QUERIES[text]
+def test_a_query_means_these_positions(world: World, text: str) -> None:
+    found = parse_query(ci.read_spec(world.spec_file), text)
+    assert {dim: [*p] for dim, p in found.positions.items()} == QUERIES[text]
 
 
-@pytest.mark.parametrize("text", QUERIES)
-def test_what_a_query_of_a_cube_takes_is_what_xarray_takes(cube: ci.Cube, text: str) -> None:
+def test_what_queries_of_a_cube_take_is_what_xarray_takes(cube: ci.Cube) -> None:
     import xarray as xr
 
-    (found,) = cube.cost(text).variables
-    assert found.asked == prod(len(p) for p in QUERIES[text].values())
     store = CountingStore(cube.store.readonly())
-    ds = xr.open_zarr(store, consolidated=False, chunks=None, mask_and_scale=False)
-    cover = ds["cover"]
-    before = len(store.served)
-    cover.isel({d: slice(p[0], p[-1] + 1) for d, p in QUERIES[text].items()}).load()
-    served = [(key, size) for key, size in store.served[before:] if key.startswith("cover/")]
-    assert found.reads.chunks == len(served)
-    assert found.reads.present == sum(size is not None for _, size in served)
-    assert found.reads.stored == sum(size or 0 for _, size in served)
-    assert found.reads.decoded == found.reads.present * 2500
-    assert found.seconds == pytest.approx(0.05 * -(-found.reads.requests // 10) + found.reads.stored / 100e6)
+    cover = xr.open_zarr(store, consolidated=False, chunks=None, mask_and_scale=False)["cover"]
+    for text, positions in QUERIES.items():
+        (found,) = cube.cost(text).variables
+        assert found.asked == prod(len(p) for p in positions.values())
+        before = len(store.served)
+        cover.isel({d: slice(p[0], p[-1] + 1) for d, p in positions.items()}).copy().load()
+        served = [(key, size) for key, size in store.served[before:] if key.startswith("cover/")]
+        assert found.reads.chunks == len(served)
+        assert found.reads.present == sum(size is not None for _, size in served)
+        assert found.reads.stored == sum(size or 0 for _, size in served)
+        assert found.reads.decoded == found.reads.present * 2500
+        assert found.seconds == pytest.approx(0.05 * -(-found.reads.requests // 10) + found.reads.stored / 100e6)
 
 
-def test_a_point_in_another_crs_is_where_the_grid_has_it(make_cube: Callable[[str], ci.Cube], world: World) -> None:
+def test_a_point_in_another_crs_is_where_the_grid_has_it(world: World) -> None:
     world.write_spec(
         ("crs: EPSG:4326", "crs: EPSG:32633"), ("origin: {x: 0, y: 20}", "origin: {x: 500000, y: 5600000}"), ("resolution: {x: 1/10, y: -1/10}", "resolution: {x: 30, y: -30}"),
         ('"{top:02H}_{left:03H}"', "y{iy}_x{ix}"),
@@ -341,9 +355,9 @@ def test_a_point_in_another_crs_is_where_the_grid_has_it(make_cube: Callable[[st
 
     lon, lat = Transformer.from_crs(32633, 4326, always_xy=True).transform(500000 + 30 * 77.5, 5600000 - 30 * 150.5)
     found = parse_query(spec, f"pixel {lon} {lat}").positions
-    assert (found["y"].tolist(), found["x"].tolist()) == ([150], [77])
+    assert ([*found["y"]], [*found["x"]]) == ([150], [77])
     box = parse_query(spec, f"region {lon} {lat - 0.0005} {lon + 0.0005} {lat}").positions
-    assert (int(box["y"][0]), int(box["x"][0])) == (150, 77)
+    assert (box["y"].runs[0][0], box["x"].runs[0][0]) == (150, 77)
     assert len(box["y"]) in (2, 3)
 
 
@@ -363,16 +377,16 @@ REFUSED: dict[str, str] = {
     "map year=2000 5": "map takes no '5': write map AXIS=VALUE",
     "region 1 2 3": "region 1 2 3: write region W S E N",
     "region 1 5 3 4": "has no area",
-    "region 100 5 103 6": "overlaps no pixel of the grid",
+    "region 100 5 103 6": "overlaps nothing of the grid",
     "region 99N_000E": "no region '99N_000E'",
     "y=5:2": "y=5:2 is empty",
     "y=5:5": "y=5:5 is empty",
-    "y=0:201": "y=0:201 is outside the grid, which has 200 pixels along y (0 to 199)",
+    "y=0:201": "y=0:201 is outside the grid: along y it has 200 (0 to 199)",
     "y=-1:5": "outside the grid",
     "y=200": "outside the grid",
-    "y=0:10:2": "write pixels from and to, such as y=0:200",
-    "y=a:b": "write pixels from and to",
-    "y=1,2": "pixels are one run",
+    "y=0:10:2": "write from and to, such as y=0:200",
+    "y=a:b": "write from and to",
+    "y=1,2": "write one run",
     "year=": "'year=' is not DIMENSION=VALUES",
     "year=2000 year=2005": "year is given twice",
     "year=2005..2000": "the range is empty",
@@ -382,9 +396,9 @@ REFUSED: dict[str, str] = {
 
 
 @pytest.mark.parametrize("text", REFUSED)
-def test_a_query_that_means_nothing_is_refused(cube: ci.Cube, text: str) -> None:
+def test_a_query_that_means_nothing_is_refused(world: World, text: str) -> None:
     with pytest.raises(GridError) as refused:
-        cube.cost(text)
+        parse_query(ci.read_spec(world.spec_file), text)
     assert REFUSED[text] in str(refused.value)
     assert "\n" not in str(refused.value)
 
@@ -402,10 +416,58 @@ OPTIONS: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("options", "message"), OPTIONS, ids=[m for _, m in OPTIONS])
-def test_options_that_mean_nothing_are_refused(cube: ci.Cube, options: dict[str, Any], message: str) -> None:
-    with pytest.raises(GridError, match=message.replace("?", "[?]")):
-        cube.cost("scan", **options)
+def test_options_that_mean_nothing_are_refused(world: World) -> None:
+    cube = ci.init(world.spec_file)
+    for options, message in OPTIONS:
+        with pytest.raises(GridError) as refused:
+            cube.cost("scan", **options)
+        assert message in str(refused.value)
+
+
+HEALPIX = """\
+name: cells
+grid: {type: healpix, order: 6, region_order: 2}
+axes: {cycle: {values: [22, 23, 24]}}
+variables:
+  h: {dtype: float32, fill_value: .nan, chunks: {cycle: 1, cells: 64}}
+store: ./cells.icechunk
+"""
+
+
+def test_cells_of_healpix_are_asked_for_by_the_same_words(world: World) -> None:
+    """192 regions of 256 cells, each of 4 chunks; those of the regions of a box are there."""
+    world.spec_file.write_text(HEALPIX)
+    cube = ci.init(world.spec_file)
+    grid = cube.grid
+    there = grid.regions((10, 20, 60, 70), "EPSG:4326")
+    session = cube.store.writable()
+    array = zarr.open_array(session.store, path="h", mode="r+")
+    rng = np.random.default_rng(0)
+    for region in there:
+        array[1:, grid.region(region)["cells"]] = rng.random((2, 256), np.float32)
+    session.commit("cells")
+    session = cube.store.readonly()
+    (cell,) = grid.locate(np.array([40.2]), np.array([45.1])).tolist()
+    for text, cycles, cells in [
+        ("pixel 40.2 45.1", [0, 1, 2], [cell]),
+        ("map cycle=23", [1], [*range(49152)]),
+        (f"region {there[0]}", [0, 1, 2], [*range(int(there[0]) * 256, int(there[0]) * 256 + 256)]),
+        ("region 10 20 60 70 cycle=22,24", [0, 2], [int(r) * 256 + i for r in there for i in range(256)]),
+        ("cells=100:300 cycle=24", [2], [*range(100, 300)]),
+    ]:
+        found = cube.cost(text).variables[0].reads
+        positions = [np.array(cycles), np.array(cells)]
+        assert [[*p] for p in parse_query(cube.spec, text).along(cube.spec.variables[0])] == [cycles, cells]
+        served = serve(session, "h", positions)
+        assert (found.gets, found.stored, found.requests) == (served.gets, served.bytes, served.requests)
+        assert found.present == len(served.keys_there)
+    assert cube.cost("scan", compare="cycle=3,cells=256").variables[0].compared[0].reads.present == len(there)
+    (v,) = cube.chunks(region=there[:3], cycle=23).variables
+    assert (v.amount.present, v.amount.total, v.piece) == (12, 12, (1, 64))
+    (v,) = cube.chunks().variables
+    assert (v.amount.present, v.amount.total) == (2 * 4 * len(there), 3 * 768)
+    with pytest.raises(GridError, match="cells=50000 is outside the grid: along cells it has 49152"):
+        cube.cost("cells=50000")
 
 
 # ---- time and advice ------------------------------------------------------------------------------------------
@@ -423,17 +485,17 @@ def test_advice_is_longer_chunks_where_many_are_touched_and_shorter_ones_where_l
     glad = ci.read_spec("glad-lclu")
     v = glad.variables[0]
     series = [np.arange(5), np.array([332800]), np.array([478000])]
-    assert better_chunks(glad, v, series) == (5, 400, 400)
+    assert better_chunks(glad, v, runs(series)) == (5, 400, 400)
     small = [np.array([2]), np.arange(100, 110), np.arange(100, 110)]
-    year, y, x = better_chunks(glad, v, small)
+    year, y, x = better_chunks(glad, v, runs(small))
     assert (year, y) == (1, x)
     assert 40000 % y == 0
     assert 200 <= y <= 320  # about 64 kB
     whole = [np.arange(1), np.arange(4000), np.arange(4000)]
-    assert better_chunks(glad, v, whole) == v.chunks
+    assert better_chunks(glad, v, runs(whole)) == v.chunks
     long = replace(v, chunks=(5, 400, 400))
-    assert better_chunks(glad, long, [np.array([2]), np.arange(40000), np.arange(40000)]) == (1, 800, 800)
-    assert better_chunks(glad, long, series) == (5, 125, 125)  # smaller chunks, then
+    assert better_chunks(glad, long, runs([np.array([2]), np.arange(40000), np.arange(40000)])) == (1, 800, 800)
+    assert better_chunks(glad, long, runs(series)) == (5, 125, 125)  # smaller chunks, then
 
 
 # ---- as a person runs it --------------------------------------------------------------------------------------

@@ -140,12 +140,13 @@ class _Part:
     """The objects of a variable that are chosen: whole axis blocks, and whole regions."""
 
     def __init__(self, spec: CubeSpec, chosen: Chosen, variable: Variable, pieces: Pieces) -> None:
-        axes, slots = spec.axes_of(variable), spec.slot_shape(variable)
-        spans = [*(a.block for a in axes), *spec.grid.region_shape_yx]
+        axes, in_space = spec.axes_of(variable), spec.grid.lattice_shape_yx[-len(spec.grid.spatial_dims) :]
+        slots = (*(a.n_blocks for a in axes), *in_space)
+        spans = [*(a.block for a in axes), *spec.grid.region_shape]
         self.slot_of = [
             np.arange(count) * p // span for count, p, span in zip(pieces.counts, pieces.piece, spans, strict=True)
         ]
-        """By dimension, the axis block or the row or column of regions that an object lies in."""
+        """By dimension, the axis block, or the row or column of regions, that an object lies in."""
         self.blocks = [chosen.blocks(a) for a in axes]
         self.chosen_along = []
         for n, blocks in zip(slots, self.blocks, strict=False):
@@ -154,8 +155,9 @@ class _Part:
             self.chosen_along.append(along)
         self.lattice: npt.NDArray[np.bool_] | None = None
         if chosen.places is not None:
-            self.lattice = np.zeros(slots[len(axes) :], bool)
+            self.lattice = np.zeros(spec.grid.lattice_shape_yx, bool)
             self.lattice[tuple(np.array(sorted(chosen.places)).T)] = True
+            self.lattice = self.lattice.reshape(in_space)
         self.is_all = self.lattice is None and all(along.all() for along in self.chosen_along)
         self.per_slot = [np.bincount(s, minlength=n) for s, n in zip(self.slot_of, slots, strict=True)]
         self.n_axes = len(axes)

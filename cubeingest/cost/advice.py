@@ -6,7 +6,8 @@ import math
 from math import prod
 from typing import TYPE_CHECKING
 
-from cubeingest.cost.reads import Positions, Reads, pieces_along
+from cubeingest.cost.positions import Positions
+from cubeingest.cost.reads import Reads, pieces_along
 from cubeingest.spec import CubeSpec, Variable
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ LEAST_BYTES = 65_536
 """Bytes of a chunk, before compression, below which requests cost more than what they bring."""
 
 
-def advise(spec: CubeSpec, variable: Variable, positions: Positions, reads: Reads, asked: int) -> str:
+def advise(spec: CubeSpec, variable: Variable, positions: Sequence[Positions], reads: Reads, asked: int) -> str:
     """Advice in a sentence or two; empty where the read is as it should be, or small."""
     itemsize = variable.np_dtype.itemsize
     if reads.decoded < BAD * asked or reads.decoded <= ENOUGH_BYTES:
@@ -47,7 +48,7 @@ def advise(spec: CubeSpec, variable: Variable, positions: Positions, reads: Read
     return f"{text} (--compare {named})"
 
 
-def better_chunks(spec: CubeSpec, variable: Variable, positions: Positions) -> tuple[int, ...]:
+def better_chunks(spec: CubeSpec, variable: Variable, positions: Sequence[Positions]) -> tuple[int, ...]:
     """A shape of about as many bytes as now: longer along dimensions where several chunks are touched, as far as what is asked goes, and
     shorter along those where little of a chunk is wanted. If no dimension is of the first kind, smaller chunks; if none of the second, the same.
     """
@@ -58,7 +59,7 @@ def better_chunks(spec: CubeSpec, variable: Variable, positions: Positions) -> t
     if not loose:
         return old
     growths = [
-        max(1.0, (int(p[-1] - p[0]) + 1) / c) if n > 1 and share > LITTLE else 1.0
+        max(1.0, p.span / c) if n > 1 and share > LITTLE else 1.0
         for p, c, n, share in zip(positions, old, touched, used, strict=True)
     ]
     wanted, most = prod(growths), prod(old[d] for d in loose)
@@ -80,7 +81,7 @@ def _fitting(spec: CubeSpec, variable: Variable, d: int, ideal: float) -> int:
     n_axes = len(variable.axes)
     if d < n_axes:
         return min(round(ideal), spec.axes_of(variable)[d].size)
-    return _divisor(spec.grid.region_shape_yx[d - n_axes], ideal)
+    return _divisor(spec.grid.region_shape[d - n_axes], ideal)
 
 
 def _divisor(whole: int, wanted: float) -> int:

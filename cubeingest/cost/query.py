@@ -14,20 +14,20 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cubeingest.boxes import finite, mapper, parse_crs, query_boxes
+from cubeingest.cost.positions import Positions
 from cubeingest.errors import GridError, nearest
 from cubeingest.plan import positions_of
-from cubeingest.steps import overlapped_chunks, snap, to_fraction
+from cubeingest.steps import overlapped_chunks, to_fraction
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
+    from fractions import Fraction
 
     from cubeingest.spec import CubeSpec, Variable
 
@@ -44,12 +44,12 @@ EXAMPLES = {
 
 @dataclass(frozen=True)
 class Query:
-    """Positions along each dimension of the cube, in order, each once. ``text`` is what was asked."""
+    """Positions along each dimension of the cube. ``text`` is what was asked."""
 
     text: str
-    positions: Mapping[str, npt.NDArray[np.int64]]
+    positions: Mapping[str, Positions]
 
-    def along(self, variable: Variable) -> list[npt.NDArray[np.int64]]:
+    def along(self, variable: Variable) -> list[Positions]:
         """Positions along the dimensions of one variable."""
         return [self.positions[dim] for dim in variable.dims]
 
@@ -57,9 +57,10 @@ class Query:
 def parse_query(spec: CubeSpec, text: str) -> Query:
     """Read a query. Raises :class:`GridError` for what is none, or lies outside the cube."""
     kind, words, terms = _split(text)
-    positions = {axis.name: np.arange(axis.size) for axis in spec.grid.axes}
-    in_space = dict(zip(spec.grid.dims_yx, map(np.arange, spec.grid.shape_yx), strict=True))
-    names = {"y": spec.grid.dims_yx[0], "x": spec.grid.dims_yx[1]}
+    sizes = dict(zip(spec.grid.spatial_dims, spec.grid.spatial_shape, strict=True))
+    positions = {axis.name: Positions(((0, axis.size),)) for axis in spec.grid.axes}
+    in_space = {dim: Positions(((0, size),)) for dim, size in sizes.items()}
+    names = short_names(spec)
     for name, values in terms.items():
         dim = names.get(name, name)
         if dim in positions:
@@ -72,7 +73,7 @@ def parse_query(spec: CubeSpec, text: str) -> Query:
         elif kind:
             raise GridError(f"{kind} says itself where: leave {name}= out, or write a slice without {kind!r}")
         else:
-            in_space[dim] = _pixels(dim, values, len(in_space[dim]))
+            in_space[dim] = _cells(dim, values, sizes[dim])
     if kind == "pixel":
         in_space = _pixel(spec, _numbers("pixel", words, 2))
     elif kind == "region":
@@ -82,6 +83,11 @@ def parse_query(spec: CubeSpec, text: str) -> Query:
     if kind == "map":
         _check_one_each(spec, positions, terms)
     return Query(text, {**positions, **in_space})
+
+
+def short_names(spec: CubeSpec) -> dict[str, str]:
+    """``y`` and ``x`` for the dimensions of a grid of pixels, whatever they are called."""
+    return dict(zip("yx", spec.grid.spatial_dims, strict=True)) if len(spec.grid.spatial_dims) == 2 else {}
 
 
 def _split(text: str) -> tuple[str, list[str], dict[str, list[str]]]:
@@ -117,26 +123,27 @@ def _split(text: str) -> tuple[str, list[str], dict[str, list[str]]]:
     return kind, words, terms
 
 
-def _labelled(spec: CubeSpec, name: str, values: Iterable[str]) -> npt.NDArray[np.int64]:
+def _labelled(spec: CubeSpec, name: str, values: Iterable[str]) -> Positions:
     axis = spec.grid.axis(name)
-    return np.array(sorted({i for text in values for i in positions_of(axis, text)}), np.int64)
+    return Positions.each(i for text in values for i in positions_of(axis, text))
 
 
-def _pixels(dim: str, values: list[str], size: int) -> npt.NDArray[np.int64]:
-    """``0:4000``, ``:4000``, ``4000:`` or one pixel."""
+def _cells(dim: str, values: list[str], size: int) -> Positions:
+    """``0:4000``, ``:4000``, ``4000:`` or one pixel (or cell of HEALPix)."""
+    example = f"{dim}=0:{min(size, 1000)}"
     if len(values) > 1:
-        raise GridError(f"{dim}={','.join(values)}: pixels are one run, such as {dim}=0:{min(size, 1000)}")
+        raise GridError(f"{dim}={','.join(values)}: write one run, such as {example}")
     first, colon, last = values[0].partition(":")
     try:
         start = int(first) if first or not colon else 0
         stop = (int(last) if last else size) if colon else start + 1
     except ValueError:
-        raise GridError(f"{dim}={values[0]}: write pixels from and to, such as {dim}=0:{min(size, 1000)}") from None
+        raise GridError(f"{dim}={values[0]}: write from and to, such as {example}") from None
     if not 0 <= start <= size or not 0 <= stop <= size:
-        raise GridError(f"{dim}={values[0]} is outside the grid, which has {size} pixels along {dim} (0 to {size - 1})")
+        raise GridError(f"{dim}={values[0]} is outside the grid: along {dim} it has {size} (0 to {size - 1})")
     if start >= stop:
-        raise GridError(f"{dim}={values[0]} is empty: the first pixel comes before the last, which is not included")
-    return np.arange(start, stop)
+        raise GridError(f"{dim}={values[0]} is empty: the first comes before the last, which is not included")
+    return Positions(((start, stop),))
 
 
 def _numbers(kind: str, words: list[str], count: int) -> tuple[float, ...]:
@@ -149,48 +156,63 @@ def _numbers(kind: str, words: list[str], count: int) -> tuple[float, ...]:
     return numbers
 
 
-def _pixel(spec: CubeSpec, lonlat: tuple[float, ...]) -> dict[str, npt.NDArray[np.int64]]:
-    """Where a point lies; on an edge that two pixels share, in the one with the higher index."""
+def _pixel(spec: CubeSpec, lonlat: tuple[float, ...]) -> dict[str, Positions]:
+    """Where a point lies; on an edge that two cells share, in the one with the higher index."""
     grid = spec.grid
-    lon, lat = lonlat
-    x, y = finite(mapper(parse_crs(LONLAT), parse_crs(grid.crs))(*finite((lon, lat))))
-    left = grid.bounds()[0]
-    if parse_crs(grid.crs).is_geographic:
-        x = left + (x - left) % 360 if not left <= x < grid.bounds()[2] else x
-    row = math.floor(snap((to_fraction(float(y)) - grid.origin_y) / grid.resolution_y))
-    column = math.floor(snap((to_fraction(float(x)) - grid.origin_x) / grid.resolution_x))
-    if not (0 <= row < grid.shape_yx[0] and 0 <= column < grid.shape_yx[1]):
+    lon, lat = finite(lonlat)
+    x, y = mapper(parse_crs(LONLAT), parse_crs(grid.crs))(lon, lat)
+    (cell,) = grid.locate(np.array([x], np.float64), np.array([y], np.float64)).tolist()
+    if cell < 0:
         raise GridError(f"the point {lon:g} {lat:g} is outside the grid, whose bounds are {grid.bounds()}")
-    return dict(zip(grid.dims_yx, (np.array([row]), np.array([column])), strict=True))
+    place = np.unravel_index(cell, grid.spatial_shape)
+    return {dim: Positions.each([int(i)]) for dim, i in zip(grid.spatial_dims, place, strict=True)}
 
 
-def _region(spec: CubeSpec, words: list[str]) -> dict[str, npt.NDArray[np.int64]]:
-    """Pixels of one region, or those that a box of longitudes and latitudes truly overlaps."""
+def _region(spec: CubeSpec, words: list[str]) -> dict[str, Positions]:
+    """Cells of one region; or the pixels that a box of longitudes and latitudes truly overlaps, of HEALPix the regions that it does."""
     grid = spec.grid
     if len(words) == 1:
-        slices = grid.slices(*grid.region_index(words[0]))
-        return {dim: np.arange(s.start, s.stop) for dim, s in zip(grid.dims_yx, slices, strict=True)}
+        return _of_regions(spec, [grid.region_index(words[0])])
     west, south, east, north = _numbers("region", words, 4)
-    rows, columns = set[int](), set[int]()
-    for box, _ in query_boxes((west, south, east, north), LONLAT, grid.crs):
-        left, bottom, right, top = (to_fraction(v) for v in box)
-        y0, y1 = ((v - grid.origin_y) / grid.resolution_y for v in (top, bottom)[:: -1 if grid.resolution_y > 0 else 1])
-        x0, x1 = ((v - grid.origin_x) / grid.resolution_x for v in (left, right))
-        along_y, along_x = (
-            overlapped_chunks(y0, y1, grid.shape_yx[0], 1),
-            overlapped_chunks(x0, x1, grid.shape_yx[1], 1),
-        )
-        if along_y and along_x:
-            rows.update(along_y)
-            columns.update(along_x)
+    if spec.healpix is not None:
+        return _of_regions(spec, grid.get_chunks_for_bbox((west, south, east, north), LONLAT), words)
+    tiling = spec.tiling
+    rows, columns = [], []
+    for (left, bottom, right, top), _ in query_boxes((west, south, east, north), LONLAT, tiling.crs):
+        ends = (bottom, top) if tiling.resolution_y > 0 else (top, bottom)
+        y = _run(ends, tiling.origin_y, tiling.resolution_y, tiling.shape_yx[0])
+        x = _run((left, right), tiling.origin_x, tiling.resolution_x, tiling.shape_yx[1])
+        if y and x:
+            rows.append((y.start, y.stop))
+            columns.append((x.start, x.stop))
     if not rows:
-        raise GridError(f"region {' '.join(words)} overlaps no pixel of the grid, whose bounds are {grid.bounds()}")
-    return dict(zip(grid.dims_yx, (np.array(sorted(rows)), np.array(sorted(columns))), strict=True))
+        raise _outside(spec, words)
+    return {tiling.dims_yx[0]: Positions.joined(rows), tiling.dims_yx[1]: Positions.joined(columns)}
 
 
-def _check_one_each(
-    spec: CubeSpec, positions: Mapping[str, npt.NDArray[np.int64]], terms: Mapping[str, object]
-) -> None:
+def _run(ends: tuple[float, float], origin: Fraction, step: Fraction, size: int) -> range:
+    """Pixels along one dimension that two edges, in CRS units, enclose or cut."""
+    start, stop = ((to_fraction(v) - origin) / step for v in ends)
+    return overlapped_chunks(start, stop, size, 1)
+
+
+def _of_regions(spec: CubeSpec, places: list[tuple[int, int]], words: Sequence[str] = ()) -> dict[str, Positions]:
+    """Cells of regions, which are one, or have one spatial dimension."""
+    if not places:
+        raise _outside(spec, words)
+    slices = [spec.grid.slices(*place) for place in places]
+    along = zip(*slices, strict=True)
+    return {
+        dim: Positions.joined((s.start, s.stop) for s in several)
+        for dim, several in zip(spec.grid.spatial_dims, along, strict=True)
+    }
+
+
+def _outside(spec: CubeSpec, words: Sequence[str]) -> GridError:
+    return GridError(f"region {' '.join(words)} overlaps nothing of the grid, whose bounds are {spec.grid.bounds()}")
+
+
+def _check_one_each(spec: CubeSpec, positions: Mapping[str, Positions], terms: Mapping[str, object]) -> None:
     for axis in spec.grid.axes:
         if len(positions[axis.name]) > 1:
             given = "several values" if axis.name in terms else "no value"

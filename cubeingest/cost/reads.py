@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cubeingest.contents import ASKED_SINGLY, INLINE, Objects, Pieces, ask_objects, list_objects
+from cubeingest.cost.positions import Positions
 from cubeingest.errors import StoreError
 from cubeingest.spec import Variable
 from cubeingest.store import open_array
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
     import icechunk
     import numpy.typing as npt
 
-Positions = list["npt.NDArray[np.int64]"]
-"""Along each dimension of a variable, in order, each once."""
+Along = list["npt.NDArray[np.int64]"]
+"""Indices of pieces along each dimension of a variable, in order, each once."""
 
 INDEXES_READ = 1_000
 """Shards whose index is read, at most; of more as many are read, evenly spread, and the rest are taken to be alike."""
@@ -64,18 +65,12 @@ class Reads:
         return Reads(**added | {"rounds": max(self.rounds, other.rounds), "is_exact": self.is_exact and other.is_exact})
 
 
-def pieces_along(positions: Positions, piece: tuple[int, ...]) -> Positions:
+def pieces_along(positions: Sequence[Positions], piece: Sequence[int]) -> Along:
     """Indices of the pieces (chunks, shards) that hold positions, along each dimension."""
-    out = []
-    for p, size in zip(positions, piece, strict=True):
-        index = p // size
-        out.append(index[np.r_[True, index[1:] != index[:-1]]])  # positions are in order
-    return out
+    return [p.pieces(size) for p, size in zip(positions, piece, strict=True)]
 
 
-def touched_objects(
-    session: icechunk.Session, variable: Variable, pieces: Pieces, along: Positions
-) -> Iterator[Objects]:
+def touched_objects(session: icechunk.Session, variable: Variable, pieces: Pieces, along: Along) -> Iterator[Objects]:
     """The objects that are there at every combination of indices ``along`` the dimensions."""
     if prod(map(len, along)) <= ASKED_SINGLY:
         index = np.stack(np.meshgrid(*along, indexing="ij"), axis=-1).reshape(-1, len(along))
@@ -97,7 +92,7 @@ def _keys(session: icechunk.Session, variable: Variable) -> Any:
     return lambda place: f"{variable.name}/{metadata.encode_chunk_key(tuple(place))}"
 
 
-def count_reads(session: icechunk.Session, variable: Variable, pieces: Pieces, positions: Positions) -> Reads:
+def count_reads(session: icechunk.Session, variable: Variable, pieces: Pieces, positions: Sequence[Positions]) -> Reads:
     """What it takes to read ``positions`` of a variable, whose ``pieces`` are its objects."""
     along = pieces_along(positions, pieces.piece)
     n_chunks = prod(map(len, pieces_along(positions, variable.chunks)))
@@ -127,7 +122,7 @@ def count_reads(session: icechunk.Session, variable: Variable, pieces: Pieces, p
 class _Shards:
     """How positions fall into the shards of one variable."""
 
-    def __init__(self, session: icechunk.Session, variable: Variable, positions: Positions) -> None:
+    def __init__(self, session: icechunk.Session, variable: Variable, positions: Sequence[Positions]) -> None:
         assert variable.shards is not None
         self.session, self.variable = session, variable
         self.inner = tuple(s // c for s, c in zip(variable.shards, variable.chunks, strict=True))

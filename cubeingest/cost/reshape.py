@@ -6,13 +6,16 @@ compress is not known.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cubeingest.contents import Objects, Pieces
-from cubeingest.cost.reads import Positions, Reads, pieces_along, touched_objects
+from cubeingest.cost.positions import Positions
+from cubeingest.cost.query import short_names
+from cubeingest.cost.reads import Along, Reads, pieces_along, touched_objects
 from cubeingest.errors import GridError, nearest
 from cubeingest.spec import CubeSpec, Variable
 
@@ -27,7 +30,7 @@ MOST_OBJECTS = 50_000_000
 def parse_chunks(spec: CubeSpec, text: str) -> dict[str, int]:
     """``year=1,y=2000,x=2000`` as a dict by dimension. Raises :class:`GridError` for what is none."""
     dims = spec.grid.dims
-    names = {"y": spec.grid.dims_yx[0], "x": spec.grid.dims_yx[1]}
+    names = short_names(spec)
     out: dict[str, int] = {}
     for piece in text.replace(",", " ").split():
         name, _, size = piece.partition("=")
@@ -42,12 +45,18 @@ def parse_chunks(spec: CubeSpec, text: str) -> dict[str, int]:
             raise GridError(f"compare {text}: {dim} is given twice")
         out[dim] = int(size)
     if not out:
-        raise GridError(f"compare is empty: write a shape of chunks, such as {dims[-2]}=1000,{dims[-1]}=1000")
+        raise GridError(
+            f"compare is empty: write a shape of chunks, such as {','.join(f'{d}=1000' for d in spec.grid.spatial_dims)}"
+        )
     return out
 
 
 def estimate_reads(
-    session: icechunk.Session, variable: Variable, pieces: Pieces, positions: Positions, chunks: tuple[int, ...]
+    session: icechunk.Session,
+    variable: Variable,
+    pieces: Pieces,
+    positions: Sequence[Positions],
+    chunks: tuple[int, ...],
 ) -> Reads:
     """What it would take to read ``positions`` from ``chunks`` of another shape, without shards. Raises :class:`GridError` if the part is too large."""
     along = pieces_along(positions, chunks)
@@ -78,7 +87,7 @@ def estimate_reads(
     )
 
 
-def _dense(batches: Any, along: Positions) -> npt.NDArray[np.float64]:
+def _dense(batches: Any, along: Along) -> npt.NDArray[np.float64]:
     """Bytes of each object of a box of them, 0 where there is none."""
     out = np.zeros([len(a) for a in along])
     first = np.array([a[0] for a in along])
