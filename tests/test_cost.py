@@ -424,6 +424,26 @@ def test_options_that_mean_nothing_are_refused(world: World) -> None:
         assert message in str(refused.value)
 
 
+def test_dimensions_have_their_own_names_and_y_and_x() -> None:
+    spec = ci.read_spec("ocr-conus-30m")
+    for text in ("y=5:9 x=:3", "latitude=5:9,longitude=:3"):
+        found = parse_query(spec, text).positions
+        assert (found["latitude"].runs, found["longitude"].runs) == (((5, 9),), ((0, 3),))
+
+
+@pytest.mark.parametrize("name", ["ocr-conus-30m", "glad-lclu"])
+def test_a_box_is_the_pixels_that_it_overlaps_whichever_way_rows_run(name: str) -> None:
+    spec = ci.read_spec(name)
+    grid = spec.tiling
+    west, south, east, north = -109.0001, 37.2, -108.95, 37.22503
+    found = parse_query(spec, f"region {west} {south} {east} {north}").positions
+    for dim, low, high, step in zip(
+        grid.dims_yx, (south, west), (north, east), (grid.resolution_y, grid.resolution_x), strict=True
+    ):
+        centre, half = grid.coordinate(dim), abs(float(step)) / 2 * (1 - 1e-6)
+        assert [*found[dim]] == np.flatnonzero((centre + half > low) & (centre - half < high)).tolist()
+
+
 HEALPIX = """\
 name: cells
 grid: {type: healpix, order: 6, region_order: 2}
