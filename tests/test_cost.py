@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from math import prod
+from pathlib import Path
 from typing import Any
 
 import hypothesis.strategies as st
@@ -17,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 
 import cubeingest as ci
 from cubeingest.contents import Pieces
-from cubeingest.cost import count_reads, parse_query, reads
+from cubeingest.cost import EXAMPLES, count_reads, parse_query, reads
 from cubeingest.cost.advice import better_chunks
 from cubeingest.cost.positions import Positions
 from cubeingest.cost.report import Link
@@ -585,3 +587,24 @@ def test_variables_without_an_axis_are_asked_without_it(make_cube: Callable[[str
     assert found.variables[1].to_json()["shards"] == {"touched": 6, "present": 0}
     (only,) = cube.cost("scan", variable="b", compare=["y=10", "x=10"]).variables
     assert [c.chunks for c in only.compared] == [(10, 100), (100, 10)]
+
+
+def test_the_page_is_of_commands_and_python_that_run(world: World, invoke: Callable[..., Ran]) -> None:
+    page = (Path(__file__).parent.parent / "docs" / "chunks.md").read_text(encoding="utf-8")
+    world.write_spec(
+        ("origin: {x: 0, y: 20}", "origin: {x: -180, y: 80}"), ("shape: {y: 200, x: 250}", "shape: {y: 1400, x: 3600}"),
+        ("values: [2000, 2005]", "values: [2000, 2005, 2010, 2015, 2020]"), ("list: \"tiles/{year}.txt\"", "glob: \"tiles/{year}/*.tif\""),
+    )  # fmt: skip
+    cube = ci.init(world.spec_file)
+    commands = re.findall(r"^\$ cubeingest (.*)$", page, re.MULTILINE)
+    assert len(commands) == 2
+    for command in commands:
+        done = invoke(*command.split(), "--store", world.store)
+        assert done.code == 0, done.err
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    names: dict[str, Any] = {"cube": cube}
+    exec(code, names)
+    assert names["cost"].variables[0].shape == (3, 10, 10)
+    for kind in EXAMPLES:
+        assert f"`{kind}" in page
+        assert f"  {kind}" in invoke("cost", "--help").out
