@@ -39,7 +39,8 @@ LAYERS: list[set[str]] = [
     {"spec"},
     {"coarser", "grid"},
     {"aggregate"},
-    {"axes", "boxes", "coast", "expressions", "files"} | {"healpix", "ids", "outlines", "shapes", "sketch", "steps", "storage"},
+    {"axes", "boxes", "coast", "expressions", "files"}
+    | {"healpix", "ids", "outlines", "shapes", "sketch", "steps", "storage"},
     {"errors"},
 ]
 """From left to right. Modules of one layer may import one another as long as there is no cycle."""

@@ -266,3 +266,93 @@ def test_beams_of_hdf5_granules_are_read_and_missing_heights_left_out(tmp_path: 
         joined = pd.concat(both, ignore_index=True)
         joined = joined[joined.height < 1e30]
         assert_holds(cube.dataset(), cycle, expect(joined, healpix_cells(joined), 12 * 4**6))
+
+
+FROM_PYTHON = """\
+name: computed
+grid: {type: healpix, order: 5, region_order: 1}
+axes: {cycle: {values: [22, 23]}}
+points:
+  coordinates: {x: lon, y: lat}
+  columns: {h: height, q: quality}
+  filter: q == 0
+variables:
+  n: {dtype: uint32, fill_value: 0, aggregate: {count: h}}
+  spread: {dtype: float64, fill_value: .nan, aggregate: {function: spread, of: h}}
+  order_of: {dtype: int32, fill_value: -1}
+store: ./computed.icechunk
+"""
+
+
+def test_function_gives_points_of_a_region_as_a_table(tmp_path: Path) -> None:
+    """Those that lie elsewhere are left out; a function that is registered makes a statistic of its own."""
+    table = make_points(3_000, 5)
+
+    def observe(region: Any, cycle: int) -> pd.DataFrame | None:
+        return None if region.id == "7" else table
+
+    ci.register_statistic("spread", spread)
+    cube = ci.init(write_spec(tmp_path, FROM_PYTHON))
+    report = cube.ingest(source=observe, variable=["n", "spread"])
+    assert not report.failed
+    assert report.empty == 4
+    good = table[table.quality == 0]
+    cells = healpix_cells(good, 5)
+    good, cells = good[cells >> 8 != 7], cells[cells >> 8 != 7]
+    ds = cube.dataset()
+    np.testing.assert_array_equal(ds.n.sel(cycle=22).values, np.bincount(cells, minlength=12 * 4**5))
+    wide = good.height.astype("f8").groupby(cells).agg(lambda h: h.max() - h.min())
+    found = ds.spread.sel(cycle=23).values
+    np.testing.assert_array_equal(found[wide.index], wide.to_numpy())
+    assert np.isnan(np.delete(found, wide.index)).all()
+
+
+def spread(values: np.ndarray) -> float:
+    return float(values[-1] - values[0])
+
+
+def test_function_returns_cells_of_a_healpix_region(tmp_path: Path) -> None:
+    def number(region: Any, cycle: int) -> np.ndarray:
+        _, lat = region.centres()
+        assert region.bounds[1] <= lat.min() <= lat.max() <= region.bounds[3]
+        return region.cell_ids.astype("int32")
+
+    cube = ci.init(write_spec(tmp_path, FROM_PYTHON))
+    assert not cube.ingest(source=number, variable="order_of").failed
+    np.testing.assert_array_equal(cube.dataset().order_of.sel(cycle=22).values, np.arange(12 * 4**5))
+    assert cube.verify().exit_code == 0
+
+
+def test_cube_of_points_is_extended_and_only_the_new_cycle_is_read(tmp_path: Path) -> None:
+    text = (
+        HEAD.replace("order: 6, region_order: 2", "order: 4, region_order: 1").replace("[22, 23]", "[22]") + VARIABLES
+    )
+    points = {22: make_points(2_000, 1), 23: make_points(2_000, 2)}
+    write_granules(tmp_path, points)
+    cube = ci.init(write_spec(tmp_path, text))
+    first = cube.ingest()
+    before = cube.dataset().h_mean.sel(cycle=22).values
+    cube.extend(cycle=23)
+    second = cube.ingest()
+    assert (second.skipped, second.written) == (first.written, first.written)
+    np.testing.assert_array_equal(cube.dataset().h_mean.sel(cycle=22).values, before)
+    assert_holds(cube.dataset(), 23, expect(points[23], healpix_cells(points[23], 4), 12 * 4**4))
+    assert cube.check().findings == []
+
+
+def test_granule_that_changes_is_aggregated_again_and_only_its_regions(tmp_path: Path) -> None:
+    text = HEAD.replace("order: 6, region_order: 2", "order: 4, region_order: 1") + VARIABLES
+    points = {22: make_points(2_000, 1), 23: make_points(2_000, 2)}
+    write_granules(tmp_path, points)
+    cube = ci.init(write_spec(tmp_path, text))
+    first = cube.ingest()
+    points[23] = make_points(500, 3, 50, 90)
+    write_granules(tmp_path, {23: points[23]})
+    again = cube.ingest()
+    assert 0 < again.written < first.written // 2
+    assert again.empty > 0
+    assert again.written + again.empty == again.skipped == first.written // 2
+    assert_holds(cube.dataset(), 23, expect(points[23], healpix_cells(points[23], 4), 12 * 4**4))
+    assert cube.ingest().written == 0
+    assert cube.check().findings == []
+    assert cube.verify().exit_code == 0
