@@ -16,7 +16,7 @@ import zarr
 from hypothesis import given, settings
 
 import cubeingest as ci
-from cubeingest.contents import Contents, Pieces, Sizes, ask_objects, constant, list_objects, manifests_of
+from cubeingest.contents import Pieces, Sizes, ask_objects, constant, list_objects, manifests_of
 from cubeingest.ledger import present_chunks
 from cubeingest.spec import Variable, build_codec
 from tests.conftest import Ran, World, write_tile
@@ -334,15 +334,22 @@ def test_command_says_what_is_stored(world: World, invoke: Invoke) -> None:
     assert v["sizes"]["histogram"][0]["from"] <= v["sizes"]["smallest"] < v["sizes"]["histogram"][0]["below"]
 
 
-def test_a_cube_without_chunks_has_none(world: World, invoke: Invoke) -> None:
+def test_of_a_cube_without_chunks_there_is_nothing_to_tell(world: World, invoke: Invoke) -> None:
     cube = ci.init(world.spec_file)
-    assert isinstance(cube.chunks(), Contents)
-    done = invoke("chunks", "--store", world.store)
-    assert (done.code, done.err) == (0, "")
-    assert "0 of 40 chunks (0 %)" in done.out
-    (v,) = invoke("chunks", "--json", "--store", world.store).json["variables"]
-    assert (v["present"], v["bytes"], v["ratio"], v["constant"]["count"]) == (0, 0, None, 0)
+    (v,) = cube.chunks().to_json()["variables"]
+    assert (v["present"], v["total"], v["bytes"], v["ratio"], v["constant"]["count"]) == (0, 40, 0, None, 0)
     assert v["sizes"] == {"smallest": None, "median": None, "largest": None, "histogram": []}
+    for args in ((), ("--json",)):
+        done = invoke("chunks", *args, "--store", world.store)
+        assert (done.code, done.out) == (2, "")
+        assert done.err == "error: the cube holds no chunks yet: `cubeingest ingest` fills it\n"
+
+
+def test_of_a_part_without_chunks_none_are_there(world: World, invoke: Invoke) -> None:
+    ci.init(world.spec_file).ingest(year=2000)
+    done = invoke("chunks", "--year", "2005", "--store", world.store)
+    assert (done.code, done.err) == (0, "")
+    assert "0 of 20 chunks (0 %)" in done.out
 
 
 REFUSED: list[tuple[list[Any], str]] = [

@@ -562,18 +562,22 @@ def test_negative_numbers_are_part_of_a_query_and_unknown_options_are_not(
         assert message in done.err
 
 
-def test_an_empty_cube_costs_nothing(world: World, invoke: Callable[..., Ran]) -> None:
-    ci.init(world.spec_file)
-    found = invoke("cost", "scan", "--json", "--compare", "y=20", "--store", world.store).json
-    (v,) = found["variables"]
+def test_of_an_empty_cube_no_command_tells_the_cost(world: World, invoke: Callable[..., Ran]) -> None:
+    cube = ci.init(world.spec_file)
+    v = cube.cost("scan", compare="y=20").to_json()["variables"][0]
     assert (v["chunks"], v["requests"], v["bytes"], v["seconds"]) == (
-        {"touched": 40, "present": 0, "absent": 40},
-        0,
-        0,
-        0,
-    )
+        {"touched": 40, "present": 0, "absent": 40}, 0, 0, 0,
+    )  # fmt: skip
     assert v["compared"][0]["chunks"] == {"touched": 100, "present": 0, "absent": 100}
-    assert invoke("cost", "scan", "--store", world.store).code == 0
+    done = invoke("cost", "scan", "--store", world.store)
+    assert (done.code, done.out) == (2, "")
+    assert "the cube holds no chunks yet" in done.err
+
+
+def test_what_is_not_there_costs_no_request(cube: ci.Cube, world: World, invoke: Callable[..., Ran]) -> None:
+    found = invoke("cost", "region 20N_020E year=2000", "--json", "--store", world.store).json
+    assert (found["requests"], found["bytes"], found["seconds"]) == (0, 0, 0)
+    assert invoke("cost", "region 20N_020E year=2000", "--store", world.store).code == 0
 
 
 def test_variables_without_an_axis_are_asked_without_it(make_cube: Callable[[str], ci.Cube]) -> None:
@@ -596,6 +600,9 @@ def test_the_page_is_of_commands_and_python_that_run(world: World, invoke: Calla
         ("values: [2000, 2005]", "values: [2000, 2005, 2010, 2015, 2020]"), ("list: \"tiles/{year}.txt\"", "glob: \"tiles/{year}/*.tif\""),
     )  # fmt: skip
     cube = ci.init(world.spec_file)
+    session = cube.store.writable()
+    zarr.open_array(session.store, path="cover", mode="r+")[0, :50, :50] = 1
+    session.commit("pixels")
     commands = re.findall(r"^\$ cubeingest (.*)$", page, re.MULTILINE)
     assert len(commands) == 2
     for command in commands:

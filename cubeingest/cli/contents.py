@@ -24,13 +24,14 @@ from cubeingest.cli.options import (
 )
 from cubeingest.cli.output import format_bytes, guard, out_console, print_json
 from cubeingest.cli.tables import format_seconds
-from cubeingest.errors import nearest
+from cubeingest.errors import StoreError, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from cubeingest.contents import Amount, VariableContents
     from cubeingest.cost import Cost, Link, VariableCost
+    from cubeingest.cube import Cube
 
 ROWS_SHOWN = 24
 """Values of one axis that are printed; --json has them all."""
@@ -78,7 +79,9 @@ def chunks(
         from cubeingest.contents import read_contents
 
         cube = open_cube(store, branch, at)
-        contents = read_contents(cube.store, read_selection(ctx, cube, bbox, region, variable, polygon=polygon))
+        selection = read_selection(ctx, cube, bbox, region, variable, polygon=polygon)
+        contents = read_contents(cube.store, selection)
+        _refuse_empty(cube)
         if json:
             print_json(contents.to_json())
             return
@@ -123,10 +126,21 @@ def cost(
         _check_words(ctx, query, [a.name for a in cube.grid.axes])
         link = Link(latency, bandwidth, concurrency)
         found = read_cost(cube.store, " ".join(query), link, compare or (), variable or ())
+        _refuse_empty(cube)
         if json:
             print_json(found.to_json())
             return
         _print_cost(found)
+
+
+def _refuse_empty(cube: Cube) -> None:
+    """Of a cube that nobody has filled yet there is nothing to tell, and nothing that a read would tell later."""
+    from cubeingest.contents import manifests_of
+
+    store = cube.store
+    with store.asking():
+        if not any(manifests_of(store.repo, store.tip, v.name).count for v in cube.spec.variables):
+            raise StoreError("the cube holds no chunks yet: `cubeingest ingest` fills it")
 
 
 def _check_words(ctx: typer.Context, words: Iterable[str], axes: list[str]) -> None:
