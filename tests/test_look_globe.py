@@ -267,7 +267,9 @@ def test_cube_without_data_has_every_picture(small: Cube) -> None:
 
 
 @pytest.mark.parametrize(
-    "more", ["", ", chunks: {year: 1, cells: 64}, shards: {year: 1, cells: 1024}"], ids=["chunks", "shards"]
+    "more",
+    ["", pytest.param(", chunks: {year: 1, cells: 64}, shards: {year: 1, cells: 1024}", marks=pytest.mark.slow)],
+    ids=["chunks", "shards"],
 )
 def test_scattered_cells_are_those_that_numpy_picks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: str) -> None:
     cube = make(tmp_path, 7, 2, more=more)
@@ -324,6 +326,7 @@ def test_status_is_in_the_colours_of_the_states_where_regions_lie(small: Cube) -
     assert right > 0.85 * 2 * 192  # coasts and lines lie above some
 
 
+@pytest.mark.slow
 def test_status_of_regions_near_a_pole_is_seen_from_above_it(tmp_path: Path) -> None:
     regions = cover_box((-180, -90, 180, -70), 3, "WGS84").tolist()
     cube = make(tmp_path, 4, 3, regions)
@@ -358,15 +361,13 @@ def test_map_of_a_terminal_has_the_region_at_the_middle_of_each_cell(tmp_path: P
 def test_sum_of_a_cell_of_the_map_is_that_of_all_regions_in_it() -> None:
     """Of regions much smaller than a cell none is left out."""
     grid = HealpixGrid(6, 6)
-    seen = np.zeros(grid.n_regions, bool)
-    for region in np.random.default_rng(2).integers(0, grid.n_regions, 30).tolist():
+    for region in np.random.default_rng(2).integers(0, grid.n_regions, 8).tolist():
         counts = {"done": np.zeros((1, grid.n_regions), np.int64), "pending": np.ones((1, grid.n_regions), np.int64)}
         counts["done"][0, region] = 1
-        seen[region] = shrink_counts(counts, grid, 30)["done"].any()
-    assert seen.sum() == len(np.flatnonzero(seen)) > 25
+        assert shrink_counts(counts, grid, 30)["done"].any()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.floats(-180, 179), st.floats(0.6, 90)), min_size=1, max_size=8))
 @example([(170.0, 20.0), (-175.0, 5.0)])
 @example([(0.0, 90.0), (90.0, 90.0), (-180.0, 90.0), (-90.0, 90.0)])
@@ -430,6 +431,7 @@ def test_latitudes_are_those_of_all_corners() -> None:
         np.testing.assert_allclose(found, np.unique(lat.round(9)), atol=2e-9)
 
 
+@pytest.mark.slow
 def test_command_draws_a_map_and_says_what_it_shows(
     tmp_path: Path, whole: tuple[Cube, np.ndarray], invoke: Callable[..., Any]
 ) -> None:
