@@ -28,7 +28,7 @@ from cubeingest.look.globemaps import GlobeMap
 from cubeingest.look.palette import parse_colour
 from cubeingest.look.scattered import read_scattered, stored_chunks
 from cubeingest.plan import Selection
-from cubeingest.sketch import STATE_COLOURS
+from cubeingest.sketch import REGION_COLOUR, STATE_COLOURS
 from tests.pages import read_page
 from tests.test_look import colour_at
 
@@ -403,6 +403,15 @@ def test_edges_of_regions_are_cut_where_the_globe_is(box: Any) -> None:
             assert np.abs(np.diff(line, axis=0)).max() < (right - left) / 8
     whole = shapely.unary_union([shapely.LineString(line) for line in lines])
     assert whole.intersects(shapely.box(left, bottom, right, top))
+
+
+def test_grid_in_a_notebook_shows_the_regions_that_it_is_restricted_to() -> None:
+    some, every = (HealpixGrid(5, 2, parents=parents)._repr_html_() for parents in ((3, 80), None))
+    assert "2 cells of order 2, each of 64" in some
+    assert "12,288 of HEALPix order 5 (nested) on WGS84" in every
+    assert "3 … 80" in some
+    assert REGION_COLOUR in some
+    assert REGION_COLOUR not in every
 
 
 # ---- the page and the command line ----------------------------------------------------------------------------
