@@ -287,6 +287,24 @@ def test_scattered_cells_are_those_that_numpy_picks(tmp_path: Path, monkeypatch:
     )
 
 
+def test_map_that_would_take_long_to_read_is_thinned_and_says_so(
+    whole: tuple[Cube, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cube, _ = whole
+    fine = read_map(cube.store, Selection(bbox=(5, 5, 60, 60)))
+    monkeypatch.setattr("cubeingest.look.globemaps.MOST_SECONDS", 0.0)
+    coarse = read_map(cube.store, Selection(bbox=(5, 5, 60, 60)))
+    assert isinstance(fine, GlobeMap)
+    assert isinstance(coarse, GlobeMap)
+    step = coarse.step
+    assert max(coarse.pixels.shape) / step <= 200 < max(coarse.pixels.shape) / (step - 1)
+    assert coarse.pixels.shape == fine.pixels.shape
+    for y, x in ((0, 0), (7, 3), (40, 60)):
+        block = coarse.pixels[y * step : (y + 1) * step, x * step : (x + 1) * step]
+        assert (block == fine.pixels[y * step + step // 2, x * step + step // 2]).all()
+    assert coarse.field.bounds == fine.field.bounds
+
+
 def test_map_of_a_box_reads_no_chunk_outside_it(small: Cube) -> None:
     fill(small, list(range(192)))
     box = (5, 5, 20, 20)
