@@ -28,7 +28,7 @@ from cubeingest.look.globemaps import GlobeMap
 from cubeingest.look.palette import parse_colour
 from cubeingest.look.scattered import read_scattered, stored_chunks
 from cubeingest.plan import Selection
-from cubeingest.sketch import STATE_COLOURS
+from cubeingest.sketch import REGION_COLOUR, STATE_COLOURS
 from tests.pages import read_page
 from tests.test_look import colour_at
 
@@ -287,6 +287,24 @@ def test_scattered_cells_are_those_that_numpy_picks(tmp_path: Path, monkeypatch:
     )
 
 
+def test_map_that_would_take_long_to_read_is_thinned_and_says_so(
+    whole: tuple[Cube, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cube, _ = whole
+    fine = read_map(cube.store, Selection(bbox=(5, 5, 60, 60)))
+    monkeypatch.setattr("cubeingest.look.globemaps.MOST_SECONDS", 0.0)
+    coarse = read_map(cube.store, Selection(bbox=(5, 5, 60, 60)))
+    assert isinstance(fine, GlobeMap)
+    assert isinstance(coarse, GlobeMap)
+    step = coarse.step
+    assert max(coarse.pixels.shape) / step <= 200 < max(coarse.pixels.shape) / (step - 1)
+    assert coarse.pixels.shape == fine.pixels.shape
+    for y, x in ((0, 0), (7, 3), (40, 60)):
+        block = coarse.pixels[y * step : (y + 1) * step, x * step : (x + 1) * step]
+        assert (block == fine.pixels[y * step + step // 2, x * step + step // 2]).all()
+    assert coarse.field.bounds == fine.field.bounds
+
+
 def test_map_of_a_box_reads_no_chunk_outside_it(small: Cube) -> None:
     fill(small, list(range(192)))
     box = (5, 5, 20, 20)
@@ -403,6 +421,15 @@ def test_edges_of_regions_are_cut_where_the_globe_is(box: Any) -> None:
             assert np.abs(np.diff(line, axis=0)).max() < (right - left) / 8
     whole = shapely.unary_union([shapely.LineString(line) for line in lines])
     assert whole.intersects(shapely.box(left, bottom, right, top))
+
+
+def test_grid_in_a_notebook_shows_the_regions_that_it_is_restricted_to() -> None:
+    some, every = (HealpixGrid(5, 2, parents=parents)._repr_html_() for parents in ((3, 80), None))
+    assert "2 cells of order 2, each of 64" in some
+    assert "12,288 of HEALPix order 5 (nested) on WGS84" in every
+    assert "3 … 80" in some
+    assert REGION_COLOUR in some
+    assert REGION_COLOUR not in every
 
 
 # ---- the page and the command line ----------------------------------------------------------------------------
