@@ -56,15 +56,15 @@ def write_tile(path: Path, pixels: NDArray[Any], transform: Any, crs: Any = "EPS
         tile.write(pixels, 1)
 
 
-def fill_cube(folder: Path, spec: str) -> ci.Cube:
-    """What a user does next: write the spec into ``folder``, then init, plan, ingest and verify. Exits if a slot is not as its tiles are.
+def fill_cube(folder: Path, spec: str, name: str = "grid.yaml") -> ci.Cube:
+    """What a user does next: write the spec into ``folder`` as ``name``, then init, plan, ingest and verify. Exits if a slot is not as its tiles are.
 
     On the command line: `cubeingest init grid.yaml`, `cubeingest plan`, `cubeingest ingest`, `cubeingest verify`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "grid.yaml").write_text(spec, encoding="utf-8")
+    (folder / name).write_text(spec, encoding="utf-8")
     try:
-        cube = ci.init(folder / "grid.yaml")
+        cube = ci.init(folder / name)
     except ci.CubeIngestError as e:  # of a cube that another spec has made there, for one
         sys.exit(f"error: {e}")
     plan = cube.plan()
