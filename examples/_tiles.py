@@ -67,6 +67,12 @@ def fill_cube(folder: Path, spec: str, name: str = "grid.yaml") -> ci.Cube:
         cube = ci.init(folder / name)
     except ci.CubeIngestError as e:  # of a cube that another spec has made there, for one
         sys.exit(f"error: {e}")
+    fill_more(cube)
+    return cube
+
+
+def fill_more(cube: ci.Cube) -> None:
+    """What a user does whenever there are new sources: plan, ingest and verify. Exits if a slot is not as its tiles are."""
     plan = cube.plan()
     kinds = {kind: sum(p.kind == kind for p in plan.problems) for kind in ("misfit", "overlap", "gap")}
     print(f"plan:   {plan.tasks} tasks; {', '.join(f'{n} {kind}s' for kind, n in kinds.items())}")
@@ -76,4 +82,3 @@ def fill_cube(folder: Path, spec: str, name: str = "grid.yaml") -> ci.Cube:
     print(f"verify: {check.equal} of {check.checked} slots equal their tiles")
     if report.exit_code or check.exit_code:
         sys.exit("\n".join(f.error for f in report.failed) or "the cube differs from its tiles")
-    return cube
