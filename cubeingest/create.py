@@ -236,10 +236,12 @@ def _changeable(spec: CubeSpec) -> dict[str, Any]:
             v.name: {
                 "attrs": dict(v.attrs),
                 "source": None if v.source is None else asdict(v.source),
+                "aggregate": None if v.aggregate is None else v.aggregate.text,
                 "overviews": v.overviews,
             }
             for v in spec.variables
         },
+        "points": None if spec.points is None else spec.points.plain,
     }
 
 

@@ -114,7 +114,7 @@ def make_ice() -> dict[int, dict[str, Segments]]:
     glaciers run into the Amundsen Sea.
     """
     land = shapely.unary_union([p for p in land_within((-3e6, -3e6, 3e6, 3e6), POLAR) if p.area > 1e12])
-    land = land.simplify(20_000)
+    land = land.buffer(5_000).simplify(20_000)  # without the cut along 180 degrees
     shapely.prepare(land)
     to_polar = Transformer.from_crs("EPSG:4326", POLAR, always_xy=True)
 
