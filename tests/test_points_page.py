@@ -131,6 +131,16 @@ def test_what_is_said_beside_the_spec_makes_cubes_too(tmp_path: Path) -> None:
     assert int(found[0]["bad"].where(found[0]["n"] > 0, 0).max()) == 0  # what quality == 0 has left
 
 
+def test_spec_of_points_in_the_readme_makes_a_cube(tmp_path: Path) -> None:
+    write_granules(tmp_path)
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (text,) = (t for t in re.findall(r"```yaml\n(.*?)```", readme, re.DOTALL) if "points:" in t)
+    (tmp_path / "grid.yaml").write_text(text)
+    cube = ci.init(tmp_path / "grid.yaml")
+    assert cube.ingest(workers=1, cycle=22).exit_code == 0
+    assert int(cube.dataset()["n"].sum()) > 0
+
+
 def test_page_names_every_statistic_and_function() -> None:
     statistics = PAGE[PAGE.index("## Statistics") : PAGE.index("## Expressions")]
     assert [kind for kind in KINDS if not re.search(rf"`\{{?{kind}\b", statistics)] == []
