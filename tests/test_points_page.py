@@ -96,6 +96,7 @@ def test_page_runs_from_top_to_bottom(
             exec(text.replace("ingest(source=quakes)", "ingest(source=quakes, workers=1)"), names)
     assert (tmp_path / "map.png").stat().st_size > 10_000
     assert names["report"].exit_code == 0
+    assert names["ds"].cycle.values.tolist() == [22, 23, 24]
     assert int(np.isfinite(names["change"]).sum()) > 10
     assert names["at"].sizes["cells"] == 1
     for year in (2023, 2024):
