@@ -187,6 +187,26 @@ def test_empty_fields_do_not_count_and_infinite_values_do(tmp_path: Path) -> Non
     ]
 
 
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_times_are_seconds_since_1970(tmp_path: Path, suffix: str) -> None:
+    times = pd.to_datetime(
+        ["2024-01-01 00:00:00", "2024-01-03 00:00:00.25", None, "2024-01-02 00:00:00"], format="ISO8601"
+    )
+    table = pd.DataFrame({"lon": 10.0, "lat": 10.0, "height": [1.0, 2.0, 3.0, 4.0], "weight": times})
+    (tmp_path / "granules").mkdir()
+    if suffix == "csv":
+        table.to_csv(tmp_path / "granules" / "a.csv", index=False)
+    else:
+        table.to_parquet(tmp_path / "granules" / "a.parquet")
+    text = SMALL.replace("*.csv", f"*.{suffix}").replace("{mean: h}", "{last: h, by: w}")
+    text = text.replace("store:", "  latest: {dtype: float64, fill_value: .nan, aggregate: {max: w}}\nstore:")
+    cube = make_small(tmp_path, text.replace("variables:", "  filter: isnan(w) or w > 1704067199\nvariables:"))
+    assert cube.ingest(workers=1).exit_code == 0
+    ds = cube.dataset()
+    assert (int(ds["n"].max()), float(ds["mean"].max())) == (4, 2)
+    assert float(ds["latest"].max()) == pd.Timestamp("2024-01-03 00:00:00.25").timestamp()
+
+
 def test_regions_of_a_granule_that_has_gone_are_done_again_without_it(tmp_path: Path) -> None:
     write_small(tmp_path, "a", "10,10,1,1\n")
     gone = write_small(tmp_path, "b", "10,10,3,1\n")
