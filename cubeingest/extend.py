@@ -44,7 +44,7 @@ VALUES_IN_METADATA = 8
 
 
 GROWING_ATTRS = ("spatial:shape", "spatial:bbox")
-"""Attributes of the cube that speak of its size."""
+"""Attributes of a cube of pixels that speak of its size."""
 
 
 @dataclass(frozen=True)
