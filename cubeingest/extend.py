@@ -225,7 +225,7 @@ def _commit(store: Store, new: CubeSpec, growth: tuple[Growth, ...], changes: li
         _grow_overviews(session, old, new)
         root = zarr.open_group(session.store, mode="r+")
         take_over(root, old, new, store.cube_id)
-        root.attrs.update({k: fresh_attrs[k] for k in GROWING_ATTRS})
+        root.attrs.update({k: fresh_attrs[k] for k in GROWING_ATTRS if k in fresh_attrs})
         write_expected(session, new, expected)
         return True
 
