@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -20,6 +21,8 @@ from cubeingest import Cube
 from cubeingest.aggregate import Statistic, aggregate
 from cubeingest.grid import HealpixGrid
 from cubeingest.ledger import present_chunks
+from cubeingest.look import show_map
+from cubeingest.look.globemaps import GlobeMap
 from cubeingest.overviews import levels_of
 from cubeingest.overviews.levels import levels_by_default, make_pyramid
 from cubeingest.overviews.rules import rules_of
@@ -120,13 +123,13 @@ def assert_levels(cube: Cube, table: pd.DataFrame, cycle: int) -> int:
         wanted = of_points(table, grid.order, statistics)
         found = cube.dataset(level=level.number).sel(cycle=cycle)
         for name, cells in wanted.items():
-            cells = cells[grid.cell_ids()]
+            held = cells[grid.cell_ids()]
             if name in ("n", "h_n"):
-                np.testing.assert_array_equal(found[name], np.nan_to_num(cells).astype(int), err_msg=name)
+                np.testing.assert_array_equal(found[name], np.nan_to_num(held).astype(int), err_msg=name)
             elif name == "h_min":
-                np.testing.assert_array_equal(found[name], cells.astype("f4"), err_msg=name)
+                np.testing.assert_array_equal(found[name], held.astype("f4"), err_msg=name)
             else:
-                np.testing.assert_allclose(found[name], cells, rtol=1e-12, err_msg=name)
+                np.testing.assert_allclose(found[name], held, rtol=1e-12, err_msg=name)
     return len(levels)
 
 
@@ -160,7 +163,7 @@ def test_levels_of_some_regions_are_made_in_stages_and_windows(
     one_stage = {n: cube.dataset(level=n).load() for n in (1, 2, 3)}
     monkeypatch.setattr(cubeingest.overviews.runs, "TOGETHER", 2)
     monkeypatch.setattr(cubeingest.overviews.runs, "LEAST_CELLS", 16)
-    monkeypatch.setattr(cubeingest.overviews.merging, "WINDOW_CELLS", 64)
+    monkeypatch.setattr(cubeingest.overviews.merging, "MERGED_CELLS", 64)
     assert [(s.first, s.last, s.spec.grid.n_regions) for s in make_pyramid(cube.spec, 3).stages] == [(1, 2, 3), (3, 3, 2)]  # fmt: skip
     assert not cube.overviews(levels=3, workers=1).failed
     assert assert_levels(cube, points[22], 22) == 3
@@ -252,7 +255,9 @@ def test_damaged_level_is_found(cube: Cube) -> None:
 
 
 def test_number_of_levels_and_rules_of_the_spec(cube: Cube, tmp_path: Path, invoke: Invoke) -> None:
-    with pytest.raises(ci.CubeIngestError, match="levels is 5: of cells of order 5 in regions of order 1 there are at most 4"):
+    with pytest.raises(
+        ci.CubeIngestError, match="levels is 5: of cells of order 5 in regions of order 1 there are at most 4"
+    ):
         cube.overviews(levels=5)
     with pytest.raises(ci.CubeIngestError, match="h_q25 has no overviews: the quantile of all points"):
         cube.overviews(variable="h_q25")
@@ -264,7 +269,11 @@ def test_number_of_levels_and_rules_of_the_spec(cube: Cube, tmp_path: Path, invo
     (tmp_path / "grid.yaml").write_text(text.replace("q: 0.25}", "q: 0.25}, overviews: max"))
     cube = ci.init(tmp_path / "grid.yaml", update=True)
     report = cube.overviews()
-    assert report.variables == {**dict.fromkeys(("n", "h_min", "h_w", "h_sigma"), "merged"), "kind": "mode", "h_q25": "max"}
+    assert report.variables == {
+        **dict.fromkeys(("n", "h_min", "h_w", "h_sigma"), "merged"),
+        "kind": "mode",
+        "h_q25": "max",
+    }
     assert report.without["h_n"] == "the spec says so (overviews: none)"
     assert report.without["h_mean"] == "it takes 'h_n' of each cell, which is not merged (overviews: none in the spec)"
     assert "h_mean" not in cube.dataset(level=1)
@@ -282,6 +291,37 @@ def test_region_emptied_takes_its_cells_away(cube: Cube) -> None:
     assert (report.written, report.empty) == (0, 1)
     assert present_chunks(cube.store.readonly(), "/overviews/1/kind") == []
     assert cube.check(deep=True).findings == []
+
+
+MAPPED = """\
+name: mapped
+grid: {type: healpix, order: 10, region_order: 0, ellipsoid: WGS84}
+variables:
+  v: {dtype: uint8, fill_value: 0, chunks: {cells: 65536}, overviews: max}
+store: ./mapped.icechunk
+"""
+
+
+def test_map_whose_pixels_span_many_cells_shows_a_level_and_stale_regions_as_they_are(tmp_path: Path) -> None:
+    """Of every four cells the last is the greatest, and the region that is stale would show another value in most of its cells."""
+    cube = make(tmp_path, MAPPED)
+    cube.ingest(source=lambda area: (area.cell_ids % 4 + 1).astype("uint8"), region=["0", "5"], workers=1)
+    _, view = show_map(cube.store, cube.select())
+    assert isinstance(view, GlobeMap)
+    assert (view.overview, set(np.unique(view.shown))) == (0, {0, 1, 2, 3, 4})
+    assert "one of about" in view.own_note
+    cube.overviews(workers=1)
+    _, view = show_map(cube.store, cube.select())
+    assert isinstance(view, GlobeMap)
+    assert view.overview > 0
+    assert view.own_note.startswith(f"from overview {view.overview}, cells of order {10 - view.overview}")
+    assert set(np.unique(view.shown)) == {0, 4}
+    cube.ingest(source=lambda area: np.full(area.shape, 9, "uint8"), region="5", redo=True, workers=1)
+    _, view = show_map(cube.store, cube.select())
+    assert isinstance(view, GlobeMap)
+    assert "1 region from the full resolution" in view.own_note
+    assert set(np.unique(view.shown)) == {0, 4, 9}
+    plt.close("all")
 
 
 @pytest.mark.parametrize(("order", "region_order"), [(5, 5), (6, 2), (10, 3), (12, 6), (14, 6), (16, 5)])

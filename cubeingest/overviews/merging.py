@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 FAN = 4
 """Cells that one of the next coarser order is made of: they follow one another."""
 
-WINDOW_CELLS = 2**20
-"""Cells of a variable that are merged at a time, some 100 MB with all that is reckoned on the way."""
+MERGED_CELLS = 2**17
+"""Cells of a variable that are merged at a time: what is reckoned on the way stays small, some 20 MB."""
 
 Array = np.ndarray[Any, Any]
 
@@ -49,17 +49,21 @@ def coarser_cells(
     n_cells = cells.stop - cells.start
     out = [np.empty((*lengths, n_cells // FAN**k), v.np_dtype) for k, v in enumerate(variables, 1)]
     whole = FAN ** len(levels)
-    step = whole * max(1, WINDOW_CELLS // (whole * math.prod(lengths)))
-    for start in range(0, n_cells, step):
-        stop = min(start + step, n_cells)
-        part = slice(cells.start + start, cells.start + stop)
-        read = {n: np.asarray(array[(*axes, part)]) for n, array in arrays.items()}
-        if pyramid.rules[name].method == MERGED:
-            made = _merged(pyramid, name, {n: below.variable(n) for n in read}, read, variables)
-        else:
-            made = _halved(read[name], variables, pyramid.rules[name].method)
-        for k, (whole_level, found) in enumerate(zip(out, made, strict=True), 1):
-            whole_level[..., start // FAN**k : stop // FAN**k] = found
+    piece = whole * max(1, MERGED_CELLS // (whole * math.prod(lengths)))
+    window = math.lcm(piece, *(below.variable(n).write_shape[-1] for n in arrays))  # no chunk is read twice
+    for start in range(0, n_cells, window):
+        read = {
+            n: np.asarray(array[(*axes, slice(cells.start + start, cells.start + min(start + window, n_cells)))])
+            for n, array in arrays.items()
+        }
+        for at in range(start, min(start + window, n_cells), piece):
+            part = {n: values[..., at - start : at - start + piece] for n, values in read.items()}
+            if pyramid.rules[name].method == MERGED:
+                made = _merged(pyramid, name, {n: below.variable(n) for n in read}, part, variables)
+            else:
+                made = _halved(part[name], variables, pyramid.rules[name].method)
+            for k, (level, found) in enumerate(zip(out, made, strict=True), 1):
+                level[..., at // FAN**k : at // FAN**k + found.shape[-1]] = found
     return out
 
 
