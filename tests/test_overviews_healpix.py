@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -21,8 +20,8 @@ from cubeingest import Cube
 from cubeingest.aggregate import Statistic, aggregate
 from cubeingest.grid import HealpixGrid
 from cubeingest.ledger import present_chunks
-from cubeingest.look import show_map
 from cubeingest.look.globemaps import GlobeMap
+from cubeingest.look.maps import read_map
 from cubeingest.overviews import levels_of
 from cubeingest.overviews.levels import levels_by_default, make_pyramid
 from cubeingest.overviews.rules import rules_of
@@ -135,11 +134,12 @@ def assert_levels(cube: Cube, table: pd.DataFrame, cycle: int) -> int:
 
 def test_every_level_is_what_the_points_give_at_its_order(tmp_path: Path, points: dict[int, pd.DataFrame]) -> None:
     write_granules(tmp_path, points)
-    cube = make(tmp_path, SPEC.replace("order: 5, region_order: 1", "order: 4, region_order: 0"))
+    text = SPEC.replace("order: 5, region_order: 1", "order: 4, region_order: 0")
+    cube = make(tmp_path, text.replace("aggregate:", "chunks: {cycle: 2, cells: 64}, aggregate:"))
     assert not cube.ingest().failed
     report = cube.overviews()
     assert (report.failed, report.exit_code) == ([], 0)
-    assert report.planned == report.written + report.empty == 2 * 7
+    assert report.planned == report.written + report.empty == 7
     assert report.variables == dict.fromkeys(MERGED, "merged")
     assert [*report.without] == ["h_q25"]
     assert "quantile of all points does not follow" in report.without["h_q25"]
@@ -284,6 +284,33 @@ def test_number_of_levels_and_rules_of_the_spec(cube: Cube, tmp_path: Path, invo
     assert levels_of(cube.store.readonly(), cube.spec) == ()
 
 
+def test_what_a_level_cannot_hold_fails_alone_and_stays_stale(tmp_path: Path, points: dict[int, pd.DataFrame]) -> None:
+    write_granules(tmp_path, points)
+    start, stop = FEW.index("  h_n:"), FEW.index("store:")
+    held = healpix_cells(points[22], 1)[points[22].height.notna()]
+    own = f"""\
+  h_sum: {{dtype: float16, fill_value: .nan, aggregate: {{sum: h}}}}
+  h_n: {{dtype: uint16, fill_value: {(held == 17).sum()}, aggregate: {{count: h}}}}
+"""
+    cube = make(tmp_path, FEW[:start] + own + FEW[stop:])
+    assert not cube.ingest(region="17").failed
+    report = cube.overviews()
+    assert (report.written, report.exit_code) == (1, 1)
+    errors = {f["variable"]: f["error"] for f in report.failed}
+    assert {(f["cell"], *f["levels"]) for f in report.failed} == {("3..41", 1, 4)}
+    assert "which dtype float16 of variable 'h_sum' cannot hold: make a new cube with a wider dtype" in errors["h_sum"]
+    assert "the fill value of variable 'h_n', which means that there are no points" in errors["h_n"]
+    assert cube.status().stale == 2
+    assert int(cube.dataset(level=4)["n"].sum()) == (healpix_cells(points[22], 1) == 17).sum()
+
+
+@pytest.mark.slow
+def test_workers_in_other_processes_make_the_same(cube: Cube, points: dict[int, pd.DataFrame]) -> None:
+    report = cube.overviews(redo=True, workers=2)
+    assert (report.written, report.failed) == (8, [])
+    assert assert_levels(cube, points[22], 22) == 4
+
+
 def test_region_emptied_takes_its_cells_away(cube: Cube) -> None:
     blank = {"source": lambda area, cycle: np.full(area.shape, -1, "int8"), "variable": "kind", "redo": True}
     cube.ingest(**blank)  # type: ignore[arg-type]
@@ -306,22 +333,21 @@ def test_map_whose_pixels_span_many_cells_shows_a_level_and_stale_regions_as_the
     """Of every four cells the last is the greatest, and the region that is stale would show another value in most of its cells."""
     cube = make(tmp_path, MAPPED)
     cube.ingest(source=lambda area: (area.cell_ids % 4 + 1).astype("uint8"), region=["0", "5"], workers=1)
-    _, view = show_map(cube.store, cube.select())
+    view = read_map(cube.store, cube.select())
     assert isinstance(view, GlobeMap)
     assert (view.overview, set(np.unique(view.shown))) == (0, {0, 1, 2, 3, 4})
     assert "one of about" in view.own_note
     cube.overviews(workers=1)
-    _, view = show_map(cube.store, cube.select())
+    view = read_map(cube.store, cube.select())
     assert isinstance(view, GlobeMap)
     assert view.overview > 0
     assert view.own_note.startswith(f"from overview {view.overview}, cells of order {10 - view.overview}")
     assert set(np.unique(view.shown)) == {0, 4}
     cube.ingest(source=lambda area: np.full(area.shape, 9, "uint8"), region="5", redo=True, workers=1)
-    _, view = show_map(cube.store, cube.select())
+    view = read_map(cube.store, cube.select())
     assert isinstance(view, GlobeMap)
     assert "1 region from the full resolution" in view.own_note
     assert set(np.unique(view.shown)) == {0, 4, 9}
-    plt.close("all")
 
 
 @pytest.mark.parametrize(("order", "region_order"), [(5, 5), (6, 2), (10, 3), (12, 6), (14, 6), (16, 5)])
