@@ -266,12 +266,14 @@ def test_number_of_levels_and_rules_of_the_spec(cube: Cube, tmp_path: Path, invo
     assert "the coarsest 80 cells of order 3" in " ".join(done.out.split())
     assert len(levels_of(cube.store.readonly(), cube.spec)) == 2
     text = FEW.replace("aggregate: {count: h}", "aggregate: {count: h}, overviews: none")
+    text = text.replace("aggregate: count", "aggregate: count, overviews: max")
     (tmp_path / "grid.yaml").write_text(text.replace("q: 0.25}", "q: 0.25}, overviews: max"))
     cube = ci.init(tmp_path / "grid.yaml", update=True)
     report = cube.overviews()
     assert report.variables == {
-        **dict.fromkeys(("n", "h_min", "h_w", "h_sigma"), "merged"),
+        **dict.fromkeys(("h_min", "h_w", "h_sigma"), "merged"),
         "kind": "mode",
+        "n": "max",
         "h_q25": "max",
     }
     assert report.without["h_n"] == "the spec says so (overviews: none)"
@@ -279,6 +281,9 @@ def test_number_of_levels_and_rules_of_the_spec(cube: Cube, tmp_path: Path, invo
     assert "h_mean" not in cube.dataset(level=1)
     base = cube.dataset()["h_q25"].values
     np.testing.assert_array_equal(cube.dataset(level=1)["h_q25"], np.fmax.reduce(base.reshape(1, -1, 4), axis=-1))
+    largest = cube.dataset()["n"].values.reshape(1, -1, 16).max(-1)
+    np.testing.assert_array_equal(cube.dataset(level=2)["n"], largest)
+    assert cube.check(deep=True).findings == []
     taken = invoke("overviews", "--store", cube.store.uri, "--levels", "0", "--json")
     assert taken.json["levels"] == []
     assert levels_of(cube.store.readonly(), cube.spec) == ()

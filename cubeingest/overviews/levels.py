@@ -134,7 +134,7 @@ class Pyramid:
         """Grid and variables of a level that is made of cells in so many steps."""
         if self.base.healpix is not None:
             runs = runs_at(self.base.healpix, number, cell[1] >> 2 * steps)
-            return runs, tuple(cells_at_level(v, runs, self.rules[v.name]) for v in self.variables)
+            return runs, tuple(cells_at_level(v, runs) for v in self.variables)
         grid = _level_grid(self.base.tiling, number, (cell[0] >> steps, cell[1] >> steps))
         return grid, tuple(_at_level(v, grid) for v in self.variables)
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 
 from cubeingest.errors import GridError
 from cubeingest.grid import HealpixGrid
-from cubeingest.overviews.rules import MERGED, Rule
 from cubeingest.spec import Variable
 
 READ_CELLS = 4**10
@@ -92,10 +91,12 @@ def runs_at(grid: HealpixGrid, number: int, run: int) -> RegionRuns:
     return RegionRuns(order, grid.region_order, grid.ellipsoid, grid.parents, grid.axes, run // each)
 
 
-def cells_at_level(variable: Variable, grid: RegionRuns, rule: Rule) -> Variable:
-    """A variable as a level of ``grid`` has it. Merged counts and sums of whole numbers are 64 bits wide, whatever they are in the cube."""
+def cells_at_level(variable: Variable, grid: RegionRuns) -> Variable:
+    """A variable as a level of ``grid`` has it. Counts and sums of whole numbers are 64 bits wide, whatever they are in the cube (and by whatever rule the
+    level is made: the spec may come to say another).
+    """
     chunk = min(*grid.region_shape, *grid.spatial_shape, CHUNK_CELLS)
     statistic, dtype = variable.aggregate, variable.np_dtype
-    is_sum = rule.method == MERGED and statistic is not None and statistic.kind in ("count", "sum")
+    is_sum = statistic is not None and statistic.kind in ("count", "sum")
     wide = {"i": "int64", "u": "uint64"}.get(dtype.kind, dtype.name) if is_sum else dtype.name
     return replace(variable, dtype=wide, chunks=(*variable.chunks[:-1], chunk), shards=None, source=None)
