@@ -150,6 +150,8 @@ def test_every_level_is_what_the_points_give_at_its_order(tmp_path: Path, points
     # Counts of more points than the cube's own dtype holds.
     assert cube.dataset(level=4)["n"].dtype == np.uint64
     assert int(cube.dataset(level=4)["n"].max()) > 255
+    whole = xdggs.decode(cube.dataset(level=1), convention="zarr", index_kind="moc")
+    assert whole.dggs.grid_info.level == 3
     status = cube.status()
     assert (status.levels, status.stale) == (4, 0)
     assert cube.check(deep=True).findings == []
