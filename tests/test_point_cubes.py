@@ -39,6 +39,12 @@ VARIABLES = """\
 store: ./points.icechunk
 """
 
+FEW = """\
+  n: {dtype: uint32, fill_value: 0, aggregate: count}
+  h_mean: {dtype: float64, fill_value: .nan, aggregate: {mean: h, weights: 1/s**2}}
+store: ./points.icechunk
+"""
+
 RASTER = (
     (
         HEAD.replace(
@@ -114,11 +120,11 @@ def expect(table: pd.DataFrame, cells: np.ndarray, n_cells: int) -> dict[str, np
 
 def assert_holds(ds: Any, cycle: int, expected: dict[str, np.ndarray]) -> None:
     found = ds.sel(cycle=cycle)
-    for name in ("n", "h_min", "h_max", "h_last"):
+    for name in {"n", "h_min", "h_max", "h_last"} & set(ds):
         np.testing.assert_array_equal(
             found[name].values.ravel(), expected[name].astype(found[name].dtype), err_msg=name
         )
-    for name in ("h_mean", "h_sigma", "h_var", "h_q25"):
+    for name in {"h_mean", "h_sigma", "h_var", "h_q25"} & set(ds):
         np.testing.assert_allclose(found[name].values.ravel(), expected[name], rtol=1e-12, atol=1e-13, err_msg=name)
 
 
@@ -159,7 +165,7 @@ def test_raster_cube_holds_the_statistics_of_the_points_in_each_pixel(
 
 def test_xdggs_opens_the_cube_and_finds_cells(tmp_path: Path, points: dict[int, pd.DataFrame]) -> None:
     write_granules(tmp_path, points)
-    cube = ci.init(write_spec(tmp_path, HEAD + VARIABLES))
+    cube = ci.init(write_spec(tmp_path, HEAD + FEW))
     cube.ingest(cycle=23)
     ds = xdggs.decode(cube.dataset(), convention="zarr", index_kind="moc")
     assert ds.dggs.grid_info.level == 6
@@ -171,7 +177,7 @@ def test_xdggs_opens_the_cube_and_finds_cells(tmp_path: Path, points: dict[int, 
 
 def test_compact_layout_holds_some_regions_and_their_cell_ids(tmp_path: Path, points: dict[int, pd.DataFrame]) -> None:
     write_granules(tmp_path, points)
-    text = (HEAD + VARIABLES).replace("ellipsoid: WGS84}", "ellipsoid: WGS84, regions: {bbox: [-180, -90, 180, -60]}}")
+    text = (HEAD + FEW).replace("ellipsoid: WGS84}", "ellipsoid: WGS84, regions: {bbox: [-180, -90, 180, -60]}}")
     cube = ci.init(write_spec(tmp_path, text))
     cube.ingest()
     assert cube.grid.n_regions < 40
@@ -193,14 +199,14 @@ def test_region_with_more_points_than_may_be_held_is_aggregated_in_parts(
 ) -> None:
     monkeypatch.setattr(cubeingest.ingest.points, "POINTS_AT_ONCE", 40)
     write_granules(tmp_path, points)
-    cube = ci.init(write_spec(tmp_path, HEAD + VARIABLES))
+    cube = ci.init(write_spec(tmp_path, HEAD + FEW))
     cube.ingest(workers=1, cycle=23)
     assert_holds(cube.dataset(), 23, expect(points[23], healpix_cells(points[23]), 12 * 4**6))
 
 
 def test_axis_block_of_several_values_is_one_task(tmp_path: Path, points: dict[int, pd.DataFrame]) -> None:
     write_granules(tmp_path, points)
-    text = (HEAD + VARIABLES).replace("aggregate:", "chunks: {cycle: 2, cells: 64}, aggregate:")
+    text = (HEAD + FEW).replace("aggregate:", "chunks: {cycle: 2, cells: 64}, aggregate:")
     cube = ci.init(write_spec(tmp_path, text))
     report = cube.ingest()
     assert not report.failed
@@ -212,7 +218,7 @@ def test_axis_block_of_several_values_is_one_task(tmp_path: Path, points: dict[i
 @pytest.mark.parametrize("mode", ["cooperative", "independent"])
 def test_workers_in_other_processes_write_the_same(tmp_path: Path, points: dict[int, pd.DataFrame], mode: Any) -> None:
     write_granules(tmp_path, points)
-    cube = ci.init(write_spec(tmp_path, HEAD + VARIABLES))
+    cube = ci.init(write_spec(tmp_path, HEAD + FEW))
     report = cube.ingest(workers=2, mode=mode, cycle=23, commit_every=20)
     assert not report.failed
     assert report.written
@@ -253,7 +259,7 @@ ATL06 = """\
 def test_beams_of_hdf5_granules_are_read_and_missing_heights_left_out(tmp_path: Path) -> None:
     """A beam that a granule lacks is skipped; the fill value of a dataset is no height."""
     start, stop = HEAD.index("  href:"), HEAD.index("variables:")
-    spec = HEAD[:start] + ATL06 + HEAD[stop:] + VARIABLES
+    spec = HEAD[:start] + ATL06 + HEAD[stop:] + FEW
     spec = spec.replace("aggregate: count", "aggregate: {count: h}")
     (tmp_path / "granules").mkdir()
     tables = {c: [make_points(5_000, c * 10 + k, -90, -60) for k in range(2)] for c in (22, 23)}
@@ -266,3 +272,112 @@ def test_beams_of_hdf5_granules_are_read_and_missing_heights_left_out(tmp_path: 
         joined = pd.concat(both, ignore_index=True)
         joined = joined[joined.height < 1e30]
         assert_holds(cube.dataset(), cycle, expect(joined, healpix_cells(joined), 12 * 4**6))
+
+
+FROM_PYTHON = """\
+name: computed
+grid: {type: healpix, order: 5, region_order: 1}
+axes: {cycle: {values: [22, 23]}}
+points:
+  coordinates: {x: lon, y: lat}
+  columns: {h: height, q: quality}
+  filter: q == 0
+variables:
+  n: {dtype: uint32, fill_value: 0, aggregate: {count: h}}
+  spread: {dtype: float64, fill_value: .nan, aggregate: {function: spread, of: h}}
+  order_of: {dtype: int32, fill_value: -1}
+store: ./computed.icechunk
+"""
+
+
+def test_function_gives_points_of_a_region_as_a_table(tmp_path: Path) -> None:
+    """Those that lie elsewhere are left out; a function that is registered makes a statistic of its own."""
+    table = make_points(3_000, 5)
+
+    def observe(region: Any, cycle: int) -> pd.DataFrame | None:
+        return None if region.id == "7" else table
+
+    ci.register_statistic("spread", spread)
+    cube = ci.init(write_spec(tmp_path, FROM_PYTHON))
+    report = cube.ingest(source=observe, variable=["n", "spread"])
+    assert not report.failed
+    assert report.empty == 4
+    good = table[table.quality == 0]
+    cells = healpix_cells(good, 5)
+    good, cells = good[cells >> 8 != 7], cells[cells >> 8 != 7]
+    ds = cube.dataset()
+    np.testing.assert_array_equal(ds.n.sel(cycle=22).values, np.bincount(cells, minlength=12 * 4**5))
+    wide = good.height.astype("f8").groupby(cells).agg(lambda h: h.max() - h.min())
+    found = ds.spread.sel(cycle=23).values
+    np.testing.assert_array_equal(found[wide.index], wide.to_numpy())
+    assert np.isnan(np.delete(found, wide.index)).all()
+
+
+def spread(values: np.ndarray) -> float:
+    return float(values[-1] - values[0])
+
+
+def test_function_returns_cells_of_a_healpix_region(tmp_path: Path) -> None:
+    def number(region: Any, cycle: int) -> np.ndarray:
+        _, lat = region.centres()
+        assert region.bounds[1] <= lat.min() <= lat.max() <= region.bounds[3]
+        return region.cell_ids.astype("int32")
+
+    cube = ci.init(write_spec(tmp_path, FROM_PYTHON))
+    assert not cube.ingest(source=number, variable="order_of").failed
+    np.testing.assert_array_equal(cube.dataset().order_of.sel(cycle=22).values, np.arange(12 * 4**5))
+    assert cube.verify().exit_code == 0
+
+
+def test_cube_of_points_is_extended_and_only_the_new_cycle_is_read(tmp_path: Path) -> None:
+    text = HEAD.replace("order: 6, region_order: 2", "order: 4, region_order: 1").replace("[22, 23]", "[22]") + FEW
+    points = {22: make_points(2_000, 1), 23: make_points(2_000, 2)}
+    write_granules(tmp_path, points)
+    cube = ci.init(write_spec(tmp_path, text))
+    first = cube.ingest()
+    before = cube.dataset().h_mean.sel(cycle=22).values
+    cube.extend(cycle=23)
+    second = cube.ingest()
+    assert (second.skipped, second.written) == (first.written, first.written)
+    np.testing.assert_array_equal(cube.dataset().h_mean.sel(cycle=22).values, before)
+    assert_holds(cube.dataset(), 23, expect(points[23], healpix_cells(points[23], 4), 12 * 4**4))
+    assert cube.check().findings == []
+
+
+def test_granule_that_changes_is_aggregated_again_and_only_its_regions(tmp_path: Path) -> None:
+    text = HEAD.replace("order: 6, region_order: 2", "order: 4, region_order: 1") + FEW
+    points = {22: make_points(2_000, 1), 23: make_points(2_000, 2)}
+    write_granules(tmp_path, points)
+    cube = ci.init(write_spec(tmp_path, text))
+    first = cube.ingest()
+    points[23] = make_points(500, 3, 50, 90)
+    write_granules(tmp_path, {23: points[23]})
+    again = cube.ingest()
+    assert 0 < again.written < first.written // 2
+    assert again.empty > 0
+    assert again.written + again.empty == again.skipped == first.written // 2
+    assert_holds(cube.dataset(), 23, expect(points[23], healpix_cells(points[23], 4), 12 * 4**4))
+    assert cube.ingest().written == 0
+    assert cube.check().findings == []
+    assert cube.verify().exit_code == 0
+
+
+def test_another_statistic_or_filter_is_taken_over_and_its_slots_are_aggregated_again(tmp_path: Path) -> None:
+    text = HEAD.replace("order: 6, region_order: 2", "order: 3, region_order: 0").replace("[22, 23]", "[22]") + FEW
+    table = make_points(500, 1)
+    write_granules(tmp_path, {22: table})
+    cube = ci.init(write_spec(tmp_path, text))
+    cube.ingest()
+    other = text.replace("{mean: h, weights: 1/s**2}", "{mean: h}")
+    with pytest.raises(ci.StoreError, match=r"aggregate: \"mean of h weighted by 1/s\*\*2\" -> \"mean of h\""):
+        ci.init(write_spec(tmp_path, other))
+    cube = ci.init(write_spec(tmp_path, other), update=True)
+    report = cube.ingest()
+    assert (report.written, report.skipped) == (12, 12)
+    good = table[table.quality == 0]
+    means = good.height.astype("f8").groupby(healpix_cells(good, 3)).mean()
+    found = cube.dataset().h_mean.sel(cycle=22).values
+    np.testing.assert_allclose(found[means.index], means, rtol=1e-12)
+    cube = ci.init(write_spec(tmp_path, other.replace("q == 0", "q <= 1")), update=True)
+    assert cube.ingest().written == 24
+    assert cube.dataset().n.sum() == len(table)

@@ -18,8 +18,8 @@ NAMED = 3
 
 def place_granules(
     spec: CubeSpec, variable: Variable, placed: Iterable[Placed], misplaced: list[Misplaced]
-) -> tuple[list[TileRow], tuple[str, ...]]:
-    """Rows of granules for a variable, and what is to be said of them. Coordinates are read where no table states in which area they lie, and kept in the
+) -> tuple[list[TileRow], frozenset[str], tuple[str, ...]]:
+    """Rows of granules for a variable, the granules that could be read, and what is to be said of them. Coordinates are read where no table states in which area they lie, and kept in the
     spec's catalog of points.
 
     A granule that cannot be read is ``misplaced``. Raises :class:`CatalogError` for a catalog of points of another grid.
@@ -43,7 +43,7 @@ def place_granules(
         for row in granules
         for position in positions[row.href]
     ]
-    return rows, (*footprints.warnings, *_left_out(good))
+    return rows, frozenset(href for href, _ in good), (*footprints.warnings, *_left_out(good))
 
 
 def _footprints(spec: CubeSpec, points: PointSource, hrefs: list[str]) -> Footprints:

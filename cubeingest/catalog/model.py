@@ -44,7 +44,8 @@ class Misplaced:
 class Catalog:
     """The tiles of each variable, for the axis positions that were asked for (``positions``, by axis).
 
-    ``headers`` are those that had to be read to place tiles, by variable and href; a message where one cannot be read. ``warnings`` is what a person should know of points.
+    ``headers`` are those that had to be read to place tiles, by variable and href; a message where one cannot be read. ``warnings`` is what a person should know of points, ``granules`` the hrefs of all
+    that could be read.
     """
 
     rows: Mapping[str, tuple[TileRow, ...]]
@@ -52,3 +53,4 @@ class Catalog:
     misplaced: tuple[Misplaced, ...] = field(default=())
     headers: Mapping[tuple[str, str], Header | str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    granules: frozenset[str] = frozenset()

@@ -36,6 +36,7 @@ def read_catalog(
     headers: dict[tuple[str, str], Header | str] = {}
     names = None if variables is None else set(variables)
     warnings: tuple[str, ...] = ()
+    granules: frozenset[str] = frozenset()
     of_points: tuple[TileRow, ...] | None = None
     for variable in spec.variables:
         if variable.source is None or (names is not None and variable.name not in names):
@@ -43,15 +44,15 @@ def read_catalog(
         if variable.aggregate is not None:  # all such variables are of the same points
             if of_points is None:
                 placed = _Reader(spec, variable, variable.source).read(chosen)
-                granules, warnings = place_granules(spec, variable, placed, misplaced)
-                of_points = tuple(sorted(granules, key=lambda r: (r.position, r.iy, r.ix, r.href)))
+                found, granules, warnings = place_granules(spec, variable, placed, misplaced)
+                of_points = tuple(sorted(found, key=lambda r: (r.position, r.iy, r.ix, r.href)))
             rows[variable.name] = of_points
             continue
         placer = Placer(spec, variable, variable.source, misplaced)
         found = placer.place(_Reader(spec, variable, variable.source).read(chosen), chosen)
         headers |= placer.headers
         rows[variable.name] = tuple(sorted(found, key=lambda r: (r.position, r.iy, r.ix)))
-    return Catalog(rows, chosen, tuple(misplaced), headers, warnings)
+    return Catalog(rows, chosen, tuple(misplaced), headers, warnings, granules)
 
 
 class _Reader:

@@ -18,7 +18,8 @@ from cubeingest.look.colours import Colours, read_colours
 from cubeingest.look.fields import GlobeField, Places, box_of, paint_pixels
 from cubeingest.look.frame import COAST_PIXELS, DPI, EDGE, INK
 from cubeingest.look.globe import LONLAT, choose_globe
-from cubeingest.look.scattered import read_scattered, stored_chunks
+from cubeingest.look.pixels import LEAST_PIXELS, MOST_SECONDS
+from cubeingest.look.scattered import read_scattered, reading_seconds, stored_chunks
 from cubeingest.overviews import Level, current_slots, levels_of
 from cubeingest.plan import Selection, choose
 from cubeingest.spec import CubeSpec, Variable
@@ -43,7 +44,7 @@ class GlobeMap:
 
     ``pixels`` are values, (rows, columns) from the top, each of the cell at the pixel's centre; ``there`` says which of them are of regions that are
     selected, ``left_out`` which are of others. With an ``overview`` the cells are those of this level, but in ``n_behind`` regions of which it is stale.
-    ``notes`` say what the picture cannot.
+    ``notes`` say what the picture cannot. Where ``step`` is more than 1, so many pixels along each side are all of the cell at the centre of the middle one.
     """
 
     spec: CubeSpec
@@ -58,6 +59,7 @@ class GlobeMap:
     overview: int = 0
     n_behind: int = 0
     notes: tuple[str, ...] = ()
+    step: int = 1
 
     @property
     def shown(self) -> np.ndarray[Any, Any]:
@@ -67,7 +69,7 @@ class GlobeMap:
     @property
     def own_note(self) -> str:
         """That note which says how the pixels were read."""
-        n = _cells_a_pixel(self.field, self.pixels.shape) / 4**self.overview
+        n = _cells_a_pixel(self.field, self.pixels.shape) * self.step**2 / 4**self.overview
         notes = []
         if self.overview:
             notes.append(f"from overview {self.overview}, cells of order {self.field.grid.order - self.overview}")
@@ -75,6 +77,7 @@ class GlobeMap:
             notes.append(f"{self.n_behind} region{'s' * (self.n_behind > 1)} from the full resolution")
         if n > WORTH_SAYING_CELLS:
             notes.append(f"each pixel is the cell at its centre, one of about {n:,.0f}")
+            notes += ["as more would take long to read: --bbox shows a part in full"] * (self.step > 1)
         return ", ".join(notes)
 
     @property
@@ -107,7 +110,7 @@ class GlobeMap:
         left, bottom, right, top = self.field.bounds
         return {
             "view": {"kind": self.field.globe.kind, "crs": self.field.crs, "bounds": [left, bottom, right, top]},
-            "shape": list(self.pixels.shape),
+            "shape": list(self.pixels.shape), "step": self.step,
         }  # fmt: skip
 
 
@@ -146,17 +149,19 @@ def read_globe_map(store: Store, selection: Selection, variable: Variable, posit
     labels = {a.name: a.labels[position.get(a.name, 0)] for a in spec.axes_of(variable)}
     level = _choose_level(session, spec, variable, _cells_a_pixel(field, lon.shape))
     behind = there & (level is None or _behind(session, spec, variable, index)[regions])
-    pixels = read_scattered(session, variable, index, np.where(behind, positions, -1))
+    sources = [(variable, np.where(behind, positions, -1))]
     number = n_behind = 0
     if level is not None:
         number, n_behind = level.number, np.unique(regions[behind]).size
         variable = level.spec.variable(variable.name)
         coarse = replace(variable, name=level.path(variable.name))
-        coarser = np.where(there & ~behind, positions >> 2 * number, -1)
-        pixels = np.where(behind, pixels, read_scattered(session, coarse, index, coarser)).astype(variable.np_dtype)
+        sources.append((coarse, np.where(there & ~behind, positions >> 2 * number, -1)))
+    pixels, step = _read_pixels(session, index, sources)
     colours = read_colours(variable, pixels[there])
     left_out = held & ~there
-    view = GlobeMap(spec, store.tip, variable, labels, field, pixels, there, left_out, colours, number, n_behind)
+    view = GlobeMap(
+        spec, store.tip, variable, labels, field, pixels, there, left_out, colours, number, n_behind, step=step
+    )
     notes = ["white: not selected" * bool(left_out.any()), view.own_note]
     return replace(view, notes=tuple(note for note in notes if note))
 
@@ -180,6 +185,36 @@ def _within(box: Box, lon: npt.NDArray[np.float64], lat: npt.NDArray[np.float64]
     with np.errstate(invalid="ignore"):
         inside: npt.NDArray[np.bool_] = ((lon - west) % 360 <= east - west) & (lat >= south) & (lat <= north)
     return inside
+
+
+def _read_pixels(
+    session: icechunk.Session, index: tuple[int, ...], sources: list[tuple[Variable, npt.NDArray[np.int64]]]
+) -> tuple[np.ndarray[Any, Any], int]:
+    """The cells of some arrays at positions, (rows, columns), of which each array has others (-1 where it has none), in the last one's dtype; and of how many
+    pixels along each side only one is read, so that it does not take long.
+    """
+    step = _step(session, index, sources)
+    shape = sources[0][1].shape
+    at = np.ix_(*((np.arange(n) // step * step + step // 2).clip(max=n - 1)[::step] for n in shape))
+    last, _ = sources[-1]
+    thin = np.full(sources[0][1][at].shape, last.np_fill)
+    for variable, positions in sources:
+        thin = np.where(positions[at] >= 0, read_scattered(session, variable, index, positions[at]), thin)
+    pixels = thin if step == 1 else thin[np.ix_(*(np.arange(n) // step for n in shape))]
+    return pixels.astype(last.np_dtype), step
+
+
+def _step(
+    session: icechunk.Session, index: tuple[int, ...], sources: list[tuple[Variable, npt.NDArray[np.int64]]]
+) -> int:
+    """As :func:`_read_pixels`; a picture of ``LEAST_PIXELS`` is read all the same."""
+    step, longest = 1, max(sources[0][1].shape)
+    while step * LEAST_PIXELS < longest:
+        thin = ((v, positions[step // 2 :: step, step // 2 :: step]) for v, positions in sources)
+        if sum(reading_seconds(session, v, index, positions) for v, positions in thin) <= MOST_SECONDS:
+            break
+        step += 1
+    return step
 
 
 def _cells_a_pixel(field: GlobeField, shape: tuple[int, ...]) -> float:
