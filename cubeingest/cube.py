@@ -217,7 +217,9 @@ class Cube:
         which estimates are made. Raises :class:`GridError` for what the cube does not have.
         """
         shapes = [compare] if isinstance(compare, str) else list(compare)
-        return read_cost(self.store, query, Link(latency, bandwidth, concurrency), shapes, _several("variable", variable))
+        return read_cost(
+            self.store, query, Link(latency, bandwidth, concurrency), shapes, _several("variable", variable)
+        )
 
     def report(self, path: str | os.PathLike[str], **selection: Any) -> Path:
         """Write a page of what is selected: one HTML file that needs no network; where it is, absolute. See ``docs/report.md``.

@@ -97,6 +97,9 @@ def cells_at(longitude: Any, latitude: Any, order: int, ellipsoid: str) -> npt.N
                 f"{what} {worst:g} lies beyond ±{most} degrees: points are longitude and latitude, in degrees"
             )
     if some_x.size:
+        some_x = np.where(
+            some_x == -360, 0.0, some_x
+        )  # which healpix-geo alone would take for the end of a turn, not its beginning
         threads = 1 if some_x.size < WORTH_THREADS else 0  # 0: as many as there are cores
         out[there] = nested.lonlat_to_healpix(some_x, some_y, order, ellipsoid=ellipsoid, num_threads=threads).astype(
             np.int64

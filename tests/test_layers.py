@@ -21,7 +21,19 @@ LAYERS: list[set[str]] = [
     {"demo"},
     {"cube"},
     {"branches", "check", "page"},
-    {"contents", "cost", "create", "extend", "preflight", "verify", "status", "look", "changes", "garbage", "inference"},
+    {
+        "contents",
+        "cost",
+        "create",
+        "extend",
+        "preflight",
+        "verify",
+        "status",
+        "look",
+        "changes",
+        "garbage",
+        "inference",
+    },
     {"overviews"},
     {"ingest"},
     {"engine"},
@@ -150,5 +162,7 @@ def test_drawing_in_the_documents_is_of_these_layers() -> None:
     drawn = text.split("A module knows the ones to its right")[1].split("```")[1]
     layers = [set(part.strip(" {}\n").replace("\n", " ").split(", ")) for part in drawn.split("→")]
     assert layers == LAYERS[1:]
-    table = set(re.findall(r"`(\w+)`", "".join(line.split("|")[1] for line in text.splitlines() if line.startswith("| `"))))
+    table = set(
+        re.findall(r"`(\w+)`", "".join(line.split("|")[1] for line in text.splitlines() if line.startswith("| `")))
+    )
     assert table == set(MODULES) - {"__main__"}

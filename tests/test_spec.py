@@ -80,7 +80,8 @@ def test_file_that_is_no_spec_is_refused(tmp_path: Path, content: bytes, match: 
 
 def test_path_without_a_spec_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
-        SpecError, match=r"no spec file '.*none\.yaml'.*specs that come with cubeingest: atl06, esa-worldcover, glad-lclu"
+        SpecError,
+        match=r"no spec file '.*none\.yaml'.*specs that come with cubeingest: atl06, esa-worldcover, glad-lclu",
     ):
         read_spec(tmp_path / "none.yaml")
     with pytest.raises(SpecError, match=r"no spec file 'glad-lcul'; did you mean 'glad-lclu'\?"):
