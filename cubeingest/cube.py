@@ -18,6 +18,7 @@ from cubeingest.check import CheckReport, check
 from cubeingest.create import Created, init_cube
 from cubeingest.engine import Options, Progress
 from cubeingest.errors import GridError, nearest
+from cubeingest.export import ExportReport, export
 from cubeingest.extend import Extended, extend
 from cubeingest.garbage import GcReport, collect_garbage
 from cubeingest.grid import TilingGrid
@@ -189,6 +190,32 @@ class Cube:
         """
         options = Options(workers, scheduler, redo=redo)
         return make_overviews(self.store, self.select(**selection), options, levels, on_progress)
+
+    def export(
+        self,
+        output: str | os.PathLike[str],
+        *,
+        tile: tuple[int, int] | None = None,
+        name: str | None = None,
+        format: Literal["cog", "parquet"] = "cog",  # noqa: A002
+        gti: bool = False,
+        workers: int | None = None,
+        scheduler: str | None = None,
+        on_progress: OnProgress = _silent,
+        **selection: Any,
+    ) -> ExportReport:
+        """Write what is selected as GeoTIFFs (COGs) below the folder ``output``, one a region, or of ``tile`` (y, x) pixels, with a VRT of them all;
+        with ``gti`` also an index for GDAL's GTI driver. ``name`` is their pattern, by default ``{variable}/{year}/{id}.tif`` with the axes there are.
+
+        ``format="parquet"`` writes a GeoParquet table a region instead: a row for each pixel that is not fill value in all variables.
+
+        Regions that are empty, pending or absent have no file. Files that are there from the same pixels stay, as do those of others: where
+        one of these has the name of a tile, nothing is written and :class:`StoreError` raised. See ``docs/export.md``.
+        """
+        options = Options(workers, scheduler)
+        return export(
+            self.store, self.select(**selection), options, output, tile=tile, name=name, format=format, gti=gti, on_progress=on_progress
+        )  # fmt: skip
 
     def status(self, **selection: Any) -> Status:
         """Slots done, empty, pending and absent; read from the cube alone."""
