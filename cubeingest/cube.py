@@ -28,6 +28,7 @@ from cubeingest.overviews import OverviewReport, levels_of, make_overviews
 from cubeingest.page import check_place, ingest_with_page, write_report
 from cubeingest.plan import Selection, choose
 from cubeingest.preflight import PlanReport, preflight
+from cubeingest.rechunk import RechunkReport, rechunk
 from cubeingest.spec import CubeSpec, read_spec
 from cubeingest.status import Status, read_status
 from cubeingest.store import MAIN, Commit, Store, normalize_uri, open_store, read_history, resolve_ref
@@ -216,6 +217,29 @@ class Cube:
         return export(
             self.store, self.select(**selection), options, output, tile=tile, name=name, format=format, gti=gti, on_progress=on_progress
         )  # fmt: skip
+
+    def rechunk(
+        self,
+        variable: str,
+        chunks: Mapping[str, int],
+        to: str | os.PathLike[str],
+        *,
+        mode: Literal["cooperative", "independent"] = "cooperative",
+        workers: int | None = None,
+        scheduler: str | None = None,
+        commit_every: int | None = None,
+        redo: bool = False,
+        on_progress: OnProgress = _silent,
+        **selection: Any,
+    ) -> RechunkReport:
+        """Copy a variable, with ``chunks`` by dimension (``{"year": -1, "y": 250, "x": 250}``; -1: all of it; those not named stay), into a cube of its
+        own at ``to``, which ``ci.open`` opens: for reading along an axis, for one. What is there from the same pixels stays; see ``docs/export.md``.
+
+        Axis blocks grow with chunks, and a selection may cut none of them. Regions become smaller where one would weigh more than 256 MB.
+        Slots of the copy are made when the cube holds all that they are made of.
+        """
+        options = Options(workers, scheduler, commit_every, redo=redo, mode=mode)
+        return rechunk(self.store, variable, chunks, to, self.select(**selection), options, on_progress)
 
     def status(self, **selection: Any) -> Status:
         """Slots done, empty, pending and absent; read from the cube alone."""

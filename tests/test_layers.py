@@ -20,7 +20,7 @@ LAYERS: list[set[str]] = [
     {"demo"},
     {"cube"},
     {"branches", "check", "page"},
-    {"create", "extend", "preflight", "verify", "status", "look", "changes", "garbage", "inference", "export"},
+    {"create", "extend", "preflight", "verify", "status", "look", "changes", "garbage", "inference", "export", "rechunk"},
     {"overviews"},
     {"ingest"},
     {"engine"},

@@ -16,7 +16,7 @@ class TileRow:
     """One tile feeding one region at one axis position. ``position`` has an index for each axis of the variable.
 
     ``expected`` is the window in the grid that the tile's name stands for; None where only its header tells. ``cell`` is the part
-    of it that is used, where tiles overlap by declaration.
+    of it that is used, where tiles overlap by declaration. ``stamp`` tells, of what a function makes, one version of what it reads from another.
     """
 
     href: str
@@ -26,6 +26,7 @@ class TileRow:
     band: int | None = None
     expected: Window | None = None
     cell: Window | None = None
+    stamp: str = ""
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from cubeingest.cli.app import app
+from cubeingest.cli.cubes import say_ingest
 from cubeingest.cli.options import (
     SELECTING,
     AtOption,
@@ -18,6 +19,7 @@ from cubeingest.cli.options import (
     LimitOption,
     PartOption,
     PolygonOption,
+    RedoOption,
     RegionOption,
     SchedulerOption,
     StoreOption,
@@ -122,3 +124,71 @@ def _say_export(report: Any, to_out: bool) -> None:
         out.print(f"{report.removed} files were taken away, since the cube has nothing there any more")
     if report.mosaics:
         out.print(f"mosaics: {', '.join(report.mosaics[:6])}{', ...' if len(report.mosaics) > 6 else ''}")
+
+
+@app.command(context_settings=SELECTING)
+def rechunk(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="VARIABLE", help="The variable to copy.")],
+    chunks: Annotated[
+        str,
+        typer.Option(
+            "--chunks", metavar="DIM=N,…", help="Lengths of chunks; -1: all of a dimension. Others stay as they are."
+        ),
+    ],
+    to: Annotated[str, typer.Option("--to", metavar="STORE", help="Where the copy goes: a store of its own.")],
+    store: StoreOption = None,
+    bbox: BboxOption = None,
+    polygon: PolygonOption = None,
+    region: RegionOption = None,
+    limit: LimitOption = None,
+    part: PartOption = None,
+    mode: Annotated[
+        Literal["cooperative", "independent"],
+        typer.Option("--mode", help="cooperative: one commit for all. independent: each worker commits its own."),
+    ] = "cooperative",
+    workers: WorkersOption = None,
+    scheduler: SchedulerOption = None,
+    redo: RedoOption = False,
+    branch: BranchOption = "main",
+    at: AtOption = None,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Copy a variable with other chunks, into a cube of its own. Example: cubeingest rechunk lclu --chunks year=-1,y=250,x=250 --to series.icechunk"""
+    with guard(debug):
+        from cubeingest.engine import Options
+        from cubeingest.rechunk import rechunk as run
+
+        lengths = _chunks(ctx, chunks)
+        cube = open_cube(store, branch, at)
+        selection = read_selection(ctx, cube, bbox, region, None, limit, part, polygon)
+        options = Options(workers, scheduler, redo=redo, mode=mode)
+        with show_progress("rechunk") as show:
+            report = run(cube.store, name, lengths, to, selection, options, show)
+        if json:
+            print_json(report.to_json())
+        sizes = " x ".join(map(str, report.region.values()))
+        chunked = ", ".join(f"{d} {n}" for d, n in report.chunks.items())
+        say(
+            f"copy at {report.ingest.store}: chunks {chunked}; regions of {sizes} pixels, {format_bytes(report.memory)} a worker"
+        )
+        if report.waiting:
+            say(
+                f"{report.waiting} slots of the copy wait for slots that are pending in the cube; the same command goes on",
+                "yellow",
+            )
+        say_ingest(report.ingest, to_out=not json, in_part=part is not None)
+        raise typer.Exit(report.exit_code)
+
+
+def _chunks(ctx: typer.Context, text: str) -> dict[str, int]:
+    out: dict[str, int] = {}
+    for item in text.replace(" ", "").split(","):
+        dim, equals, number = item.partition("=")
+        if not dim or not equals or not number.removeprefix("-").isdecimal():
+            refuse_usage(ctx, f"--chunks {text}: write lengths by dimension, such as year=-1,y=250,x=250")
+        if dim in out:
+            refuse_usage(ctx, f"--chunks {text}: {dim} is there twice")
+        out[dim] = int(number)
+    return out

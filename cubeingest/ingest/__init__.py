@@ -4,7 +4,7 @@ from cubeingest.ingest.blocks import refuse_large, slot_blocks
 from cubeingest.ingest.chunks import stored_checksum
 from cubeingest.ingest.compute import fill_unit
 from cubeingest.ingest.fill import IngestJob, fill_slot
-from cubeingest.ingest.function import SourceFunction
+from cubeingest.ingest.function import SourceFunction, Stamping, keyword
 from cubeingest.ingest.materialize import MATERIALIZED, why_unreadable
 from cubeingest.ingest.prepare import Prepared, current_ids, expected_slots, prepare
 from cubeingest.ingest.report import REGIONS_IN_METADATA, Failure, IngestReport, failure_of
@@ -18,12 +18,14 @@ __all__ = [
     "IngestReport",
     "Prepared",
     "SourceFunction",
+    "Stamping",
     "current_ids",
     "expected_slots",
     "failure_of",
     "fill_slot",
     "fill_unit",
     "ingest",
+    "keyword",
     "prepare",
     "refuse_large",
     "slot_blocks",
