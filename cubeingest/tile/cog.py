@@ -47,14 +47,14 @@ area"."""
 LEADER = TRAILER = 4
 """Bytes of a block's size before it, and of its last bytes, once more, after it."""
 
-TAKEN_OVER = (320, 33550, 33922, 34264, 34735, 34736, 34737, 42112)
-"""Tags that GDAL writes better: colours, place, CRS, metadata."""
+TAKEN_OVER = (320, 34735, 34736, 34737, 42112)
+"""Tags that GDAL writes better: colours, CRS, metadata."""
 
 Array = np.ndarray[Any, Any]
 Tag = tuple[int, int, bytes]
 """(TIFF type, count, content), little endian."""
 
-_BYTE, _ASCII, _SHORT, _LONG, _LONG8 = 1, 2, 3, 4, 16
+_ASCII, _SHORT, _LONG, _DOUBLE, _LONG8 = 2, 3, 4, 12, 16
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 16: 8}
 
 
@@ -271,20 +271,40 @@ def _tags_of(cog: Cog, level: _Level, n: int) -> dict[int, Tag]:
     tags[325] = (_LONG, len(level.sizes), np.array(level.sizes, "<u4").tobytes())
     taken = _tags_by_gdal(cog)
     tags |= {tag: taken[tag] for tag in (TAKEN_OVER if n == 0 else (320,)) if tag in taken}
+    if n == 0:
+        tags |= _place(cog.transform)
     if cog.nodata is not None:
         text = ("nan" if np.isnan(cog.nodata) else repr(cog.nodata)).encode() + b"\0"
         tags[42113] = (_ASCII, len(text), text)
     return tags
 
 
+def _place(t: Affine) -> dict[int, Tag]:
+    """GeoTIFF's tags of the transform: pixel size and corner, which only rows from north to south have, else a matrix."""
+    if t.e < 0 and not (t.b or t.d):
+        return {33550: _doubles(t.a, -t.e, 0), 33922: _doubles(0, 0, 0, t.c, t.f, 0)}
+    return {34264: _doubles(t.a, t.b, 0, t.c, t.d, t.e, 0, t.f, *[0] * 7, 1)}
+
+
+def _doubles(*values: float) -> Tag:
+    return _DOUBLE, len(values), np.array(values, "<f8").tobytes()
+
+
 def _tags_by_gdal(cog: Cog) -> dict[int, Tag]:
-    """What GDAL writes for a raster of one pixel with the same CRS, corner, colours and texts."""
+    """What GDAL writes for a raster of one pixel, somewhere, with the same CRS, colours and texts."""
     load_rasterio()
+    from affine import Affine
     from rasterio.io import MemoryFile
 
     with gdal_env("", NOWHERE), MemoryFile() as memory:
         with memory.open(
-            driver="GTiff", width=1, height=1, count=1, dtype=cog.dtype.name, crs=cog.crs, transform=cog.transform
+            driver="GTiff",
+            width=1,
+            height=1,
+            count=1,
+            dtype=cog.dtype.name,
+            crs=cog.crs,
+            transform=Affine(1, 0, 1, 0, -1, 1),
         ) as raster:
             raster.update_tags(**cog.tags)
             raster.update_tags(1, **cog.band_tags)
