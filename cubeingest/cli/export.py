@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
@@ -37,7 +36,7 @@ FAILURES_SHOWN = 20
 @app.command(context_settings=SELECTING)
 def export(
     ctx: typer.Context,
-    output: Annotated[Path, typer.Option("--output", metavar="FOLDER", help="Where the files go.")],
+    output: Annotated[str, typer.Option("--output", metavar="FOLDER", help="Where the files go.")],
     store: StoreOption = None,
     bbox: BboxOption = None,
     polygon: PolygonOption = None,

@@ -26,7 +26,7 @@ MARK = "cubeingest export of "
 """By which our own mosaics are known, followed by the cube's id."""
 
 _OWN_SRS = 100_000
-"""Number that the index calls the grid's CRS by, unless that is WGS 84: registers have lower ones."""
+"""Number that an index calls the grid's CRS by, if EPSG has none for it, whose own are lower."""
 
 
 @dataclass(frozen=True)
@@ -147,10 +147,9 @@ def gti_of(mosaic: Mosaic, grid: TilingGrid, wkt: str, cube: str) -> bytes:
             (4326, "WGS 84", "EPSG", 4326, _wkt1("EPSG:4326")),
         ]  # fmt: skip
         authority = CRS.from_wkt(wkt).to_authority(min_confidence=100) or ("NONE", str(_OWN_SRS))
-        own = 4326 if authority == ("EPSG", "4326") else _OWN_SRS
-        if own == _OWN_SRS:
-            number = int(authority[1]) if authority[1].isdecimal() else _OWN_SRS
-            rows.append((own, "grid of the cube", authority[0], number, _wkt1(wkt)))
+        own = int(authority[1]) if authority[0] == "EPSG" and authority[1].isdecimal() else _OWN_SRS
+        if own != 4326:
+            rows.append((own, "grid of the cube", "EPSG" if own != _OWN_SRS else "NONE", own, _wkt1(wkt)))
         db.executemany(
             "INSERT INTO gpkg_spatial_ref_sys (srs_id, srs_name, organization, organization_coordsys_id, definition) VALUES (?, ?, ?, ?, ?)",
             rows,
@@ -190,9 +189,9 @@ def _items(mosaic: Mosaic, grid: TilingGrid) -> str:
     if mosaic.nodata is not None:
         items["NODATA"] = mosaic.nodata
     if (mosaic.scale, mosaic.offset) != (1, 0):
-        items |= {"SCALE": mosaic.scale, "OFFSET": mosaic.offset}
+        items |= {"BAND_1_SCALE": mosaic.scale, "BAND_1_OFFSET": mosaic.offset}
     if mosaic.units:
-        items["UNITTYPE"] = mosaic.units
+        items["BAND_1_UNITTYPE"] = mosaic.units
     texts = "".join(
         f'<MDI key="{key}">{escape(v if isinstance(v, str) else repr(v))}</MDI>' for key, v in items.items()
     )

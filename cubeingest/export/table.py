@@ -69,7 +69,6 @@ def export_table(job: ExportJob, plan: FilePlan) -> SlotResult:
     schema = schema_of(job, plan, variables)
     path, (file,) = scratch_file(job), plan.files
     n_rows = n_pixels = 0
-    left, bottom, right, top = np.inf, np.inf, -np.inf, -np.inf
     with writing(job):
         try:
             with path.open("wb") as out, pq.ParquetWriter(out, schema, compression="zstd") as writer:
@@ -79,18 +78,10 @@ def export_table(job: ExportJob, plan: FilePlan) -> SlotResult:
                     if not x.size:
                         continue
                     n_rows += x.size
-                    left, bottom, right, top = (
-                        min(left, x.min()),
-                        min(bottom, y.min()),
-                        max(right, x.max()),
-                        max(top, y.max()),
-                    )
                     arrays = [
                         pa.array(columns[f.name], f.type) if f.name != GEOMETRY else _points(x, y) for f in schema
                     ]
                     writer.write_table(pa.Table.from_arrays(arrays, schema=schema), row_group_size=ROWS_AT_ONCE)
-                geo = geo_metadata(job.spec, (float(left), float(bottom), float(right), float(top)) if n_rows else None)
-                writer.add_key_value_metadata({"geo": json.dumps(geo)})
             written = Written((file.name,), put(job, path, file.name)) if n_rows else Written(empty=(file.name,))
         finally:
             with suppress(OSError):
@@ -116,9 +107,8 @@ def schema_of(job: ExportJob, plan: FilePlan, variables: list[Variable]) -> pa.S
         }
         fields.append(pa.field(v.name, pa.from_numpy_dtype(v.np_dtype), metadata=texts or None))
     (file,) = plan.files
-    return pa.schema(
-        fields, {TAG_CUBE: job.cube, TAG_TILE: file.what, TAG_STAMP: plan.stamp, TAG_SNAPSHOT: job.snapshot}
-    )
+    texts = {TAG_CUBE: job.cube, TAG_TILE: file.what, TAG_STAMP: plan.stamp, TAG_SNAPSHOT: job.snapshot}
+    return pa.schema(fields, {"geo": json.dumps(geo_metadata(spec)), **texts})
 
 
 def _axis_type(axis: Axis) -> pa.DataType:
@@ -175,17 +165,12 @@ def _points(x: Array, y: Array) -> pa.Array:
     return pa.Array.from_buffers(pa.binary(), x.size, [None, pa.py_buffer(offsets), pa.py_buffer(points)])
 
 
-def geo_metadata(spec: CubeSpec, bbox: tuple[float, float, float, float] | None) -> dict[str, Any]:
-    """The ``geo`` of a file, as GeoParquet 1.1 has it; ``bbox`` is (left, bottom, right, top) of its points."""
+def geo_metadata(spec: CubeSpec) -> dict[str, Any]:
+    """The ``geo`` of a file, as GeoParquet 1.1 has it."""
     from pyproj import CRS
 
-    column: dict[str, Any] = {
-        "encoding": "WKB",
-        "geometry_types": ["Point"],
-        "crs": CRS.from_user_input(spec.grid.crs).to_json_dict(),
-    }
-    if bbox is not None:
-        column["bbox"] = list(bbox)
+    crs = CRS.from_user_input(spec.grid.crs).to_json_dict()
+    column = {"encoding": "WKB", "geometry_types": ["Point"], "crs": crs}
     return {"version": "1.1.0", "primary_column": GEOMETRY, "columns": {GEOMETRY: column}}
 
 

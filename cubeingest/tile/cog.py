@@ -1,8 +1,7 @@
 """Write a cloud-optimised GeoTIFF from rows of pixels as they come: tiled, deflated, with overviews, in one pass and little memory.
 
 GDAL writes such files too, but it needs a second copy on disk first, and of a disk that is full it says nothing, or crashes. Here
-every byte is written by Python, which raises. GDAL still says what the tags of CRS and metadata are: those of a raster of one
-pixel are taken over.
+every byte is written by Python, which raises. GDAL still says what the tags of a CRS are: those of a raster of one pixel are taken over.
 
 Format: TIFF 6.0 (BigTIFF from 4 GB on); https://docs.ogc.org/is/21-026/21-026.html for the order: directories first, then
 pixels, those of the coarsest level first.
@@ -16,9 +15,11 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
+from xml.sax.saxutils import escape, quoteattr
 
 import numpy as np
 
@@ -47,8 +48,8 @@ area"."""
 LEADER = TRAILER = 4
 """Bytes of a block's size before it, and of its last bytes, once more, after it."""
 
-TAKEN_OVER = (320, 34735, 34736, 34737, 42112)
-"""Tags that GDAL writes better: colours, CRS, metadata."""
+CRS_TAGS = (34735, 34736, 34737)
+"""GeoTIFF's tags that hold a CRS, in keys that only GDAL knows all of."""
 
 Array = np.ndarray[Any, Any]
 Tag = tuple[int, int, bytes]
@@ -269,10 +270,15 @@ def _tags_of(cog: Cog, level: _Level, n: int) -> dict[int, Tag]:
     }  # fmt: skip
     tags = {tag: (type_, 1, struct.pack("<H" if type_ == _SHORT else "<I", v)) for tag, (type_, v) in numbers.items()}
     tags[325] = (_LONG, len(level.sizes), np.array(level.sizes, "<u4").tobytes())
-    taken = _tags_by_gdal(cog)
-    tags |= {tag: taken[tag] for tag in (TAKEN_OVER if n == 0 else (320,)) if tag in taken}
+    if cog.colours:
+        table = np.zeros((3, 256), "<u2")
+        for value, rgb in cog.colours.items():
+            table[:, value] = np.array(rgb) * 257
+        tags[320] = (_SHORT, table.size, table.tobytes())
     if n == 0:
-        tags |= _place(cog.transform)
+        tags |= _place(cog.transform) | _crs_tags(cog.crs)
+        metadata = _metadata(cog).encode() + b"\0"
+        tags[42112] = (_ASCII, len(metadata), metadata)
     if cog.nodata is not None:
         text = ("nan" if np.isnan(cog.nodata) else repr(cog.nodata)).encode() + b"\0"
         tags[42113] = (_ASCII, len(text), text)
@@ -290,32 +296,38 @@ def _doubles(*values: float) -> Tag:
     return _DOUBLE, len(values), np.array(values, "<f8").tobytes()
 
 
-def _tags_by_gdal(cog: Cog) -> dict[int, Tag]:
-    """What GDAL writes for a raster of one pixel, somewhere, with the same CRS, colours and texts."""
+def _metadata(cog: Cog) -> str:
+    """Texts, and what is said of the band, as GDAL keeps them: it escapes a text twice."""
+    items = [f"<Item name={quoteattr(name)}>{escape(escape(text))}</Item>" for name, text in cog.tags.items()]
+    items += [
+        f'<Item name={quoteattr(name)} sample="0">{escape(escape(text))}</Item>' for name, text in cog.band_tags.items()
+    ]
+    own = {
+        "OFFSET": cog.offset or "",
+        "SCALE": cog.scale if cog.scale != 1 else "",
+        "UNITTYPE": cog.units,
+        "DESCRIPTION": cog.title,
+    }
+    items += [
+        f'<Item name="{k}" sample="0" role="{k.lower()}">{escape(escape(str(v)))}</Item>'
+        for k, v in own.items()
+        if v != ""
+    ]
+    return "\n  ".join(["<GDALMetadata>", *items]) + "\n</GDALMetadata>\n"
+
+
+@lru_cache(maxsize=8)
+def _crs_tags(crs: str) -> dict[int, Tag]:
+    """What GDAL writes for a raster of one pixel somewhere in a CRS."""
     load_rasterio()
     from affine import Affine
     from rasterio.io import MemoryFile
 
+    place = Affine(1, 0, 1, 0, -1, 1)
     with gdal_env("", NOWHERE), MemoryFile() as memory:
-        with memory.open(
-            driver="GTiff",
-            width=1,
-            height=1,
-            count=1,
-            dtype=cog.dtype.name,
-            crs=cog.crs,
-            transform=Affine(1, 0, 1, 0, -1, 1),
-        ) as raster:
-            raster.update_tags(**cog.tags)
-            raster.update_tags(1, **cog.band_tags)
-            raster.scales, raster.offsets = (cog.scale,), (cog.offset,)
-            if cog.units:
-                raster.units = (cog.units,)
-            if cog.title:
-                raster.set_band_description(1, cog.title)
-            if cog.colours:
-                raster.write_colormap(1, dict(cog.colours))
-        return dict(_read_tags(bytes(memory.read())))
+        with memory.open(driver="GTiff", width=1, height=1, count=1, dtype="uint8", crs=crs, transform=place):
+            pass
+        return {tag: content for tag, content in _read_tags(bytes(memory.read())) if tag in CRS_TAGS}
 
 
 def _read_tags(content: bytes) -> Iterator[tuple[int, Tag]]:
