@@ -109,7 +109,9 @@ def list_expected(
     chosen = chosen or choose(spec, Selection())
     try:
         catalog = read_catalog(spec, chosen.positions, [v.name for v in chosen.variables])
-        return expected_slots(spec, chosen, catalog), _none_yet(chosen, catalog)
+        return expected_slots(spec, chosen, catalog), "; ".join(
+            w for w in (_none_yet(chosen, catalog), *catalog.warnings) if w
+        )
     except CatalogError as e:
         return expected_slots(spec, chosen, None), f"the catalog could not be read, ingest will try again: {e}"
 
@@ -235,6 +237,9 @@ def _changeable(spec: CubeSpec) -> dict[str, Any]:
                 "attrs": dict(v.attrs),
                 "source": None if v.source is None else asdict(v.source),
                 "overviews": v.overviews,
+                "aggregate": None if v.aggregate is None else v.aggregate.text,
+                "points": None if v.points is None or v.aggregate is None else v.points.reading_of(v.aggregate),
+                "catalog": None if v.points is None else v.points.catalog,
             }
             for v in spec.variables
         },

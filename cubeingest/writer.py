@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 ENCODERS = 2
 """Threads that encode, beside the one that reads: for the two cores that a worker has."""
 
+INLINE_BYTES = 2**18
+"""A window up to this size is encoded by who gives it: that takes no longer than to start a thread and to hear from it."""
+
 PUTS_AT_ONCE = 16
 """Encoded chunks that are on their way to the store at a time: to one across a network, each takes tens of milliseconds."""
 
@@ -90,7 +93,10 @@ class WindowEncoder:
                     done()
 
         for place in places:
-            self._threads.submit(work, place)
+            if pixels.nbytes <= INLINE_BYTES:
+                work(place)
+            else:
+                self._threads.submit(work, place)
 
     def check(self) -> None:
         """Raise what went wrong in a thread, if anything has."""
@@ -227,6 +233,7 @@ def is_fill(pixels: Array, variable: Variable) -> Array:
 
 def all_fill(pixels: Array, variable: Variable) -> bool:
     """Whether there is nothing but fill value. Looks at a few rows at a time: most chunks are told by the first."""
-    rows = pixels.shape[-2]
+    before = (slice(None),) * len(variable.axes)
+    rows = pixels.shape[len(before)]
     step = max(1, rows // 64)
-    return all(bool(is_fill(pixels[..., i : i + step, :], variable).all()) for i in range(0, rows, step))
+    return all(bool(is_fill(pixels[(*before, slice(i, i + step))], variable).all()) for i in range(0, rows, step))

@@ -31,13 +31,16 @@ LAYERS: list[set[str]] = [
     {"ledger"},
     {"catalog", "valid"},
     {"hrefs"},
-    {"tile"},
+    {"points"},
+    {"listing", "tile"},
     {"remote"},
     {"template"},
     {"store"},
     {"spec"},
-    {"grid"},
-    {"axes", "boxes", "coast", "files", "ids", "outlines", "shapes", "sketch", "steps", "storage"},
+    {"coarser", "grid"},
+    {"aggregate"},
+    {"axes", "boxes", "coast", "expressions", "files"}
+    | {"healpix", "ids", "outlines", "shapes", "sketch", "steps", "storage"},
     {"errors"},
 ]
 """From left to right. Modules of one layer may import one another as long as there is no cycle."""

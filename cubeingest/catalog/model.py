@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from cubeingest.points import Part
 from cubeingest.tile import Header, Window
 
 Placed = tuple[str, dict[str, int], tuple[int, int] | Window | None]
@@ -16,7 +17,11 @@ class TileRow:
     """One tile feeding one region at one axis position. ``position`` has an index for each axis of the variable.
 
     ``expected`` is the window in the grid that the tile's name stands for; None where only its header tells. ``cell`` is the part
+<<<<<<< HEAD
     of it that is used, where tiles overlap by declaration. ``stamp`` tells, of what a function makes, one version of what it reads from another.
+=======
+    of it that is used, where tiles overlap by declaration. ``parts`` are the points of a granule that a region needs.
+>>>>>>> main
     """
 
     href: str
@@ -26,7 +31,11 @@ class TileRow:
     band: int | None = None
     expected: Window | None = None
     cell: Window | None = None
+<<<<<<< HEAD
     stamp: str = ""
+=======
+    parts: tuple[Part, ...] = ()
+>>>>>>> main
 
 
 @dataclass(frozen=True)
@@ -43,10 +52,13 @@ class Misplaced:
 class Catalog:
     """The tiles of each variable, for the axis positions that were asked for (``positions``, by axis).
 
-    ``headers`` are those that had to be read to place tiles, by variable and href; a message where one cannot be read.
+    ``headers`` are those that had to be read to place tiles, by variable and href; a message where one cannot be read. ``warnings`` is what a person should know of points, ``granules`` the hrefs of all
+    that could be read.
     """
 
     rows: Mapping[str, tuple[TileRow, ...]]
     positions: Mapping[str, tuple[int, ...]]
     misplaced: tuple[Misplaced, ...] = field(default=())
     headers: Mapping[tuple[str, str], Header | str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    granules: frozenset[str] = frozenset()

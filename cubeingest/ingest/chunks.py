@@ -56,7 +56,7 @@ class Chunks:
 
     def clear(self, indices: Iterable[ChunkIndex]) -> None:
         """Take away the chunks at ``indices`` that are there, of an earlier time."""
-        delete_present(self._store, map(self.key, indices))
+        delete_present(self._store, [self.key(i) for i in indices])
 
     def take(self, indices: Sequence[ChunkIndex]) -> Iterator[tuple[ChunkIndex, bytes]]:
         """The bytes of the chunks that are there of ``indices``, in their order; of references, those that they mean.
@@ -79,7 +79,7 @@ class Chunks:
 
 def indices_in(shape: SlotShape, variable: Variable) -> list[ChunkIndex]:
     """Indices of all chunks of a slot, in C order."""
-    parts = (*shape.axes, shape.y, shape.x)
+    parts = (*shape.axes, *shape.space)
     ranges = (range(s.start // n, -(-s.stop // n)) for s, n in zip(parts, variable.chunks, strict=True))
     return list(itertools.product(*ranges))
 

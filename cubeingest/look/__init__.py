@@ -1,7 +1,7 @@
 """Pictures of a cube: its grid, how far it is, its pixels, what has changed."""
 
 from cubeingest.look.attributes import Attributes
-from cubeingest.look.cells import shrink_counts
+from cubeingest.look.cells import seen_box, shrink_counts
 from cubeingest.look.colours import Colours, read_colours
 from cubeingest.look.frame import draw_edges
 from cubeingest.look.maps import picture_map, read_map
@@ -38,6 +38,7 @@ __all__ = [
     "read_map",
     "read_pixels",
     "save_picture",
+    "seen_box",
     "share_done",
     "show_cube_grid",
     "show_diff",
