@@ -98,7 +98,7 @@ def rechunk(
     report = ingest(made.store, chosen, options, on_progress, source)
     return RechunkReport(
         report, store.uri, store.tip, dict(zip(copied.dims, copied.chunks, strict=True)),
-        dict(zip(spec.grid.dims_yx, spec.grid.region_shape_yx, strict=True)), memory_of(base, own, spec), n_waiting,
+        dict(zip(spec.tiling.dims_yx, spec.tiling.region_shape_yx, strict=True)), memory_of(base, own, spec), n_waiting,
     )  # fmt: skip
 
 
@@ -148,7 +148,7 @@ def copy_document(store: Store, variable: Variable, chunks: Mapping[str, int]) -
         "grid": {
             **document["grid"],
             "region": dict(zip("yx", region, strict=True)),
-            "id": _id_template(base.grid, region),
+            "id": _id_template(base.tiling, region),
         },
         "axes": {name: document["axes"][name] for name in variable.axes},
         "variables": {variable.name: {**own, "chunks": dict(zip(dims, chunks.values(), strict=True))}},
@@ -173,7 +173,7 @@ def region_for(spec: CubeSpec, variable: Variable, chunks: Mapping[str, int]) ->
     spans = [
         _lengths(n, region, chunks[dim], written)
         for dim, n, region, written in zip(
-            variable.dims[-2:], spec.grid.shape_yx, spec.grid.region_shape_yx, variable.write_shape[-2:], strict=True
+            variable.dims[-2:], spec.tiling.shape_yx, spec.tiling.region_shape_yx, variable.write_shape[-2:], strict=True
         )
     ]
     fitting = [
@@ -198,7 +198,7 @@ def memory_of(base: CubeSpec, variable: Variable, copy: CubeSpec) -> int:
     """Bytes that a worker holds at most, about: a region of the copy, and what of one axis block of the base lies there."""
     copied = copy.variable(variable.name)
     depth = math.prod(a.block for a in copy.axes_of(copied)) + math.prod(a.block for a in base.axes_of(variable)) + 1
-    return depth * math.prod(copy.grid.region_shape_yx) * variable.np_dtype.itemsize
+    return depth * math.prod(copy.tiling.region_shape_yx) * variable.np_dtype.itemsize
 
 
 def _check_target(store: Store, uri: str, variable: Variable, spec: CubeSpec) -> None:
@@ -243,13 +243,13 @@ def _stamp_slots(store: Store, variable: Variable, copy: CubeSpec, selection: Se
     places = choose(base, replace(selection, axes={}, variables=(), limit=None, part=None)).places
     chosen = choose(copy, Selection(selection.axes))
     windows = (
-        None if places is None else {p for place in places for p in overlapped(copy.grid, base.grid.slices(*place))}
+        None if places is None else {p for place in places for p in overlapped(copy.tiling, base.tiling.slices(*place))}
     )
     pairs = list(zip(base.axes_of(variable), copy.axes_of(own), strict=True))
     out: dict[Slot, str] = {}
     n_waiting = n_held = 0
-    for iy, ix in sorted(windows) if windows is not None else np.ndindex(*copy.grid.lattice_shape_yx):
-        below = overlapped(base.grid, copy.grid.slices(iy, ix))
+    for iy, ix in sorted(windows) if windows is not None else np.ndindex(*copy.tiling.lattice_shape_yx):
+        below = overlapped(base.tiling, copy.tiling.slices(iy, ix))
         for block in itertools.product(*(chosen.blocks(a) for a in copy.axes_of(own))):
             blocks = itertools.product(*(_blocks_below(a, b, n) for (a, b), n in zip(pairs, block, strict=True)))
             slots = [Slot(variable.name, other, *place) for other in blocks for place in below]
@@ -300,7 +300,7 @@ class BaseReader:
         position = [a.index(axes[keyword(a.name)]) for a in own]
         spans = tuple(a.block_slice(i // a.block) for a, i in zip(own, position, strict=True))
         left, bottom, right, top = geobox.boundingbox
-        y, x = spec.grid.window((left, bottom, right, top))
+        y, x = spec.tiling.window((left, bottom, right, top))
         block = _read_block(self, tuple((s.start, s.stop) for s in (*spans, y, x)))
         pixels: Array = block[tuple(i - s.start for i, s in zip(position, spans, strict=True))]
         return pixels

@@ -17,11 +17,8 @@ class TileRow:
     """One tile feeding one region at one axis position. ``position`` has an index for each axis of the variable.
 
     ``expected`` is the window in the grid that the tile's name stands for; None where only its header tells. ``cell`` is the part
-<<<<<<< HEAD
-    of it that is used, where tiles overlap by declaration. ``stamp`` tells, of what a function makes, one version of what it reads from another.
-=======
-    of it that is used, where tiles overlap by declaration. ``parts`` are the points of a granule that a region needs.
->>>>>>> main
+    of it that is used, where tiles overlap by declaration. ``parts`` are the points of a granule that a region needs. ``stamp`` tells, of what
+    a function makes, one version of what it reads from another.
     """
 
     href: str
@@ -31,11 +28,8 @@ class TileRow:
     band: int | None = None
     expected: Window | None = None
     cell: Window | None = None
-<<<<<<< HEAD
-    stamp: str = ""
-=======
     parts: tuple[Part, ...] = ()
->>>>>>> main
+    stamp: str = ""
 
 
 @dataclass(frozen=True)

@@ -135,7 +135,7 @@ def make_layout(spec: CubeSpec, tile_yx: tuple[int, int] | None, format_: str, p
     kind: Format = "cog" if format_ == "cog" else "parquet"
     if pattern is not None:
         _check_pattern(pattern, kind)
-    return Layout(spec, spec.grid if tile_yx is None else _tile_grid(spec.grid, tile_yx), kind, pattern)
+    return Layout(spec, spec.tiling if tile_yx is None else _tile_grid(spec.tiling, tile_yx), kind, pattern)
 
 
 def _tile_grid(grid: TilingGrid, tile_yx: tuple[int, int]) -> TilingGrid:
@@ -200,14 +200,14 @@ def _tiles_of(layout: Layout, chosen: Chosen) -> list[tuple[int, int]]:
     ny, nx = layout.grid.lattice_shape_yx
     if chosen.places is None:
         return list(itertools.product(range(ny), range(nx)))
-    if layout.grid is layout.spec.grid:
+    if layout.grid is layout.spec.tiling:
         return sorted(chosen.places)
-    return sorted({t for p in chosen.places for t in overlapped(layout.grid, layout.spec.grid.slices(*p))})
+    return sorted({t for p in chosen.places for t in overlapped(layout.grid, layout.spec.tiling.slices(*p))})
 
 
 def slots_below(layout: Layout, chosen: Chosen) -> Iterator[Slot]:
     """Every slot that a file of the selection is made of."""
-    places = {p for t in _tiles_of(layout, chosen) for p in overlapped(layout.spec.grid, layout.grid.slices(*t))}
+    places = {p for t in _tiles_of(layout, chosen) for p in overlapped(layout.spec.tiling, layout.grid.slices(*t))}
     for v in chosen.variables:
         for block in itertools.product(*(chosen.blocks(a) for a in layout.spec.axes_of(v))):
             for iy, ix in sorted(places):
@@ -257,7 +257,7 @@ def _plan_place(
 ) -> None:
     window = layout.grid.slices(slot.iy, slot.ix)
     below = [
-        Slot(v.name, block, *place) for v in group for block in blocks for place in overlapped(layout.spec.grid, window)
+        Slot(v.name, block, *place) for v in group for block in blocks for place in overlapped(layout.spec.tiling, window)
     ]
     files = tuple(_files_of(layout, group, slot, grouped))
     states = [int(held.states[s.variable][s.index]) for s in below]

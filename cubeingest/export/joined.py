@@ -34,7 +34,7 @@ def write_mosaics(
     """Write the mosaics of what was selected, each of all tiles of it that are in the folder, ``good`` or made by an earlier run; their names."""
     from pyproj import CRS
 
-    grid, wkt = layout.spec.grid, CRS.from_user_input(layout.spec.grid.crs).to_wkt()
+    grid, wkt = layout.spec.tiling, CRS.from_user_input(layout.spec.tiling.crs).to_wkt()
     names = []
     for mosaic in _mosaics(folder, layout, chosen, cube, good):
         for suffix in _suffixes(gti) if mosaic.tiles else ():

@@ -74,7 +74,7 @@ def export_table(job: ExportJob, plan: FilePlan) -> SlotResult:
             with path.open("wb") as out, pq.ParquetWriter(out, schema, compression="zstd") as writer:
                 for columns, size in rows_of(job, plan, variables):
                     n_pixels += size
-                    x, y = (columns[d] for d in reversed(job.spec.grid.dims_yx))
+                    x, y = (columns[d] for d in reversed(job.spec.tiling.dims_yx))
                     if not x.size:
                         continue
                     n_rows += x.size
@@ -99,7 +99,7 @@ def schema_of(job: ExportJob, plan: FilePlan, variables: list[Variable]) -> pa.S
     spec = job.spec
     axes = spec.axes_of(variables[0])
     fields = [pa.field(a.name, _axis_type(a)) for a in axes]
-    fields += [pa.field(dim, pa.float64()) for dim in reversed(spec.grid.dims_yx)]
+    fields += [pa.field(dim, pa.float64()) for dim in reversed(spec.tiling.dims_yx)]
     fields.append(pa.field(GEOMETRY, pa.binary()))
     for v in variables:
         texts = {
@@ -126,8 +126,8 @@ def rows_of(job: ExportJob, plan: FilePlan, variables: list[Variable]) -> Iterat
     spec = job.spec
     axes = spec.axes_of(variables[0])
     y, x = plan.window
-    dim_y, dim_x = spec.grid.dims_yx
-    ys, xs = spec.grid.coordinate(dim_y, y), spec.grid.coordinate(dim_x, x)
+    dim_y, dim_x = spec.tiling.dims_yx
+    ys, xs = spec.tiling.coordinate(dim_y, y), spec.tiling.coordinate(dim_x, x)
     step = max(1, ROWS_AT_ONCE // xs.size)
     for block in plan.blocks:
         spans = [a.block_slice(b) for a, b in zip(axes, block, strict=True)]

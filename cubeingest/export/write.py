@@ -115,7 +115,7 @@ def cog_of(job: ExportJob, plan: FilePlan, variable: Variable, file: TileFile) -
     tags = {TAG_CUBE: job.cube, TAG_TILE: file.what, TAG_STAMP: plan.stamp, TAG_SNAPSHOT: job.snapshot}
     return Cog(
         (y.stop - y.start, x.stop - x.start), np.dtype(np.uint8) if variable.np_dtype.kind == "b" else variable.np_dtype,
-        job.spec.grid.crs, job.spec.grid.affine(y.start, x.start), band.nodata, band.colours, band.scale, band.offset, band.units, band.title,
+        job.spec.tiling.crs, job.spec.tiling.affine(y.start, x.start), band.nodata, band.colours, band.scale, band.offset, band.units, band.title,
         tags, band.tags, band.predictor,
     )  # fmt: skip
 

@@ -4,11 +4,7 @@ from cubeingest.ingest.blocks import refuse_large, slot_blocks
 from cubeingest.ingest.chunks import stored_checksum
 from cubeingest.ingest.compute import fill_unit
 from cubeingest.ingest.fill import IngestJob, fill_slot
-<<<<<<< HEAD
-from cubeingest.ingest.function import SourceFunction, Stamping, keyword
-=======
-from cubeingest.ingest.function import FunctionSource, SourceFunction
->>>>>>> main
+from cubeingest.ingest.function import FunctionSource, SourceFunction, Stamping, keyword
 from cubeingest.ingest.materialize import MATERIALIZED, why_unreadable
 from cubeingest.ingest.points import RegionStatistics, aggregate_task, reading, statistics_windows
 from cubeingest.ingest.prepare import Prepared, current_ids, expected_slots, left_by_granules, prepare
@@ -26,11 +22,8 @@ __all__ = [
     "Prepared",
     "RegionStatistics",
     "SourceFunction",
-<<<<<<< HEAD
     "Stamping",
-=======
     "aggregate_task",
->>>>>>> main
     "current_ids",
     "expected_slots",
     "failure_of",
@@ -38,11 +31,8 @@ __all__ = [
     "fill_unit",
     "functions_of",
     "ingest",
-<<<<<<< HEAD
     "keyword",
-=======
     "left_by_granules",
->>>>>>> main
     "prepare",
     "reading",
     "refuse_large",
