@@ -85,6 +85,7 @@ def cut_tiles(folder: Path, grid: ci.TilingGrid) -> None:
     with rasterio.open(image) as source:
         red, green, blue = (source.read(i)[48:304, 100:356].astype("float32") / 255 for i in (1, 2, 3))
     greenness = np.clip(0.5 + 6 * (green - red) / (green + red + 0.05), 0, 1)
+    greenness[(blue > green) & (red < 0.35)] = 0  # lakes
     for i, month in enumerate(grid.axis("time").values):
         phase = (month.month - 1) / 12
         snow = 1 / (1 + np.exp(-(elevation - 2400 - 750 * (1 - np.cos(2 * np.pi * phase))) / 90))
