@@ -84,6 +84,7 @@ def rechunk(
     """
     store = store.on(store.branch, store.tip)  # everything of one snapshot
     base, own = store.spec, store.spec.variable(variable)
+    base.tiling  # noqa: B018  (refused before anything else is wrong with chunks)
     wanted = read_chunks(base, own, chunks)
     uri = normalize_uri(to)
     document = copy_document(store, own, wanted)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -534,3 +535,41 @@ def test_command_says_what_it_did_and_what_cannot_be(world: World, invoke: Invok
         assert message in ran.err, ran.err
         assert len(ran.err.splitlines()) <= 2
     assert not (world.folder / "o").exists()
+
+
+def test_cells_of_healpix_are_refused_in_one_line(world: World, invoke: Invoke) -> None:
+    spec = "name: cells\ngrid: {type: healpix, order: 4, region_order: 0}\nvariables: {v: {dtype: float32, fill_value: .nan}}\n"
+    cube = ci.init(_write(world.folder / "cells.yaml", spec), world.folder / "cells.icechunk")
+    for command in (("export", "--output", "out"), ("rechunk", "v", "--chunks", "cells=256", "--to", "copy.icechunk")):
+        ran = invoke(*command, "--store", cube.store.uri)
+        assert (ran.code, ran.out, ran.err.count("\n")) == (2, "", 1)
+        assert "this is for grids of pixels only" in ran.err
+    assert not (world.folder / "out").exists()
+    assert not (world.folder / "copy.icechunk").exists()
+
+
+def test_mosaics_follow_their_tiles_also_when_there_are_none_left(world: World, tmp_path: Path) -> None:
+    cube = filled(world)
+    out = tmp_path / "out"
+    cube.export(out, gti=True)
+    for region in ("20N_000E", "10N_020E"):
+        world.add_tile(2005, region, np.full((100, 50 if region == "10N_020E" else 100), 255, np.uint8))
+    world.add_tile(2000, "20N_000E")
+    cube.ingest()
+    assert cube.export(out).mosaics == ["cover_2000.vrt", "cover_2000.gti.gpkg"]
+    assert names(out, ".vrt") | names(out, ".gpkg") == {"cover_2000.vrt", "cover_2000.gti.gpkg"}
+    for name in ("cover_2000.vrt", "cover_2000.gti.gpkg"):
+        assert np.array_equal(read(out / name), cube.dataset()["cover"].sel(year=2000))
+
+
+def test_documented_commands_have_the_options_that_they_name() -> None:
+    from typer.main import get_command
+
+    from cubeingest.cli import app
+
+    text = (Path(__file__).parent.parent / "docs" / "export.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^(?:\$ )?cubeingest (export|rechunk) (.*?)(?:\s+#.*)?$", text, re.M)
+    assert len(lines) >= 7
+    for command, arguments in lines:
+        known = {o for p in get_command(app).commands[command].params for o in p.opts}
+        assert set(re.findall(r"--[a-z]+", arguments)) <= known | {"--year"}, arguments

@@ -257,7 +257,10 @@ def _plan_place(
 ) -> None:
     window = layout.grid.slices(slot.iy, slot.ix)
     below = [
-        Slot(v.name, block, *place) for v in group for block in blocks for place in overlapped(layout.spec.tiling, window)
+        Slot(v.name, block, *place)
+        for v in group
+        for block in blocks
+        for place in overlapped(layout.spec.tiling, window)
     ]
     files = tuple(_files_of(layout, group, slot, grouped))
     states = [int(held.states[s.variable][s.index]) for s in below]

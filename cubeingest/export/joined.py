@@ -31,16 +31,24 @@ def check_mosaics(folder: Path, layout: Layout, chosen: Chosen, gti: bool, cube:
 def write_mosaics(
     folder: Path, layout: Layout, chosen: Chosen, gti: bool, cube: str, good: Collection[str]
 ) -> list[str]:
-    """Write the mosaics of what was selected, each of all tiles of it that are in the folder, ``good`` or made by an earlier run; their names."""
+    """Write the mosaics of what was selected, each of all tiles of it that are in the folder, ``good`` or made by an earlier run; their names.
+
+    Those of earlier runs that are of no tile any more are taken away, and an index that is there is kept current.
+    """
     from pyproj import CRS
 
     grid, wkt = layout.spec.tiling, CRS.from_user_input(layout.spec.tiling.crs).to_wkt()
     names = []
     for mosaic in _mosaics(folder, layout, chosen, cube, good):
-        for suffix in _suffixes(gti) if mosaic.tiles else ():
-            content = vrt_of(mosaic, grid, wkt, cube).encode() if suffix == VRT else gti_of(mosaic, grid, wkt, cube)
-            write_file(folder / f"{mosaic.name}{suffix}", content)
-            names.append(f"{mosaic.name}{suffix}")
+        for suffix in (VRT, GTI):
+            path = folder / f"{mosaic.name}{suffix}"
+            is_there = path.is_file() and is_ours(path.read_bytes(), cube)
+            if not mosaic.tiles and is_there:
+                path.unlink()
+            elif mosaic.tiles and (suffix in _suffixes(gti) or is_there):
+                content = vrt_of(mosaic, grid, wkt, cube).encode() if suffix == VRT else gti_of(mosaic, grid, wkt, cube)
+                write_file(path, content)
+                names.append(path.name)
     return names
 
 
