@@ -174,7 +174,11 @@ def region_for(spec: CubeSpec, variable: Variable, chunks: Mapping[str, int]) ->
     spans = [
         _lengths(n, region, chunks[dim], written)
         for dim, n, region, written in zip(
-            variable.dims[-2:], spec.tiling.shape_yx, spec.tiling.region_shape_yx, variable.write_shape[-2:], strict=True
+            variable.dims[-2:],
+            spec.tiling.shape_yx,
+            spec.tiling.region_shape_yx,
+            variable.write_shape[-2:],
+            strict=True,
         )
     ]
     fitting = [

@@ -69,6 +69,10 @@ def test_pixels_and_overviews_are_as_rasterio_reads_them(dtype: str, tmp_path: P
             assert (raster.transform, raster.crs.to_epsg(), raster.dtypes) == (place, 4326, (dtype,))
             assert raster.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
             overviews = len(raster.overviews(1))
+        if dtype != "float16":  # which GDAL's second reader of TIFF, written anew in 2024, does not know
+            with rasterio.open(path, driver="LIBERTIFF") as raster:
+                assert raster.read(1).tobytes() == pixels.tobytes()
+                assert raster.transform == place
         assert (max(shape) >> overviews) <= 512
         for level in range(overviews):
             pixels = quarter(pixels)
