@@ -245,7 +245,8 @@ def _stamp_slots(store: Store, variable: Variable, copy: CubeSpec, selection: Se
     held = [Slot(variable.name, tuple(i[:-2]), i[-2], i[-1]) for i in np.argwhere(states != NOTHING).tolist()]
     digests = {slot: stamp_of_region(record) for slot, record in read_records(session, held).items()}
     own = copy.variable(variable.name)
-    places = choose(base, replace(selection, axes={}, variables=(), limit=None, part=None)).places
+    somewhere = replace(selection, axes={}, variables=(), limit=None, part=None)
+    places = None if somewhere == Selection() else choose(base, somewhere).places
     chosen = choose(copy, Selection(selection.axes))
     windows = (
         None if places is None else {p for place in places for p in overlapped(copy.tiling, base.tiling.slices(*place))}

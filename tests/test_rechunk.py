@@ -112,6 +112,16 @@ def test_selection_is_by_regions_of_the_cube_and_axis_blocks_of_the_copy(world: 
     assert same(to, cube)
 
 
+def test_regions_that_the_grid_is_restricted_from_are_empty_in_the_copy(world: World, tmp_path: Path) -> None:
+    (world.folder / "valid.txt").write_text("20N_000E\n20N_010E\n")
+    world.write_spec(("attrs:", "valid: {list: valid.txt}\nattrs:"))
+    cube, to = filled(world), tmp_path / "series.icechunk"
+    report = cube.rechunk("cover", {"year": 2, "y": 50, "x": 25}, to).ingest
+    assert (report.written, report.empty) == (2, 4)
+    assert ci.open(to).status().pending == 0
+    assert same(to, cube)
+
+
 def test_interrupted_copy_goes_on(world: World, tmp_path: Path) -> None:
     cube, to = filled(world), tmp_path / "series.icechunk"
 
