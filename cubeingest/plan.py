@@ -97,7 +97,7 @@ def choose(spec: CubeSpec, selection: Selection) -> Chosen:
     positions = {axis.name: tuple(range(axis.size)) for axis in spec.grid.axes}
     for name, texts in selection.axes.items():
         axis = spec.grid.axis(name)
-        found = sorted({i for text in texts for i in _positions_of(axis, text)})
+        found = sorted({i for text in texts for i in positions_of(axis, text)})
         for block in {i // axis.block for i in found}:
             whole = axis.block_slice(block)
             if not set(range(whole.start, whole.stop)) <= set(found):
@@ -137,7 +137,7 @@ def _places(spec: CubeSpec, selection: Selection) -> frozenset[tuple[int, int]] 
     return places
 
 
-def _positions_of(axis: Axis, text: str) -> Iterable[int]:
+def positions_of(axis: Axis, text: str) -> Iterable[int]:
     """Positions of ``2000``, ``2000..2020`` or, on a date axis, a prefix such as ``2000-03``."""
     if text in axis.labels:
         return (axis.labels.index(text),)

@@ -7,10 +7,10 @@ import contextlib
 import os
 import sys
 
-from cubeingest.cli import cubes, export, extend, infer, materialize, overviews, show, upkeep
+from cubeingest.cli import contents, cubes, export, extend, infer, materialize, overviews, show, upkeep
 from cubeingest.cli.app import app
 
-__all__ = ["app", "cubes", "export", "extend", "infer", "main", "materialize", "overviews", "show", "upkeep"]
+__all__ = ["app", "contents", "cubes", "export", "extend", "infer", "main", "materialize", "overviews", "show", "upkeep"]
 
 
 def main() -> None:

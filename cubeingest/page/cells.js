@@ -137,13 +137,24 @@ function regionAt(px, py) {
   return ix < 0 ? null : { iy: 0, ix };
 }
 
-/** The region beside another; ``up`` is to the north. */
+/** The region beside another, or of a grid that lacks it the nearest one on that side; ``up`` is to the north. */
 function neighbour({ ix }, right, up) {
+  const middleOf = ({ left, right: end, bottom, top }) => [(left + end) / 2, (bottom + top) / 2];
   const box = regionBounds(0, ix);
-  const [x, y] = [(box.left + box.right) / 2, (box.bottom + box.top) / 2];
+  const [x, y] = middleOf(box);
   const [wide, high] = [(box.right - box.left) * 0.75, (box.top - box.bottom) * 0.75];
-  const beside = columnAt(x + right * wide, Math.max(-89.9, Math.min(89.9, y + up * high)));
-  return { iy: 0, ix: beside < 0 ? ix : beside };
+  const best = columnAt(x + right * wide, Math.max(-89.9, Math.min(89.9, y + up * high)));
+  let least = Infinity;
+  for (let other = 0; best < 0 && columnOf && other < nColumns; other += 1) {
+    const [ox, oy] = middleOf(regionBounds(0, other));
+    const [dx, dy] = [((((ox - x + 180) % 360) + 360) % 360) - 180, oy - y];
+    const [ahead, aside] = right ? [dx * right, Math.abs(dy)] : [dy * up, Math.abs(dx)];
+    if (ahead > 0 && ahead + 2 * aside < least) {
+      least = ahead + 2 * aside;
+      ix = other;
+    }
+  }
+  return { iy: 0, ix: best < 0 ? ix : best };
 }
 
 let smallMap = null;

@@ -122,7 +122,8 @@ function corner(x, y) {
 
 function drawCoast() {
   if (!data.coast) return;
-  const scale = Math.max(bounds.right - bounds.left, bounds.top - bounds.bottom) / data.coast.steps;
+  const [left, bottom, right, top] = data.coast.bounds;
+  const scale = Math.max(right - left, top - bottom) / data.coast.steps;
   pen.strokeStyle = palette.coast;
   pen.globalAlpha = 0.7;
   pen.lineWidth = 0.8;
@@ -130,11 +131,11 @@ function drawCoast() {
   pen.beginPath();
   for (const line of data.coast.lines) {
     let [x, y] = line;
-    pen.moveTo(...toScreen(bounds.left + x * scale, bounds.bottom + y * scale));
+    pen.moveTo(...toScreen(left + x * scale, bottom + y * scale));
     for (let i = 2; i < line.length; i += 2) {
       x += line[i];
       y += line[i + 1];
-      pen.lineTo(...toScreen(bounds.left + x * scale, bounds.bottom + y * scale));
+      pen.lineTo(...toScreen(left + x * scale, bottom + y * scale));
     }
   }
   pen.stroke();

@@ -58,7 +58,7 @@ def add_coast(data: PageData) -> None:
     with _or_note(data, "There are no coastlines"):
         bounds = data.bounds
         lines = coast_within(bounds, data.spec.grid.crs, COAST_PIXELS)
-        data.coast = {"steps": COAST_STEPS, "lines": pack_lines(lines, bounds, COAST_STEPS)}
+        data.coast = {"bounds": list(bounds), "steps": COAST_STEPS, "lines": pack_lines(lines, bounds, COAST_STEPS)}
 
 
 @contextmanager
