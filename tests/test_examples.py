@@ -193,6 +193,7 @@ def test_versions_differ_in_the_tiles_that_were_corrected_and_nowhere_else(make:
     assert cube.history()[0].details["action"] == "ingest"
 
 
+@pytest.mark.slow
 def test_series_of_ndvi_is_the_same_from_either_copy_and_as_numpy_has_it(make: Make, tmp_path: Path) -> None:
     cube, script = make("ndvi_series")
     ds, series = cube.dataset(), ci.open(tmp_path / "series.icechunk").dataset()
