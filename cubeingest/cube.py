@@ -237,7 +237,7 @@ class Cube:
         """Copy a variable, with ``chunks`` by dimension (``{"year": -1, "y": 250, "x": 250}``; -1: all of it; those not named stay), into a cube of its
         own at ``to``, which ``ci.open`` opens: for reading along an axis, for one. What is there from the same pixels stays; see ``docs/export.md``.
 
-        Axis blocks grow with chunks, and a selection may cut none of them. Regions become smaller where one would weigh more than 256 MB.
+        Axis blocks grow with chunks, and a selection may cut none of them. Regions become smaller where one would weigh more than 128 MB.
         Slots of the copy are made when the cube holds all that they are made of.
         """
         options = Options(workers, scheduler, commit_every, redo=redo, mode=mode)
