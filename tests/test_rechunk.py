@@ -186,8 +186,6 @@ def test_regions_of_a_copy_are_whole_chunks_and_not_too_heavy(data: st.DataObjec
     assert y * x * chunks["year"] <= REGION_BYTES
     assert y <= 40_000
     assert x <= 40_000
-    if 40_000 % chunks["y"] == 40_000 % chunks["x"] == 0:
-        assert 40_000 % y == 40_000 % x == 0
 
 
 def test_glads_series_take_regions_of_which_a_worker_can_hold_one(tmp_path: Path) -> None:
@@ -208,7 +206,7 @@ def test_command_says_what_it_did_and_what_cannot_be(world: World, invoke: Invok
     invoke("ingest")
     done = invoke("rechunk", "cover", "--chunks", "year=-1,y=25,x=20", "--to", "series.icechunk")
     assert done.code == 0, done.err
-    assert "chunks year 2, y 25, x 20; regions of 100 x 100 pixels, 70.0 kB a worker" in done.err
+    assert "chunks year 2, y 25, x 20; regions of 100 x 100 pixels, 40.0 kB a worker" in done.err
     assert "5 written, 1 empty, 0 skipped, 0 failed of 6 slots" in done.out
     again = invoke("rechunk", "cover", "--chunks", "year=-1,y=25,x=20", "--to", "series.icechunk", "--json").json
     assert (again["skipped"], again["waiting"], again["chunks"]) == (6, 0, {"year": 2, "y": 25, "x": 20})
