@@ -236,6 +236,7 @@ def _changeable(spec: CubeSpec) -> dict[str, Any]:
             v.name: {
                 "attrs": dict(v.attrs),
                 "source": None if v.source is None else asdict(v.source),
+                "aggregate": None if v.aggregate is None else v.aggregate.text,
                 "overviews": v.overviews,
                 "aggregate": None if v.aggregate is None else v.aggregate.text,
                 "points": None if v.points is None or v.aggregate is None else v.points.reading_of(v.aggregate),
@@ -243,6 +244,7 @@ def _changeable(spec: CubeSpec) -> dict[str, Any]:
             }
             for v in spec.variables
         },
+        "points": None if spec.points is None else spec.points.plain,
     }
 
 
