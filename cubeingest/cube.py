@@ -20,6 +20,7 @@ from cubeingest.cost import Cost, Link, read_cost
 from cubeingest.create import Created, init_cube
 from cubeingest.engine import Options, Progress
 from cubeingest.errors import GridError, nearest
+from cubeingest.export import ExportReport, export
 from cubeingest.extend import Extended, extend
 from cubeingest.garbage import GcReport, collect_garbage
 from cubeingest.grid import Grid
@@ -29,6 +30,7 @@ from cubeingest.overviews import OverviewReport, levels_of, make_overviews
 from cubeingest.page import check_place, ingest_with_page, write_report
 from cubeingest.plan import Selection, choose
 from cubeingest.preflight import PlanReport, preflight
+from cubeingest.rechunk import RechunkReport, rechunk
 from cubeingest.spec import CubeSpec, read_spec
 from cubeingest.status import Status, read_status
 from cubeingest.store import MAIN, Commit, Store, normalize_uri, open_store, read_history, resolve_ref
@@ -191,6 +193,55 @@ class Cube:
         """
         options = Options(workers, scheduler, redo=redo)
         return make_overviews(self.store, self.select(**selection), options, levels, on_progress)
+
+    def export(
+        self,
+        output: str | os.PathLike[str],
+        *,
+        tile: tuple[int, int] | None = None,
+        name: str | None = None,
+        format: Literal["cog", "parquet"] = "cog",  # noqa: A002
+        gti: bool = False,
+        workers: int | None = None,
+        scheduler: str | None = None,
+        on_progress: OnProgress = _silent,
+        **selection: Any,
+    ) -> ExportReport:
+        """Write what is selected as GeoTIFFs (COGs) below the folder ``output``, one a region, or of ``tile`` (y, x) pixels, with a VRT of them all;
+        with ``gti`` also an index for GDAL's GTI driver. ``name`` is their pattern, by default ``{variable}/{year}/{id}.tif`` with the axes there are.
+
+        ``format="parquet"`` writes a GeoParquet table a region instead: a row for each pixel that is not fill value in all variables.
+
+        Regions that are empty, pending or absent have no file. Files that are there from the same pixels stay, as do those of others: where
+        one of these has the name of a tile, nothing is written and :class:`StoreError` raised. See ``docs/export.md``.
+        """
+        options = Options(workers, scheduler)
+        return export(
+            self.store, self.select(**selection), options, output, tile=tile, name=name, format=format, gti=gti, on_progress=on_progress
+        )  # fmt: skip
+
+    def rechunk(
+        self,
+        variable: str,
+        chunks: Mapping[str, int],
+        to: str | os.PathLike[str],
+        *,
+        mode: Literal["cooperative", "independent"] = "cooperative",
+        workers: int | None = None,
+        scheduler: str | None = None,
+        commit_every: int | None = None,
+        redo: bool = False,
+        on_progress: OnProgress = _silent,
+        **selection: Any,
+    ) -> RechunkReport:
+        """Copy a variable, with ``chunks`` by dimension (``{"year": -1, "y": 250, "x": 250}``; -1: all of it; those not named stay), into a cube of its
+        own at ``to``, which ``ci.open`` opens: for reading along an axis, for one. What is there from the same pixels stays; see ``docs/export.md``.
+
+        Axis blocks grow with chunks, and a selection may cut none of them. Regions become smaller where one would weigh more than 128 MB.
+        Slots of the copy are made when the cube holds all that they are made of.
+        """
+        options = Options(workers, scheduler, commit_every, redo=redo, mode=mode)
+        return rechunk(self.store, variable, chunks, to, self.select(**selection), options, on_progress)
 
     def status(self, **selection: Any) -> Status:
         """Slots done, empty, pending and absent; read from the cube alone."""

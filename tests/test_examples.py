@@ -184,6 +184,37 @@ def test_valid_and_selections_leave_the_regions_that_they_name(make: Make, tmp_p
     assert [r["id"] for r in ci.open(tmp_path / "ids.icechunk").regions()] == ["05S_040W", "10S_040W"]
 
 
+def test_versions_differ_in_the_tiles_that_were_corrected_and_nowhere_else(make: Make, tmp_path: Path) -> None:
+    cube, script = make("versions")
+    expected = land_of(cube.grid)
+    v1, v2 = (cube.dataset(version)["land"].values for version in ("v1", "v2"))
+    assert np.array_equal(v2, expected)
+    for region in cube.grid.region_ids():
+        y, x = cube.grid.slices(*cube.grid.region_index(region))
+        assert np.array_equal(v1[y, x], expected[y, x][::-1] if region in script["WRONG"] else expected[y, x])
+    assert [c.change for c in cube.diff("v1", "v2")] == ["changed"] * 3
+    assert cube.history()[0].details["action"] == "ingest"
+
+
+@pytest.mark.slow
+def test_series_of_ndvi_is_the_same_from_either_copy_and_as_numpy_has_it(make: Make, tmp_path: Path) -> None:
+    cube, script = make("ndvi_series")
+    ds, series = cube.dataset(), ci.open(tmp_path / "series.icechunk").dataset()
+    assert ds["reflectance"].dims == ("time", "band", "y", "x")
+    assert np.array_equal(ds["reflectance"], series["reflectance"])
+    ndvi = script["ndvi_of"](ds["reflectance"])
+    with rasterio.open(tmp_path / "tiles" / "2021-07" / "y1_x0.tif") as tile:
+        red, nir = tile.read().astype("float64")
+    with np.errstate(invalid="ignore"):
+        assert np.allclose(ndvi.values[6, 128:, :128], (nir - red) / (nir + red), atol=1e-6, equal_nan=True)
+    quartiles = script["by_class"](ndvi, ds["elevation"])
+    within = (ds["elevation"] >= 2900) & (ds["elevation"] < 3200)
+    assert quartiles[2, 1, 6] == pytest.approx(float(ndvi[6].where(within).median()))
+    july, january = quartiles[:, 1, 6], quartiles[:, 1, 0]
+    assert (july > january).all()
+    assert july.argmin() == 4  # beyond the tree line
+
+
 def test_places_are_counted_by_cell_and_by_degree(make: Make, tmp_path: Path) -> None:
     cube, script = make("places")
     places = pd.read_csv(tmp_path / "places.csv", usecols=["lat", "lon"])

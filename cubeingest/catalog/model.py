@@ -19,7 +19,7 @@ class TileRow:
 
     ``expected`` is the window in the grid that the tile's name stands for; None where only its header tells. ``cell`` is the part
     of it that is used, where tiles overlap by declaration. ``parts`` are the points of a granule that a region needs,
-    as it was when it was ``scanned``.
+    as it was when it was ``scanned``. ``stamp`` tells, of what a function makes, one version of what it reads from another.
     """
 
     href: str
@@ -31,6 +31,7 @@ class TileRow:
     cell: Window | None = None
     parts: tuple[Part, ...] = ()
     scanned: SourceId | None = None
+    stamp: str = ""
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,22 @@ import contextlib
 import os
 import sys
 
-from cubeingest.cli import contents, cubes, extend, infer, materialize, overviews, show, upkeep
+from cubeingest.cli import contents, cubes, export, extend, infer, materialize, overviews, show, upkeep
 from cubeingest.cli.app import app
 
-__all__ = ["app", "contents", "cubes", "extend", "infer", "main", "materialize", "overviews", "show", "upkeep"]
+__all__ = [
+    "app",
+    "contents",
+    "cubes",
+    "export",
+    "extend",
+    "infer",
+    "main",
+    "materialize",
+    "overviews",
+    "show",
+    "upkeep",
+]
 
 
 def main() -> None:

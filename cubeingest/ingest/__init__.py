@@ -4,7 +4,7 @@ from cubeingest.ingest.blocks import refuse_large, slot_blocks
 from cubeingest.ingest.chunks import stored_checksum
 from cubeingest.ingest.compute import fill_unit
 from cubeingest.ingest.fill import IngestJob, fill_slot
-from cubeingest.ingest.function import FunctionSource, SourceFunction
+from cubeingest.ingest.function import FunctionSource, SourceFunction, Stamping, keyword
 from cubeingest.ingest.granules import settle_granules
 from cubeingest.ingest.materialize import MATERIALIZED, why_unreadable
 from cubeingest.ingest.points import (
@@ -31,6 +31,7 @@ __all__ = [
     "Prepared",
     "RegionStatistics",
     "SourceFunction",
+    "Stamping",
     "aggregate_task",
     "current_ids",
     "expected_slots",
@@ -39,6 +40,7 @@ __all__ = [
     "fill_unit",
     "functions_of",
     "ingest",
+    "keyword",
     "points_in",
     "prepare",
     "reading",

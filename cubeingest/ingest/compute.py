@@ -75,7 +75,7 @@ def _write_computed(computed: Computed, job: IngestJob, plan: SlotPlan) -> SlotR
         raise pixels
     variable = job.spec.variable(plan.slot.variable)
     shape = slot_shape(job.spec, variable, plan)
-    return write_slot(job, plan, shape, _windows_of(pixels, shape, variable), (job.source.id,))
+    return write_slot(job, plan, shape, _windows_of(pixels, shape, variable), (job.source.id_of(plan.tiles[0]),))
 
 
 def _windows_of(pixels: Array | None, shape: SlotShape, variable: Variable) -> Generator[Lent]:

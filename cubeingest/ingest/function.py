@@ -5,17 +5,19 @@ from __future__ import annotations
 import hashlib
 import inspect
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property, lru_cache, partial
 from numbers import Number
 from pathlib import PurePath
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
+from cubeingest.catalog import TileRow
 from cubeingest.errors import FunctionError, WorkerError
+from cubeingest.ledger import Slot
 from cubeingest.plan import PYTHON
 from cubeingest.spec import Variable
 from cubeingest.store import reason_of
@@ -23,6 +25,15 @@ from cubeingest.tile import SourceId
 
 SourceFunction = Callable[..., Any]
 """``f(geobox, **axes)``: an array, DataArray, Dataset or dict of arrays for one region; None if it has nothing there."""
+
+
+class Stamping(Protocol):
+    """A source function that says what tells its pixels from others: it knows what it reads, which its text does not tell."""
+
+    def stamps_of(self, slots: Iterable[Slot]) -> Mapping[Slot, str]:
+        """A stamp for each of ``slots`` that there is anything to make of; the others are left pending."""
+        ...
+
 
 MAX_PACKED_BYTES = 64 * 2**20
 """What a function may weigh with all that it captures: it is sent with every task."""
@@ -47,6 +58,15 @@ class FunctionSource:
     @property
     def id(self) -> SourceId:
         return SourceId(self.href, None, self.stamp)
+
+    def id_of(self, row: TileRow) -> SourceId:
+        """What the ledger says of one slot's source: by its own stamp, if the function is :class:`Stamping`."""
+        return SourceId(self.href, None, row.stamp or self.stamp)
+
+    def stamps_of(self, slots: Iterable[Slot]) -> Mapping[Slot, str] | None:
+        """As :meth:`Stamping.stamps_of`; None for a function that says nothing, whose stamp is that of its text."""
+        own = getattr(self.function, "stamps_of", None)
+        return None if own is None else own(slots)
 
     @cached_property
     def packed(self) -> bytes:

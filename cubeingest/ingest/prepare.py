@@ -15,7 +15,18 @@ from cubeingest.errors import CubeIngestError
 from cubeingest.ingest.function import FunctionSource
 from cubeingest.ingest.granules import Blocked, settle_granules
 from cubeingest.ledger import NOTHING, Record, Slot, read_records, read_states
-from cubeingest.plan import Chosen, Plan, Selection, choose, hrefs_of, make_plan, slots_of, tiles_by_slot
+from cubeingest.plan import (
+    COMPUTED,
+    Chosen,
+    Plan,
+    Selection,
+    choose,
+    hrefs_of,
+    is_in_part,
+    make_plan,
+    slots_of,
+    tiles_by_slot,
+)
 from cubeingest.spec import CubeSpec, Variable
 from cubeingest.storage import Storage, is_remote
 from cubeingest.store import Store
@@ -65,20 +76,36 @@ def prepare(store: Store, selection: Selection, redo: bool = False) -> Prepared:
 
 
 def prepare_function(store: Store, selection: Selection, source: FunctionSource, redo: bool = False) -> Prepared:
-    """Plan what a function is to fill: everything that is selected, but for what the same code has filled already."""
+    """Plan what a function is to fill: everything that is selected, but for what the same code has filled already, from the same if it says so."""
     spec = store.spec
     chosen = replace(choose(spec, selection), variables=tuple(spec.variable(name) for name in source.variables))
+    slots = list(slots_of(spec, chosen))
+    stamps = source.stamps_of(slots)
     rows: dict[Slot, tuple[TileRow, ...]] = {}
-    for slot in slots_of(spec, chosen):
+    for slot in slots if stamps is None else stamps:
         axes = spec.axes_of(spec.variable(slot.variable))
         position = tuple(b * a.block for a, b in zip(axes, slot.block, strict=True))
-        rows[slot] = (TileRow(source.href, position, slot.iy, slot.ix),)
+        rows[slot] = (TileRow(source.href, position, slot.iy, slot.ix, stamp="" if stamps is None else stamps[slot]),)
     session = store.readonly()
     states = read_states(session, spec)
     held = {s for s in rows if states[s.variable][s.index] != NOTHING}
     records = read_records(session, sorted(held))
-    plan = make_plan(spec, rows, records, {source.href: source.id}, selection, redo, held)
-    return Prepared(chosen, Catalog({}, chosen.positions), plan, records, expected_slots(spec, chosen, None))
+    current = set() if redo else {s for s, r in records.items() if _is_same(r, source, rows[s][0])}
+    wanted = {slot: row for slot, row in rows.items() if slot not in current}
+    plan = make_plan(spec, wanted, records, {}, selection, redo=True, held=held)
+    skipped = tuple(s for s in sorted(current) if selection.part is None or is_in_part(spec, s, selection.part))
+    return Prepared(
+        chosen,
+        Catalog({}, chosen.positions),
+        replace(plan, skipped=skipped),
+        records,
+        expected_slots(spec, chosen, None),
+    )
+
+
+def _is_same(record: Record, source: FunctionSource, row: TileRow) -> bool:
+    """Whether a slot was filled by the same code, or from the same."""
+    return record.reading == COMPUTED and record.sources == (source.id_of(row),)
 
 
 def variables_to_compute(spec: CubeSpec, selection: Selection) -> tuple[Variable, ...]:

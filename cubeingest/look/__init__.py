@@ -1,5 +1,6 @@
 """Pictures of a cube: its grid, how far it is, its pixels, what has changed."""
 
+from cubeingest.look.attributes import Attributes
 from cubeingest.look.cells import seen_box, shrink_counts
 from cubeingest.look.colours import Colours, read_colours
 from cubeingest.look.frame import draw_edges
@@ -22,6 +23,7 @@ from cubeingest.look.states import SUMMARIES, count_by_region, percent_of, share
 __all__ = [
     "MISSING_COLOUR",
     "SUMMARIES",
+    "Attributes",
     "Colours",
     "Picture",
     "PixelReader",

@@ -10,8 +10,8 @@ from cubeingest.overviews.arrays import (
     write_pyramid,
 )
 from cubeingest.overviews.build import CellJob
-from cubeingest.overviews.cells import base_name, current_slots
-from cubeingest.overviews.halving import method_of
+from cubeingest.overviews.cells import base_name, current_slots, stamp_of_region
+from cubeingest.overviews.halving import halve, method_of
 from cubeingest.overviews.levels import Level, Pyramid, Stage
 from cubeingest.overviews.run import OverviewReport, make_overviews
 from cubeingest.overviews.verify import check_cell, check_tasks
@@ -29,10 +29,12 @@ __all__ = [
     "describe",
     "drop_pyramid",
     "find_pyramid",
+    "halve",
     "level_arrays",
     "levels_of",
     "make_overviews",
     "method_of",
     "settle_pyramid",
+    "stamp_of_region",
     "write_pyramid",
 ]

@@ -65,7 +65,7 @@ def read_slots(session: icechunk.Session, spec: CubeSpec, names: Iterable[str], 
 
 def read_base(session: icechunk.Session, pyramid: Pyramid, layout: str = "") -> Below:
     """The regions that are done, of the variables that have overviews."""
-    return _below(read_slots(session, pyramid.base, [v.name for v in pyramid.variables], layout), _stamp_of_region)
+    return _below(read_slots(session, pyramid.base, [v.name for v in pyramid.variables], layout), stamp_of_region)
 
 
 def read_cells(session: icechunk.Session, stage: Stage, layout: str = "") -> dict[Slot, Record]:
@@ -89,7 +89,7 @@ def _below(records: Mapping[Slot, Record], stamp_of: Callable[[Record], str]) ->
     )
 
 
-def _stamp_of_region(record: Record) -> str:
+def stamp_of_region(record: Record) -> str:
     """What tells a region's pixels from others: their checksum; of references what they refer to."""
     if record.checksum:
         return _digest([record.state, record.how, record.checksum])

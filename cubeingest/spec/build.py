@@ -33,7 +33,7 @@ from cubeingest.storage import Storage, split_uri
 _RESERVED = """
 after at bandwidth bbox branch chunks commit-every compare concurrency crs debug deep discard dry-run expire geobox headers help html json keep kind latency limit message mode
 levels name no-headers older-than on-error on-progress out output overwrite part polygon query redo region resampling sample scheduler snapshot source
-spatial-ref store to update variable version virtual workers copy-blocks
+spatial-ref store to update variable version virtual workers copy-blocks format gti tile
 """
 RESERVED_AXIS_NAMES = frozenset(_RESERVED.split())
 """Names that the command line uses as options, or the Python API as keywords, so that ``--<axis> VALUE`` and ``axis=value``

@@ -1,0 +1,193 @@
+"""Commands that make something else of a cube: files, or a copy with other chunks."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import typer
+
+from cubeingest.cli.app import app
+from cubeingest.cli.cubes import say_ingest
+from cubeingest.cli.options import (
+    SELECTING,
+    AtOption,
+    BboxOption,
+    BranchOption,
+    DebugOption,
+    JsonOption,
+    LimitOption,
+    PartOption,
+    PolygonOption,
+    RedoOption,
+    RegionOption,
+    SchedulerOption,
+    StoreOption,
+    VariableOption,
+    WorkersOption,
+    open_cube,
+    read_selection,
+    refuse_usage,
+)
+from cubeingest.cli.output import format_bytes, guard, out_console, print_json, say, show_progress
+
+FAILURES_SHOWN = 20
+
+
+@app.command(context_settings=SELECTING)
+def export(
+    ctx: typer.Context,
+    output: Annotated[str, typer.Option("--output", metavar="FOLDER", help="Where the files go.")],
+    store: StoreOption = None,
+    bbox: BboxOption = None,
+    polygon: PolygonOption = None,
+    region: RegionOption = None,
+    variable: VariableOption = None,
+    limit: LimitOption = None,
+    part: PartOption = None,
+    tile: Annotated[
+        str | None, typer.Option("--tile", metavar="Y,X", help="Pixels of a tile. Default: one a region.")
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            "--name",
+            metavar="PATTERN",
+            help="Names of files. Default: {variable}/{year}/{id}.tif, with the axes there are.",
+        ),
+    ] = None,
+    format: Annotated[  # noqa: A002
+        Literal["cog", "parquet"],
+        typer.Option("--format", help="cog: GeoTIFFs. parquet: a table of the pixels of each region (GeoParquet)."),
+    ] = "cog",
+    gti: Annotated[bool, typer.Option("--gti", help="Also write an index of the tiles for GDAL's GTI driver.")] = False,
+    workers: WorkersOption = None,
+    scheduler: SchedulerOption = None,
+    branch: BranchOption = "main",
+    at: AtOption = None,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Write the cube as tiles again. What is there from the same pixels stays. Example: cubeingest export --year 2000 --output tiles"""
+    with guard(debug):
+        from cubeingest.engine import Options
+        from cubeingest.export import export as run
+
+        cube = open_cube(store, branch, at)
+        selection = read_selection(ctx, cube, bbox, region, variable, limit, part, polygon)
+        with show_progress("export") as show:
+            report = run(
+                cube.store, selection, Options(workers, scheduler), output, tile=_tile(ctx, tile), name=name, format=format, gti=gti,
+                on_progress=show,
+            )  # fmt: skip
+        if json:
+            print_json(report.to_json())
+        _say_export(report, to_out=not json)
+        raise typer.Exit(report.exit_code)
+
+
+def _tile(ctx: typer.Context, text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    y, comma, x = text.replace(" ", "").partition(",")
+    if not comma or not y.isdecimal() or not x.isdecimal():
+        refuse_usage(ctx, f"--tile {text}: write rows and columns, such as 1000,1000")
+    return int(y), int(x)
+
+
+def _say_export(report: Any, to_out: bool) -> None:
+    for failure in report.failed[:FAILURES_SHOWN]:
+        more = f" and {len(failure['files']) - 1} others" if len(failure["files"]) > 1 else ""
+        say(f"failed: {failure['files'][0]}{more}: {failure['error']}", "red")
+    if len(report.failed) > FAILURES_SHOWN:
+        say(f"... and {len(report.failed) - FAILURES_SHOWN} more (--json has them all)", "red")
+    if report.signum is not None:
+        say(f"interrupted: {report.unfinished} files are left; the same command goes on", "yellow")
+    if not to_out:
+        return
+    out = out_console()
+    failed = sum(len(f["files"]) for f in report.failed)
+    counts = [
+        (report.written, "written"),
+        (report.current, "there already"),
+        (report.blank, "blank"),
+        (failed, "failed"),
+    ]
+    line = ", ".join(f"{n} {what}" for n, what in counts if n or what == "written")
+    out.print(
+        f"{line} of {report.planned} files in {report.output}; {format_bytes(report.bytes)} in {report.seconds:.1f} s"
+    )
+    nothing = [(report.empty, "empty"), (report.pending, "pending"), (report.absent, "absent")]
+    if any(n for n, _ in nothing):
+        out.print(f"left out, since the cube has nothing there: {', '.join(f'{n} {what}' for n, what in nothing if n)}")
+    if report.removed:
+        out.print(f"{report.removed} files were taken away, since the cube has nothing there any more")
+    if report.mosaics:
+        out.print(f"mosaics: {', '.join(report.mosaics[:6])}{', ...' if len(report.mosaics) > 6 else ''}")
+
+
+@app.command(context_settings=SELECTING)
+def rechunk(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="VARIABLE", help="The variable to copy.")],
+    chunks: Annotated[
+        str,
+        typer.Option(
+            "--chunks", metavar="DIM=N,…", help="Lengths of chunks; -1: all of a dimension. Others stay as they are."
+        ),
+    ],
+    to: Annotated[str, typer.Option("--to", metavar="STORE", help="Where the copy goes: a store of its own.")],
+    store: StoreOption = None,
+    bbox: BboxOption = None,
+    polygon: PolygonOption = None,
+    region: RegionOption = None,
+    limit: LimitOption = None,
+    part: PartOption = None,
+    mode: Annotated[
+        Literal["cooperative", "independent"],
+        typer.Option("--mode", help="cooperative: one commit for all. independent: each worker commits its own."),
+    ] = "cooperative",
+    workers: WorkersOption = None,
+    scheduler: SchedulerOption = None,
+    redo: RedoOption = False,
+    branch: BranchOption = "main",
+    at: AtOption = None,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Copy a variable with other chunks, into a cube of its own. Example: cubeingest rechunk lclu --chunks year=-1,y=250,x=250 --to series.icechunk"""
+    with guard(debug):
+        from cubeingest.engine import Options
+        from cubeingest.rechunk import rechunk as run
+
+        lengths = _chunks(ctx, chunks)
+        cube = open_cube(store, branch, at)
+        selection = read_selection(ctx, cube, bbox, region, None, limit, part, polygon)
+        options = Options(workers, scheduler, redo=redo, mode=mode)
+        with show_progress("rechunk") as show:
+            report = run(cube.store, name, lengths, to, selection, options, show)
+        if json:
+            print_json(report.to_json())
+        sizes = " x ".join(map(str, report.region.values()))
+        chunked = ", ".join(f"{d} {n}" for d, n in report.chunks.items())
+        say(
+            f"copy at {report.ingest.store}: chunks {chunked}; regions of {sizes} pixels, {format_bytes(report.memory)} a worker"
+        )
+        if report.waiting:
+            say(
+                f"{report.waiting} slots of the copy wait for slots that are pending in the cube; the same command goes on",
+                "yellow",
+            )
+        say_ingest(report.ingest, to_out=not json, in_part=part is not None)
+        raise typer.Exit(report.exit_code)
+
+
+def _chunks(ctx: typer.Context, text: str) -> dict[str, int]:
+    out: dict[str, int] = {}
+    for item in text.replace(" ", "").split(","):
+        dim, equals, number = item.partition("=")
+        if not dim or not equals or not number.removeprefix("-").isdecimal():
+            refuse_usage(ctx, f"--chunks {text}: write lengths by dimension, such as year=-1,y=250,x=250")
+        if dim in out:
+            refuse_usage(ctx, f"--chunks {text}: {dim} is there twice")
+        out[dim] = int(number)
+    return out
