@@ -16,7 +16,6 @@ from cubeingest.ingest.function import FunctionSource
 from cubeingest.ingest.granules import Blocked, settle_granules
 from cubeingest.ledger import NOTHING, Record, Slot, read_records, read_states
 from cubeingest.plan import (
-    COMPUTED,
     Chosen,
     Plan,
     Selection,
@@ -24,6 +23,7 @@ from cubeingest.plan import (
     hrefs_of,
     is_in_part,
     make_plan,
+    reading_of,
     slots_of,
     tiles_by_slot,
 )
@@ -90,7 +90,7 @@ def prepare_function(store: Store, selection: Selection, source: FunctionSource,
     states = read_states(session, spec)
     held = {s for s in rows if states[s.variable][s.index] != NOTHING}
     records = read_records(session, sorted(held))
-    current = set() if redo else {s for s, r in records.items() if _is_same(r, source, rows[s][0])}
+    current = set() if redo else {s for s, r in records.items() if _is_same(spec, s, r, source, rows[s])}
     wanted = {slot: row for slot, row in rows.items() if slot not in current}
     plan = make_plan(spec, wanted, records, {}, selection, redo=True, held=held)
     skipped = tuple(s for s in sorted(current) if selection.part is None or is_in_part(spec, s, selection.part))
@@ -103,9 +103,9 @@ def prepare_function(store: Store, selection: Selection, source: FunctionSource,
     )
 
 
-def _is_same(record: Record, source: FunctionSource, row: TileRow) -> bool:
+def _is_same(spec: CubeSpec, slot: Slot, record: Record, source: FunctionSource, rows: tuple[TileRow, ...]) -> bool:
     """Whether a slot was filled by the same code, or from the same."""
-    return record.reading == COMPUTED and record.sources == (source.id_of(row),)
+    return record.reading == reading_of(spec, slot, rows) and record.sources == (source.id_of(rows[0]),)
 
 
 def variables_to_compute(spec: CubeSpec, selection: Selection) -> tuple[Variable, ...]:
