@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from cubeingest.errors import TileError
 from cubeingest.points.model import Array
 
 
@@ -43,9 +44,16 @@ def as_numbers(column: Any) -> Array:
     if types.is_decimal(kind):
         column = column.cast(float64())
     elif column.null_count and not types.is_floating(kind):
+        if types.is_integer(kind) and not are_exact(column.drop_null().to_numpy(zero_copy_only=False)):
+            raise TileError("a column has nulls, and integers beyond 2**53, which float64 does not hold with them")
         column = (column.cast(int8()) if types.is_boolean(kind) else column).cast(float64(), safe=False)
     values: Array = column.to_numpy(zero_copy_only=False)
     return values
+
+
+def are_exact(integers: Array) -> bool:
+    """Whether float64 holds integers as they are."""
+    return integers.dtype.itemsize < 8 or not integers.size or bool((integers <= 2**53).all() and (integers >= -(2**53)).all())
 
 
 def reason_of(error: Exception) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from cubeingest.errors import TileError, nearest
+from cubeingest.points.arrow import are_exact
 from cubeingest.points.model import BATCH_POINTS, INSTALL, Array, Batch, PointSource, Run
 from cubeingest.storage import is_remote, public_href
 
@@ -149,6 +150,8 @@ def _decoder(data: Any) -> Callable[[Array], Array]:
         if scale or offset:
             values = raw * np.float64(scale[0] if scale else 1) + np.float64(offset[0] if offset else 0)
         if len(wrong) and wrong.any():
+            if values.dtype.kind in "iu" and not are_exact(values[~wrong]):
+                raise TileError(f"dataset {data.name!r} has missing values, and integers beyond 2**53, which float64 does not hold with them")
             values = np.where(wrong, values.dtype.type("nan") if values.dtype.kind == "f" else np.nan, values)
         return values
 
