@@ -3,7 +3,7 @@
 from cubeingest.look.cells import shrink_counts
 from cubeingest.look.colours import Colours, read_colours
 from cubeingest.look.frame import draw_edges
-from cubeingest.look.maps import picture_map, read_map
+from cubeingest.look.maps import MapView, picture_map, read_map, window_of_bbox
 from cubeingest.look.notebook import describe_cube
 from cubeingest.look.palette import MISSING_COLOUR
 from cubeingest.look.pixels import Picture, PixelReader, read_pixels
@@ -23,6 +23,7 @@ __all__ = [
     "MISSING_COLOUR",
     "SUMMARIES",
     "Colours",
+    "MapView",
     "Picture",
     "PixelReader",
     "check_file",
@@ -44,4 +45,5 @@ __all__ = [
     "show_status",
     "shrink_counts",
     "summarise",
+    "window_of_bbox",
 ]
