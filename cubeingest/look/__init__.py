@@ -2,7 +2,7 @@
 
 from cubeingest.look.cells import shrink_counts
 from cubeingest.look.colours import Colours, read_colours
-from cubeingest.look.frame import draw_edges
+from cubeingest.look.frame import draw_edges, new_figure
 from cubeingest.look.maps import MapView, picture_map, read_map, window_of_bbox
 from cubeingest.look.notebook import describe_cube
 from cubeingest.look.palette import MISSING_COLOUR
@@ -31,6 +31,7 @@ __all__ = [
     "describe_cube",
     "draw_edges",
     "file_name",
+    "new_figure",
     "percent_of",
     "picture_map",
     "read_colours",
