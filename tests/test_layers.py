@@ -29,6 +29,7 @@ LAYERS: list[set[str]] = [
     {"writer", "checksum", "windows"},
     {"plan"},
     {"ledger"},
+    {"points"},
     {"catalog", "valid"},
     {"hrefs"},
     {"tile"},
@@ -37,7 +38,8 @@ LAYERS: list[set[str]] = [
     {"store"},
     {"spec"},
     {"grid"},
-    {"axes", "boxes", "coast", "files", "ids", "outlines", "shapes", "sketch", "steps", "storage"},
+    {"aggregate"},
+    {"axes", "boxes", "coast", "expressions", "files", "healpix", "ids", "outlines", "shapes", "sketch", "steps", "storage"},
     {"errors"},
 ]
 """From left to right. Modules of one layer may import one another as long as there is no cycle."""

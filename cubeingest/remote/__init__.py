@@ -6,7 +6,7 @@ Everything runs on fsspec's event loop, and may be called from any thread.
 from cubeingest.remote.addresses import check_href, gdal_options, gdal_path, local_path
 from cubeingest.remote.fetch import FETCH_BYTES, fetched
 from cubeingest.remote.references import read_part, url_of, version_of
-from cubeingest.remote.scratch import Stopped
+from cubeingest.remote.scratch import Stopped, bound_bytes, scratch_file
 from cubeingest.remote.sources import NOWHERE, SourceId, expand_glob, read_bytes, source_id
 from cubeingest.remote.trouble import Discreet, scrub, why_unreachable
 
@@ -16,6 +16,7 @@ __all__ = [
     "Discreet",
     "SourceId",
     "Stopped",
+    "bound_bytes",
     "check_href",
     "expand_glob",
     "fetched",
@@ -24,6 +25,7 @@ __all__ = [
     "local_path",
     "read_bytes",
     "read_part",
+    "scratch_file",
     "scrub",
     "source_id",
     "url_of",

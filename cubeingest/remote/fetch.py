@@ -47,6 +47,7 @@ class _Copy:
     client: Client
     fd: int
     path: str
+    begins: tuple[bytes, ...]
     is_usable: bool = True
     is_told: bool = True
 
@@ -57,11 +58,13 @@ class _Copy:
 
 
 @contextmanager
-def fetched(sources: Mapping[str, SourceId], storage: Storage, stop: Event) -> Iterator[dict[str, str]]:
-    """Copies of remote TIFFs on this disk, as paths by href, for as long as the context lasts.
+def fetched(
+    sources: Mapping[str, SourceId], storage: Storage, stop: Event, begins: tuple[bytes, ...] = TIFF
+) -> Iterator[dict[str, str]]:
+    """Copies of remote TIFFs on this disk, or of files that begin otherwise, as paths by href, for as long as the context lasts.
 
-    Left out are those for which there is no room, whose size is not known, or which are no TIFFs. Waits for room that
-    other threads hold.
+    Left out are those for which there is no room, whose size is not known, or which begin in another way. Waits for room
+    that other threads hold.
 
     Raises :class:`TileError` for one that cannot be fetched whole, or is not the version in ``sources``; :class:`Stopped`
     soon after ``stop`` is set.
@@ -82,7 +85,7 @@ def fetched(sources: Mapping[str, SourceId], storage: Storage, stop: Event) -> I
         for href, source in chosen.items():
             made = stack.enter_context(scratch_file(source.size or 0))
             if made is not None:
-                copies.append(_Copy(href, source, client_of(href, storage), *made))
+                copies.append(_Copy(href, source, client_of(href, storage), *made, begins))
         _run(_fetch(copies, stop), stop)
         yield {c.href: c.path for c in copies if c.is_usable}
 
@@ -135,7 +138,7 @@ async def _fetch_range(copy: _Copy, start: int, stop: int, gate: asyncio.Semapho
         except Exception as e:  # noqa: BLE001  (each cloud's library has errors of its own)
             raise _explained(copy, e) from None
         copy.is_told &= is_told
-        if start == 0 and not data.startswith(TIFF):
+        if start == 0 and not data.startswith(copy.begins):
             copy.is_usable = False
             return
         try:

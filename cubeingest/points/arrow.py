@@ -1,0 +1,40 @@
+"""Columns of Arrow as arrays of numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from cubeingest.points.model import Array
+
+
+def why_no_number(kind: Any) -> str | None:
+    """What a column of an Arrow type is instead of one number a point; None if it is that."""
+    from pyarrow import types  # type: ignore[import-untyped]
+
+    if types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind) or types.is_decimal(kind):
+        return None
+    if types.is_null(kind):
+        return None
+    return f"{str(kind)[:60]}, not a number"
+
+
+def as_numbers(column: Any) -> Array:
+    """An Arrow array as numpy's. Integers stay what they are unless some are null: then they are float64, with NaN."""
+    from pyarrow import float64, int8, types
+
+    kind = column.type
+    if types.is_null(kind):
+        return np.full(len(column), np.nan)
+    if types.is_decimal(kind):
+        column = column.cast(float64())
+    elif column.null_count and not types.is_floating(kind):
+        column = (column.cast(int8()) if types.is_boolean(kind) else column).cast(float64(), safe=False)
+    values: Array = column.to_numpy(zero_copy_only=False)
+    return values
+
+
+def reason_of(error: Exception) -> str:
+    """What a library says of a file, short and in one line."""
+    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -1,0 +1,100 @@
+"""Granules: files of points, opened by what their names end in, here or as a copy of what is elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from io import BytesIO
+from threading import Event
+
+import numpy as np
+
+from cubeingest.errors import TileError
+from cubeingest.points.csvfile import CsvGranule
+from cubeingest.points.hdf5 import Hdf5Granule
+from cubeingest.points.model import Batch, Columns, Granule, PointSource, Run
+from cubeingest.points.parquet import ParquetGranule
+from cubeingest.remote import SourceId, check_href, fetched, local_path, read_bytes, source_id, why_unreachable
+from cubeingest.storage import is_remote, public_href
+
+READERS: dict[str, type[ParquetGranule | CsvGranule | Hdf5Granule]] = {
+    ".parquet": ParquetGranule, ".pq": ParquetGranule, ".geoparquet": ParquetGranule, ".csv": CsvGranule, ".csv.gz": CsvGranule,
+    ".h5": Hdf5Granule, ".hdf5": Hdf5Granule, ".he5": Hdf5Granule, ".nc": Hdf5Granule, ".nc4": Hdf5Granule,
+}  # fmt: skip
+"""What reads a granule, by the end of its name."""
+
+MOST_BYTES_IN_MEMORY = 256 * 2**20
+"""The largest remote granule that is read into memory where there is no room on the disk for a copy of it."""
+
+
+@contextmanager
+def open_granule(href: str, source: PointSource) -> Iterator[Granule]:
+    """A granule, open for as long as the context lasts. What is elsewhere is fetched whole first.
+
+    Raises :class:`TileError` for one that is not there, is damaged, or is of an unknown kind.
+    """
+    name = public_href(href)
+    check_href(href)
+    reader = next((r for end, r in READERS.items() if name.lower().endswith(end)), None)
+    if reader is None:
+        raise TileError(f"granule {name!r} is of no known kind: its name must end in {', '.join(READERS)}")
+    try:
+        identity = source_id(href, source.storage)
+    except FileNotFoundError:
+        raise TileError(f"granule {name!r} is not there") from None
+    with _place(href, identity, source) as place, closing(reader(href, place, source)) as granule:
+        yield granule
+
+
+@contextmanager
+def _place(href: str, identity: SourceId, source: PointSource) -> Iterator[str | BytesIO]:
+    """Where a granule can be read: its path, that of a copy, or its bytes."""
+    if not is_remote(href):
+        yield local_path(href)
+        return
+    with fetched({href: identity}, source.storage, Event(), begins=(b"",)) as copies:
+        if href in copies:
+            yield copies[href]
+            return
+    size = identity.size
+    if size is not None and size > MOST_BYTES_IN_MEMORY:
+        raise TileError(
+            f"granule {public_href(href)!r} has {size} bytes, for which the scratch folder has no room: "
+            "free some, or raise CUBEINGEST_SCRATCH_BYTES"
+        )
+    try:
+        content = read_bytes(href, source.storage)
+    except Exception as e:  # noqa: BLE001  (each cloud's library has errors of its own)
+        raise TileError(
+            f"cannot reach {public_href(href)!r}: {why_unreachable(e, href) or 'it is not there'}"
+        ) from None
+    yield BytesIO(content)
+
+
+def read_runs(href: str, source: PointSource) -> list[Run]:
+    """The runs of a granule, with their numbers of points. Raises :class:`TileError`."""
+    with open_granule(href, source) as granule:
+        return [
+            run
+            if run.n_points is not None
+            else Run(run.name, sum(len(b) for b in granule.batches(run.name, 0, None, ())))
+            for run in granule.runs
+        ]
+
+
+def read_part(href: str, source: PointSource, run: str, start: int, stop: int | None, names: Sequence[str]) -> Columns:
+    """Points ``start`` to ``stop`` of a run: "x" and "y" as float64 (NaN where there are none), and the columns ``names``.
+
+    Integers stay what they are, unless some are missing: then they are float64, with NaN. Raises :class:`TileError`.
+    """
+    with open_granule(href, source) as granule:
+        batches = list(granule.batches(run, start, stop, names))
+    return _joined(batches, names)
+
+
+def _joined(batches: Sequence[Batch], names: Sequence[str]) -> Columns:
+    empty = np.zeros(0)
+    out = {name: np.concatenate([b.columns[name] for b in batches]) if batches else empty for name in names}
+    out["x"] = np.concatenate([b.x for b in batches]) if batches else empty
+    out["y"] = np.concatenate([b.y for b in batches]) if batches else empty
+    return out
