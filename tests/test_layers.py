@@ -20,7 +20,7 @@ LAYERS: list[set[str]] = [
     {"demo"},
     {"cube"},
     {"branches", "check", "page"},
-    {"create", "extend", "preflight", "verify", "status", "look", "changes", "garbage", "inference"},
+    {"analyze", "create", "extend", "preflight", "verify", "status", "look", "changes", "garbage", "inference"},
     {"overviews"},
     {"ingest"},
     {"engine"},

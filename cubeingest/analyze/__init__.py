@@ -3,5 +3,35 @@
 from cubeingest.analyze.into import IntoReport, reduce_into
 from cubeingest.analyze.methods import METHODS
 from cubeingest.analyze.reduce import ReduceReport, find_reduction, reduce_to_file
+from cubeingest.analyze.series import Series, plot_series, read_series
+from cubeingest.analyze.tables import TABLES, Rows, check_output, to_csv, write_table
+from cubeingest.analyze.transitions import TransitionReport, count_transitions
+from cubeingest.analyze.vectors import Features, read_features, read_points
+from cubeingest.analyze.zonal import DEFAULT as DEFAULT_STATISTICS
+from cubeingest.analyze.zonal import STATISTICS, ZonalReport, zonal
 
-__all__ = ["METHODS", "IntoReport", "ReduceReport", "find_reduction", "reduce_into", "reduce_to_file"]
+__all__ = [
+    "DEFAULT_STATISTICS",
+    "METHODS",
+    "STATISTICS",
+    "TABLES",
+    "Features",
+    "IntoReport",
+    "ReduceReport",
+    "Rows",
+    "Series",
+    "TransitionReport",
+    "ZonalReport",
+    "check_output",
+    "count_transitions",
+    "find_reduction",
+    "plot_series",
+    "read_features",
+    "read_points",
+    "read_series",
+    "reduce_into",
+    "reduce_to_file",
+    "to_csv",
+    "write_table",
+    "zonal",
+]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cubeingest.analyze.parts import Filled, Gaps, PartJob, Where, cut, find_where, part_pixels, read_filled
+from cubeingest.analyze.parts import Filled, Gaps, Where, cut, find_where, part_pixels, read_filled
 from cubeingest.analyze.quantity import Quantity, Reader
 from cubeingest.analyze.reduce import Reduction, compute_window, result_variable
 from cubeingest.axes import axis_label
@@ -59,7 +59,7 @@ class Computed:
         """One region, at one value of each axis that is left; None if the cube has nothing there."""
         reader, filled = _opened(self.uri, self.snapshot, _Same(self.reduction))
         spec, quantity = reader.spec, self.reduction.quantity
-        y, x = spec.grid.window(tuple(geobox.boundingbox))
+        y, x = spec.grid.window(_bounds(geobox))
         region = y.start // spec.grid.region_shape_yx[0], x.start // spec.grid.region_shape_yx[1]
         if not filled.regions(quantity)[region]:
             return None
@@ -78,6 +78,11 @@ class Computed:
             found = compute_window(reader, self.reduction, index, *part)
             out[at] = found[(0,) * len(rest)]
         return out
+
+
+def _bounds(geobox: GeoBox) -> tuple[float, float, float, float]:
+    left, bottom, right, top = geobox.boundingbox
+    return left, bottom, right, top
 
 
 class _Same:
@@ -161,7 +166,9 @@ def reduce_into(
     (y, x), places = where.window, where.places
     function = Computed(store.uri, source, reduction, (y.start, y.stop, x.start, x.stop))
     regions = tuple(store.spec.grid.region_id(*p) for p in _touched(store.spec, where, places))
-    rest = {a: tuple(store.spec.grid.axis(a).labels[i] for i in reduction.quantity.positions[a]) for a in reduction.rest}
+    rest = {
+        a: tuple(store.spec.grid.axis(a).labels[i] for i in reduction.quantity.positions[a]) for a in reduction.rest
+    }
     filling = Selection(axes=rest, regions=regions, variables=(name,))
     run = ingest(store, filling, options, on_progress, function)
     changed = 0 if added or options.redo else _count_changed(store, source, reduction.quantity)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any, Literal, get_args
 
@@ -106,7 +107,7 @@ class Count(Accumulator):
         self.count = np.zeros(shape, np.uint32)
 
     def take(self, values: Array, valid: Valid) -> None:
-        self.count += 1 if valid is None else valid  # type: ignore[arg-type]
+        self.count += 1 if valid is None else valid
 
     def result(self) -> npt.NDArray[np.float64]:
         return self.count.astype(np.float64)
@@ -131,7 +132,7 @@ class Std(Accumulator):
         self.mean, self.squares, self.count = np.zeros(shape), np.zeros(shape), np.zeros(shape, np.uint32)
 
     def take(self, values: Array, valid: Valid) -> None:
-        self.count += 1 if valid is None else valid  # type: ignore[arg-type]
+        self.count += 1 if valid is None else valid
         from_mean = values - self.mean
         if valid is not None:
             from_mean[~valid] = 0
@@ -163,11 +164,11 @@ def reduce_stack(method: Method, stack: npt.NDArray[np.float64]) -> npt.NDArray[
         middle = (np.take_along_axis(ordered, low, 0) + np.take_along_axis(ordered, high, 0))[0] / 2
         return np.where(n > 0, middle, np.nan)
     best, kept, run = np.where(n > 0, 1, 0), ordered[0].copy(), np.ones(n.shape, np.int64)
-    for before, value in zip(ordered[:-1], ordered[1:], strict=True):
+    for before, value in itertools.pairwise(ordered):
         run = np.where(value == before, run + 1, 1)
         longer = (run > best) & ~np.isnan(value)
         best, kept = np.where(longer, run, best), np.where(longer, value, kept)
-    return kept
+    return np.asarray(kept, np.float64)
 
 
 def to_result(values: npt.NDArray[np.float64], dtype: np.dtype[Any], fill: Any) -> Array:

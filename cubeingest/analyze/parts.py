@@ -40,6 +40,7 @@ _readers: dict[tuple[bytes, str], Reader] = {}
 STACK_BYTES = 64 * 2**20
 """Of stored pixels that a part of a median or mode holds at once, at most, if that is a row of pixels at least."""
 
+
 @dataclass(frozen=True, slots=True)
 class PartPlan(SlotPlan):
     """A part: some rows and columns of one region, at some positions of each axis."""
@@ -87,7 +88,9 @@ def find_where(spec: CubeSpec, selection: Selection) -> Where:
     Raises :class:`GridError` for a selection that the cube does not have.
     """
     if selection.part is not None or selection.limit is not None:
-        raise GridError("limit and part are for work that is done in several goes: select by bbox, region or axis values")
+        raise GridError(
+            "limit and part are for work that is done in several goes: select by bbox, region or axis values"
+        )
     grid = spec.grid
     places = choose(spec, replace(selection, axes={})).places
     window = slice(0, grid.shape_yx[0]), slice(0, grid.shape_yx[1])
@@ -141,7 +144,9 @@ def plan_parts(
         if window[0].start >= window[0].stop or window[1].start >= window[1].stop:
             continue
         for positions in itertools.product(*along):
-            n = int(np.prod([len(p) for a, p in zip(quantity.axes, positions, strict=True) if a not in whole], dtype=int))
+            n = int(
+                np.prod([len(p) for a, p in zip(quantity.axes, positions, strict=True) if a not in whole], dtype=int)
+            )
             for y, x in cut(window, chunk, max(1, most_pixels // n)):
                 index = tuple(zip(quantity.axes, positions, strict=True))
                 yield PartPlan(Slot(name, (), *place), (), y=y, x=x, index=index)
@@ -197,7 +202,7 @@ def n_pixels(parts: Sequence[PartPlan]) -> int:
 def pixels_of(part: PartPlan) -> int:
     """Pixels that are read for a part, of all positions."""
     positions = int(np.prod([len(p) for _, p in part.index], dtype=int))
-    return positions * (part.y.stop - part.y.start) * (part.x.stop - part.x.start)
+    return positions * int(part.y.stop - part.y.start) * int(part.x.stop - part.x.start)
 
 
 def run_parts(

@@ -264,7 +264,12 @@ def plan_reduction(store: Store, selection: Selection, reduction: Reduction) -> 
     session = store.readonly()
     filled = read_filled(session, spec, quantity)
     parts = plan_parts(
-        spec, quantity, where, (reduction.over,), part_pixels(spec, quantity, reduction.method, reduction.over), filled.regions(quantity)
+        spec,
+        quantity,
+        where,
+        (reduction.over,),
+        part_pixels(spec, quantity, reduction.method, reduction.over),
+        filled.regions(quantity),
     )
     job = ReduceJob(PartJob(spec, quantity, pickle.dumps(session)), reduction)
     gaps = filled.gaps(quantity, where)
@@ -369,7 +374,9 @@ def _picture(
     note = f"every {step}th pixel along each side" if step > 1 else ""
     colours = read_colours(variable, pixels)
     notes = tuple(t for t in (str(computing.gaps), note) if t)
-    picture = Picture(pixels, (slice(y.start, y.start + shape[0] * step), slice(x.start, x.start + shape[1] * step)), step, note)
+    picture = Picture(
+        pixels, (slice(y.start, y.start + shape[0] * step), slice(x.start, x.start + shape[1] * step)), step, note
+    )
     view = MapView(
         spec, computing.store.tip, variable, computing.bands.labels[0], computing.where.window, picture, colours, notes=notes
     )  # fmt: skip

@@ -71,7 +71,7 @@ class Series:
     def rows(self) -> Rows:
         """A long table: one row for each point and set of axis values."""
         n, each = len(self.lon), int(np.prod([len(v) for v in self.labels.values()], dtype=int))
-        out: dict[str, Sequence[Any]] = {
+        out: dict[str, Any] = {
             "point": np.repeat(np.arange(n), each),
             "lon": np.repeat(self.lon, each),
             "lat": np.repeat(self.lat, each),
@@ -99,8 +99,8 @@ def read_series(
     selection: Selection,
     lon: Sequence[float] | Array,
     lat: Sequence[float] | Array,
-    expression: str | None = None,
     attributes: Mapping[str, Sequence[Any]] | None = None,
+    expression: str | None = None,
 ) -> Series:
     """Values at longitudes and latitudes of a variable, or of an expression, at all axis values that are selected.
 
@@ -266,8 +266,12 @@ def plot_series(series: Series, path: Path) -> None:
     axes.set_xlabel(along, fontsize=9)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
-    axes.legend(loc="upper left", bbox_to_anchor=(1.02, 1.0), frameon=False, fontsize=8, title="lon lat", title_fontsize=8)
-    total = series.values[:, ..., 0].size if len(series.labels) == 1 else int(np.prod(series.values.shape)) // len(ticks)
+    axes.legend(
+        loc="upper left", bbox_to_anchor=(1.02, 1.0), frameon=False, fontsize=8, title="lon lat", title_fontsize=8
+    )
+    total = (
+        series.values[:, ..., 0].size if len(series.labels) == 1 else int(np.prod(series.values.shape)) // len(ticks)
+    )
     if total > lines:
         axes.set_title(f"the first {lines} of {total} series", fontsize=8, loc="left")
     save_picture(axes, path)

@@ -70,7 +70,9 @@ def count_part(job: TransitionJob, plan: PartPlan) -> SlotResult:
     return SlotResult(plan.slot, "", "done", n_pixels=pixels_of(plan), detail=(found, int(pixels[-1]), float(weighed[-1])))  # fmt: skip
 
 
-def _keys(before: np.ndarray[Any, Any], after: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+def _keys(
+    before: np.ndarray[Any, Any], after: np.ndarray[Any, Any]
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """(before, after) of each pixel as one number, and the classes whose positions it is made of."""
     if before.dtype.itemsize == 1:
         low = -128 if before.dtype.kind == "i" else 0
@@ -180,15 +182,17 @@ def _text(ends: Mapping[str, str]) -> str:
 
 def _ends(spec: CubeSpec, quantity: Quantity, ends: Mapping[str, str]) -> dict[str, tuple[int, ...]]:
     """One position of each axis."""
-    for axis in ends:
-        if axis not in quantity.axes:
-            raise GridError(f"{quantity.text!r} has no axis {axis!r} (axes: {', '.join(quantity.axes) or 'none'})")
-    out = {}
+    for given in ends:
+        if given not in quantity.axes:
+            raise GridError(f"{quantity.text!r} has no axis {given!r} (axes: {', '.join(quantity.axes) or 'none'})")
+    out: dict[str, tuple[int, ...]] = {}
     for name in quantity.axes:
         axis = spec.grid.axis(name)
         positions = find_positions(axis, [ends[name]]) if name in ends else quantity.positions[name]
         if len(positions) != 1:
             labels = ", ".join(axis.labels[p] for p in positions[:4])
-            raise GridError(f"{name} has {len(positions)} values here ({labels}, ...): say one, --{name} {axis.labels[0]}")
+            raise GridError(
+                f"{name} has {len(positions)} values here ({labels}, ...): say one, --{name} {axis.labels[0]}"
+            )
         out[name] = positions
     return out

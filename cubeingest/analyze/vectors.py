@@ -54,7 +54,7 @@ def read_features(path: Path, layer: str | None = None) -> Features:
         if suffix == ".gpkg":
             found = _read_geopackage(path, layer)
         elif layer is not None:
-            raise GridError(f"{where} has no layers: --layer is for a GeoPackage")
+            raise GridError(f"{where} has no layers: --in-layer is for a GeoPackage")
         elif suffix in (".parquet", ".geoparquet"):
             found = _read_geoparquet(path)
         else:
@@ -66,7 +66,9 @@ def read_features(path: Path, layer: str | None = None) -> Features:
     return found
 
 
-def read_points(path: Path, layer: str | None = None) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], Mapping[str, Sequence[Any]]]:
+def read_points(
+    path: Path, layer: str | None = None
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], Mapping[str, Sequence[Any]]]:
     """Longitudes, latitudes and the other columns of a file of points. Raises :class:`GridError`."""
     import shapely
 
@@ -152,12 +154,12 @@ def _read_geopackage(path: Path, layer: str | None) -> Features:
         found = db.execute("SELECT table_name, column_name, srs_id FROM gpkg_geometry_columns ORDER BY 1").fetchall()
         layers = [row[0] for row in found]
         if layer is None and len(found) != 1:
-            raise GridError(f"{str(path)!r} has {len(found)} layers ({', '.join(layers)}): say which, --layer NAME")
+            raise GridError(f"{str(path)!r} has {len(found)} layers ({', '.join(layers)}): say which, --in-layer NAME")
         if layer is not None and layer not in layers:
             raise GridError(f"{str(path)!r} has no layer {layer!r} (layers: {', '.join(layers)})")
         table, column, srs = next(row for row in found if layer in (None, row[0]))
         crs = _geopackage_crs(db, srs)
-        rows = db.execute(f"SELECT * FROM {_quoted(table)}")
+        rows = db.execute(f"SELECT * FROM {_quoted(table)}")  # noqa: S608  (a name from the file, quoted)
         names = [d[0] for d in rows.description]
         content = rows.fetchall()
     at = names.index(column)

@@ -1,0 +1,490 @@
+"""Statistics of zones at each set of axis values: polygons with exact coverage of pixels, or zones that are a variable of the cube.
+
+Parts of a zone are put together exactly: sums weighted by coverage are added up; for quantiles its values are kept.
+"""
+
+from __future__ import annotations
+
+import itertools
+import pickle
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cubeingest.analyze.areas import row_areas, says_how
+from cubeingest.analyze.parts import (
+    Filled,
+    Gaps,
+    PartJob,
+    PartPlan,
+    Where,
+    find_where,
+    n_pixels,
+    pixels_of,
+    plan_parts,
+    read_filled,
+    run_parts,
+)
+from cubeingest.analyze.quantity import Quantity, Reader, classes_of, find_quantity
+from cubeingest.analyze.tables import Rows, to_records
+from cubeingest.analyze.vectors import Features
+from cubeingest.analyze.zones import SHOWN, Zones, cover_cells, place_zones
+from cubeingest.engine import Options, Progress, SlotResult
+from cubeingest.errors import GridError, nearest
+from cubeingest.ledger import NOTHING
+from cubeingest.plan import Selection
+from cubeingest.spec import CubeSpec, Variable
+from cubeingest.store import Store
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+Array = np.ndarray[Any, Any]
+
+STATISTICS = ("count", "mean", "sum", "min", "max", "area", "median")
+"""Besides ``qNN``, a quantile in percent. ``count``: pixels with a value, each as far as it is covered; ``area``: theirs, in km²."""
+
+DEFAULT = ("count", "mean", "min", "max")
+
+QUANTILE = re.compile(r"q(\d{1,2}(?:\.\d+)?|100)")
+
+MOST_CLASSES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class ZonePart(PartPlan):
+    """A part with the polygons that reach into it: their zones, and WKB."""
+
+    zones: tuple[int, ...] = ()
+    shapes: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True)
+class ZonalJob:
+    """What a worker needs besides a part. ``unfilled`` are (region, places along the axes) that the cube does not hold.
+
+    ``zone_variable`` is where zones are, with its positions, if they are no polygons.
+    """
+
+    part: PartJob
+    quantiles: bool
+    classes: bool
+    zone_variable: str | None = None
+    zone_index: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+
+@dataclass
+class Sums:
+    """What is known of one zone: arrays over the axes' values. ``kept`` are (place along the axes, values, coverage) for quantiles."""
+
+    count: npt.NDArray[np.float64]
+    total: npt.NDArray[np.float64]
+    area: npt.NDArray[np.float64]
+    least: npt.NDArray[np.float64]
+    most: npt.NDArray[np.float64]
+    kept: list[tuple[int, Array, Array]] = field(default_factory=list)
+    classes: dict[tuple[int, int], tuple[float, float]] = field(default_factory=dict)
+    not_ingested: npt.NDArray[np.float64] | None = None
+
+
+def zonal_part(job: ZonalJob, plan: ZonePart) -> SlotResult:
+    """By zone, the sums of one part, in ``detail``."""
+    reader = job.part.reader()
+    spec, quantity = reader.spec, job.part.quantity
+    shape = plan.y.stop - plan.y.start, plan.x.stop - plan.x.start
+    zone, cell, coverage = _cells(job, reader, plan, shape)
+    keys, at = np.unique(zone, return_inverse=True)
+    areas = coverage * row_areas(spec.grid, plan.y)[cell // shape[1]]
+    index = dict(plan.index)
+    lengths = tuple(len(index[a]) for a in quantity.axes)
+    n, each = len(keys), int(np.prod(lengths, dtype=int))
+    out = {name: np.zeros((each, n)) for name in ("count", "total", "area")}
+    least, most = np.full((each, n), np.nan), np.full((each, n), np.nan)
+    kept: dict[int, list[tuple[int, Array, Array]]] = {}
+    classes: list[tuple[int, Array, Array, Array, Array]] = []
+    order = np.argsort(at, kind="stable")
+    at, cell, coverage, areas = at[order], cell[order], coverage[order], areas[order]
+    for place, plane in _planes(reader, quantity, index, plan, lengths) if n else ():
+        values = plane.ravel()[cell]
+        there = ~np.isnan(values)
+        own, weights = (at, coverage) if there.all() else (at[there], coverage[there])
+        values = values if own is at else values[there]
+        out["count"][place] = np.bincount(own, weights, n)
+        out["total"][place] = np.bincount(own, weights * values, n)
+        out["area"][place] = np.bincount(own, areas if own is at else areas[there], n)
+        present, starts = np.unique(own, return_index=True)
+        if present.size:
+            least[place, present] = np.minimum.reduceat(values, starts)
+            most[place, present] = np.maximum.reduceat(values, starts)
+        if job.quantiles:
+            for k, part, weight in zip(present.tolist(), np.split(values, starts[1:]), np.split(weights, starts[1:]), strict=True):  # fmt: skip
+                kept.setdefault(k, []).append((place, part, weight))
+        if job.classes:
+            classes.append((place, *_class_sums(own, values, weights, areas if own is at else areas[there])))
+    detail = (keys, out, least, most, kept, classes, np.bincount(at, coverage, n), plan)
+    return SlotResult(plan.slot, "", "done", n_pixels=pixels_of(plan), detail=detail)
+
+
+def _class_sums(own: Array, values: Array, weights: Array, areas: Array) -> tuple[Array, Array, Array, Array]:
+    """(zone's place, class, pixels, km²) of each pair that there is."""
+    names, at = np.unique(values, return_inverse=True)
+    if names.size > MOST_CLASSES or (names != np.floor(names)).any():
+        raise GridError("values are no classes: they are not whole, or too many")
+    key = own * names.size + at
+    pairs, back = np.unique(key, return_inverse=True)
+    return pairs // max(1, names.size), names[pairs % max(1, names.size)], np.bincount(back, weights), np.bincount(back, areas)  # fmt: skip
+
+
+def _cells(job: ZonalJob, reader: Reader, plan: ZonePart, shape: tuple[int, int]) -> tuple[Array, Array, Array]:
+    """(zone, cell of the part row by row, fraction covered) of each pixel in a zone."""
+    grid = reader.spec.grid
+    if job.zone_variable is not None:
+        variable = reader.spec.variable(job.zone_variable)
+        raw = _zone_array(reader, variable, job, plan).reshape(shape).ravel()
+        cell = np.flatnonzero(raw != variable.np_fill)
+        return raw[cell].astype(np.int64), cell, np.ones(cell.size)
+    ys, xs = (
+        [float(origin + i * step) for i in (s.start, s.stop)]
+        for origin, step, s in ((grid.origin_y, grid.resolution_y, plan.y), (grid.origin_x, grid.resolution_x, plan.x))
+    )
+    polygon, cell, coverage = cover_cells(plan.shapes, (xs[0], min(ys), xs[1], max(ys)), shape)
+    if grid.resolution_y > 0:  # cells count from the north, rows from the south
+        cell = (shape[0] - 1 - cell // shape[1]) * shape[1] + cell % shape[1]
+    return np.asarray(plan.zones, np.int64)[polygon], cell, coverage
+
+
+def _zone_array(reader: Reader, variable: Variable, job: ZonalJob, plan: ZonePart) -> Array:
+    from cubeingest.store import open_array
+
+    session = pickle.loads(job.part.session)
+    index = tuple(slice(job.zone_index[a][0], job.zone_index[a][0] + 1) for a in variable.axes)
+    return np.asarray(open_array(session, variable.name)[(*index, plan.y, plan.x)])
+
+
+def _planes(
+    reader: Reader, quantity: Quantity, index: Mapping[str, tuple[int, ...]], plan: PartPlan, lengths: tuple[int, ...]
+) -> Iterator[tuple[int, Array]]:
+    """(place along all axes, (y, x) as float64) of each set of positions; each chunk is read once."""
+    along = []
+    for name in quantity.axes:
+        size = reader.spec.grid.axis(name).block
+        groups = itertools.groupby(range(len(index[name])), key=lambda n, name=name, size=size: index[name][n] // size)  # type: ignore[misc]
+        along.append([tuple(g) for _, g in groups])
+    for places in itertools.product(*along):
+        part = {a: tuple(index[a][p] for p in group) for a, group in zip(quantity.axes, places, strict=True)}
+        block = reader.read_floats(part, plan.y, plan.x)
+        for at in np.ndindex(*block.shape[:-2]):
+            place = tuple(group[k] for group, k in zip(places, at, strict=True))
+            yield int(np.ravel_multi_index(place, lengths)) if lengths else 0, block[at]
+
+
+# ---- the whole of it ------------------------------------------------------------------------------------------
+
+
+@dataclass
+class ZonalReport:
+    """Statistics by zone and axis values. ``zones`` have sums; a zone without a pixel has none."""
+
+    quantity: Quantity
+    labels: Mapping[str, tuple[str, ...]]
+    statistics: tuple[str, ...]
+    snapshot: str
+    keys: list[int]
+    attributes: Mapping[str, Sequence[Any]]
+    share: npt.NDArray[np.float64] | None
+    gaps: Gaps
+    note: str
+    by_class: bool
+    names: Mapping[int, str]
+    zones: dict[int, Sums] = field(default_factory=dict)
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        return tuple(len(v) for v in self.labels.values())
+
+    @property
+    def warnings(self) -> list[str]:
+        out = []
+        if self.share is not None:
+            for n, what in ((np.flatnonzero(self.share == 0), "outside the cube: they have no pixels"),
+                            (np.flatnonzero((self.share > 0) & (self.share < 1 - 1e-9)), "partly outside it (column in_cube)")):  # fmt: skip
+                if n.size:
+                    names = ", ".join(map(str, n[:SHOWN].tolist()))
+                    out.append(f"{n.size} of {len(self.share)} zones lie {what} (zone {names}{', ...' if n.size > SHOWN else ''})")  # fmt: skip
+        lacking = {
+            k: s.not_ingested for k, s in self.zones.items() if s.not_ingested is not None and s.not_ingested.any()
+        }
+        if lacking:
+            k, first = next(iter(lacking.items()))
+            what = ", ".join(self.labels) or "slots"
+            more = f"; {len(lacking) - 1} more zones lack some" if len(lacking) > 1 else ""
+            out.append(
+                f"zone {k}: {int(np.count_nonzero(first))} of {first.size} values of {what} are not (wholly) ingested there{more} "
+                "(column not_ingested)"
+            )
+        return out
+
+    def rows(self) -> Rows:
+        """One row for each zone and set of axis values, and by class for each class there."""
+        along = list(itertools.product(*self.labels.values()))
+        each = [(n, k, place) for n, k in enumerate(self.keys) for place in range(len(along))]
+        if self.by_class:
+            return self._class_rows(each, along)
+        out = self._head(each, along)
+        for name in self.statistics:
+            out[name] = [self._value(name, k, place) for _, k, place in each]
+        if any(s.not_ingested is not None and s.not_ingested.any() for s in self.zones.values()):
+            out["not_ingested"] = [self._not_ingested(k, place) for _, k, place in each]
+        return out
+
+    def _head(self, each: Sequence[tuple[int, int, int]], along: Sequence[tuple[str, ...]]) -> dict[str, list[Any]]:
+        out: dict[str, list[Any]] = {"zone": [k for _, k, _ in each]}
+        taken = {
+            "zone",
+            "in_cube",
+            "not_ingested",
+            "class",
+            "class_name",
+            "pixels",
+            "area_km2",
+            "share",
+            *self.labels,
+            *self.statistics,
+        }
+        for name, values in self.attributes.items():
+            out[name if name not in taken else f"{name}_"] = [values[n] for n, _, _ in each]
+        for i, name in enumerate(self.labels):
+            out[name] = [along[place][i] for _, _, place in each]
+        if self.share is not None:
+            out["in_cube"] = [float(self.share[n]) for n, _, _ in each]
+        return out
+
+    def _class_rows(self, each: Sequence[tuple[int, int, int]], along: Sequence[tuple[str, ...]]) -> Rows:
+        found = [
+            (n, k, place, c, *sums)
+            for n, k, place in each
+            for (p, c), sums in sorted(self.zones[k].classes.items() if k in self.zones else ())
+            if p == place
+        ]
+        out = self._head([f[:3] for f in found], along)
+        out["class"] = [f[3] for f in found]
+        out["class_name"] = [self.names.get(f[3], str(f[3])) for f in found]
+        out["pixels"] = [f[4] for f in found]
+        out["area_km2"] = [f[5] for f in found]
+        out["share"] = [f[5] / self.zones[f[1]].area[f[2]] for f in found]
+        return out
+
+    def _not_ingested(self, key: int, place: int) -> float:
+        sums = self.zones.get(key)
+        return 0.0 if sums is None or sums.not_ingested is None else float(sums.not_ingested[place])
+
+    def _value(self, name: str, key: int, place: int) -> float:
+        sums = self.zones.get(key)
+        n = 0.0 if sums is None else float(sums.count[place])
+        if name == "count":
+            return n
+        if sums is None or not n:
+            return 0.0 if name == "area" else float("nan")
+        if name == "mean":
+            return float(sums.total[place]) / n
+        plain = {"sum": sums.total, "min": sums.least, "max": sums.most, "area": sums.area}
+        if name in plain:
+            return float(plain[name][place])
+        mine = [(v, w) for p, v, w in sums.kept if p == place]
+        return weighted_quantile(np.concatenate([v for v, _ in mine]), np.concatenate([w for _, w in mine]), quantile_of(name))  # fmt: skip
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "of": self.quantity.text, "snapshot": self.snapshot, "statistics": list(self.statistics), "zones": len(self.keys),
+            "gaps": self.gaps.to_json(), "note": self.note, "rows": to_records(self.rows()),
+        }  # fmt: skip
+
+
+def quantile_of(name: str) -> float:
+    """0.25 of ``q25``. Raises :class:`GridError` for what is no statistic."""
+    if name == "median":
+        return 0.5
+    match = QUANTILE.fullmatch(name)
+    if match is None:
+        raise GridError(
+            f"no statistic {name!r}{nearest(name, list(STATISTICS))} (known: {', '.join(STATISTICS)}, q05, q95, ...)"
+        )
+    return float(match[1]) / 100
+
+
+def weighted_quantile(values: Array, weights: Array, q: float) -> float:
+    """The quantile of weighted values, as exactextract and R's ``Hmisc`` kin have it: with equal weights it is numpy's (type 7).
+
+    The k-th of n ordered values lies at k·w[k] + (n - 1)·(w[0] + ... + w[k-1]), on a scale that ends with the last.
+    """
+    order = np.argsort(values, kind="stable")
+    values, weights = values[order], weights[order]
+    before = np.concatenate([[0.0], np.cumsum(weights)[:-1]])
+    places = np.arange(values.size) * weights + (values.size - 1) * before
+    return float(np.interp(q * places[-1], places, values))
+
+
+def zonal(
+    store: Store,
+    selection: Selection,
+    zones: Features | str,
+    statistics: Sequence[str] = DEFAULT,
+    expression: str | None = None,
+    by_class: bool = False,
+    make_valid: bool = False,
+    options: Options | None = None,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+) -> ZonalReport:
+    """Statistics of a variable, or of an expression, in each zone: polygons, or values of a variable of the cube (its name).
+
+    Raises :class:`GridError` for zones that are not sound and for what the cube does not have.
+    """
+    for name in statistics:
+        if name not in STATISTICS:
+            quantile_of(name)
+    store = store.on(store.branch, store.tip)
+    spec = store.spec
+    selection, zone_axes = _without_zone_axes(spec, selection, zones)
+    quantity = find_quantity(spec, selection, expression)
+    variable = None if quantity.is_expression else spec.variable(quantity.text)
+    where = find_where(spec, selection)
+    session = store.readonly()
+    filled = read_filled(session, spec, quantity)
+    needs = any(name == "median" or name not in STATISTICS for name in statistics)
+    job = ZonalJob(PartJob(spec, quantity, pickle.dumps(session)), needs, by_class, None if isinstance(zones, Features) else zones, zone_axes)  # fmt: skip
+    groups = (quantity.axes,)
+    if isinstance(zones, Features):
+        placed = place_zones(spec.grid, zones, make_valid)
+        parts, gaps = _parts_of_polygons(spec, quantity, where, placed, filled)
+        keys, attributes, share = list(range(placed.n)), placed.attributes, placed.share
+    else:
+        parts = [_with_zones(p) for p in plan_parts(spec, quantity, where, groups)]
+        gaps = filled.gaps(quantity, where)
+        keys, attributes, share = [], {}, None
+    labels = {a: tuple(spec.grid.axis(a).labels[p] for p in quantity.positions[a]) for a in quantity.axes}
+    names = {} if variable is None else classes_of(variable)
+    report = ZonalReport(
+        quantity, labels, tuple(statistics), store.tip, keys, attributes, share, gaps, says_how(spec.grid), by_class, names
+    )  # fmt: skip
+    size = 8 if variable is None else variable.np_dtype.itemsize
+    unfilled = _Unfilled(spec, quantity, filled)
+    for result in run_parts(store, zonal_part, job, parts, n_pixels(parts) * size, options or Options(), on_progress):
+        _add(report, unfilled, result.detail)
+    if not isinstance(zones, Features):
+        report.keys = sorted(report.zones)
+    return report
+
+
+def _without_zone_axes(
+    spec: CubeSpec, selection: Selection, zones: Features | str
+) -> tuple[Selection, dict[str, tuple[int, ...]]]:
+    """Where zones lie that are a variable: it must have one value of each axis."""
+    if isinstance(zones, Features):
+        return selection, {}
+    variable = spec.variable(zones)
+    if variable.np_dtype.kind not in "iub":
+        raise GridError(f"{zones!r} is {variable.dtype}: zones are whole numbers")
+    for axis in spec.axes_of(variable):
+        if axis.size > 1:
+            raise GridError(f"{zones!r} has several values of {axis.name}: zones must be the same at all of them")
+    if not selection.variables:
+        others = tuple(v.name for v in spec.variables if v.name != zones)
+        selection = replace(selection, variables=others)
+    return selection, dict.fromkeys(variable.axes, (0,))
+
+
+def _with_zones(part: PartPlan, zones: tuple[int, ...] = (), shapes: tuple[bytes, ...] = ()) -> ZonePart:
+    return ZonePart(part.slot, (), y=part.y, x=part.x, index=part.index, zones=zones, shapes=shapes)
+
+
+def _parts_of_polygons(
+    spec: CubeSpec, quantity: Quantity, where: Where, zones: Zones, filled: Filled
+) -> tuple[list[ZonePart], Gaps]:
+    """Parts that polygons reach into, with those; and what of the regions there is missing."""
+    import shapely
+
+    if not zones.geometries.size:
+        return [], Gaps()
+    grid = spec.grid
+    tree = shapely.STRtree(zones.geometries)
+    packed = shapely.to_wkb(zones.geometries)
+    hull = _window_of(grid, shapely.total_bounds(zones.geometries), where)
+    out, places = [], set()
+    for part in plan_parts(spec, quantity, replace(where, window=hull), (quantity.axes,)):
+        ys, xs = (
+            [float(origin + i * step) for i in (s.start, s.stop)]
+            for origin, step, s in (
+                (grid.origin_y, grid.resolution_y, part.y),
+                (grid.origin_x, grid.resolution_x, part.x),
+            )
+        )
+        hits = sorted(tree.query(shapely.box(xs[0], min(ys), xs[1], max(ys)), predicate="intersects").tolist())
+        if hits:
+            places.add((part.slot.iy, part.slot.ix))
+            out.append(_with_zones(part, tuple(int(zones.owners[i]) for i in hits), tuple(packed[i] for i in hits)))
+    gaps = filled.gaps(quantity, Where(hull, frozenset(places))) if places else Gaps()
+    return out, gaps
+
+
+def _window_of(grid: Any, bounds: Array, where: Where) -> tuple[slice, slice]:
+    """Whole pixels that a box in the grid's CRS touches, within a window."""
+    left, bottom, right, top = bounds.tolist()
+    ys = sorted((v - float(grid.origin_y)) / float(grid.resolution_y) for v in (bottom, top))
+    xs = [(v - float(grid.origin_x)) / float(grid.resolution_x) for v in (left, right)]
+    y, x = (
+        slice(max(w.start, min(int(np.floor(a)), w.stop)), min(w.stop, max(int(np.ceil(b)), w.start)))
+        for (a, b), w in zip((ys, xs), where.window, strict=True)
+    )
+    return y, x
+
+
+class _Unfilled:
+    """Which values of the axes a region lacks."""
+
+    def __init__(self, spec: CubeSpec, quantity: Quantity, filled: Filled) -> None:
+        out: Any = None
+        for name in quantity.variables:
+            held = filled.states[name] != NOTHING
+            if quantity.band_axis is not None:
+                n = spec.variable(name).axes.index(quantity.band_axis)
+                size = spec.grid.axis(quantity.band_axis).block
+                wanted = sorted({(c.position or 0) // size for c in quantity.columns})
+                held = np.take(held, wanted, axis=n).all(axis=n)
+            blocks = [[p // spec.grid.axis(a).block for p in quantity.positions[a]] for a in quantity.axes]
+            lattice = ~held[np.ix_(*blocks, *(range(n) for n in held.shape[-2:]))]
+            out = lattice if out is None else out | lattice
+        self._lattice = out.reshape(-1, *out.shape[-2:])
+
+    def at(self, iy: int, ix: int) -> npt.NDArray[np.bool_]:
+        found: npt.NDArray[np.bool_] = self._lattice[:, iy, ix]
+        return found
+
+
+def _add(report: ZonalReport, unfilled: _Unfilled, detail: Any) -> None:
+    """Put a part's sums to those of its zones."""
+    keys, out, least, most, kept, classes, coverage, plan = detail
+    lacks = unfilled.at(plan.slot.iy, plan.slot.ix)
+    for n, key in enumerate(keys.tolist()):
+        sums = report.zones.get(key)
+        if sums is None:
+            shape = out["count"].shape[0]
+            empty = [np.zeros(shape) for _ in range(4)]
+            sums = report.zones[key] = Sums(
+                empty[0], empty[1], empty[2], np.full(shape, np.nan), np.full(shape, np.nan), not_ingested=empty[3]
+            )
+        sums.count += out["count"][:, n]
+        sums.total += out["total"][:, n]
+        sums.area += out["area"][:, n]
+        sums.least = np.fmin(sums.least, least[:, n])
+        sums.most = np.fmax(sums.most, most[:, n])
+        assert sums.not_ingested is not None
+        sums.not_ingested += np.where(lacks, coverage[n], 0.0)
+        sums.kept += kept.get(n, [])
+    for place, own, values, pixels, areas in classes:
+        for k, c, n, area in zip(own.tolist(), values.tolist(), pixels.tolist(), areas.tolist(), strict=True):
+            mine = report.zones[int(keys[k])].classes
+            had = mine.get((place, int(c)), (0.0, 0.0))
+            mine[place, int(c)] = had[0] + n, had[1] + area
