@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cubeingest.analyze.parts import Filled, Gaps, Where, cut, find_where, part_pixels, read_filled
+from cubeingest.analyze.parts import Filled, Gaps, Where, cut, part_pixels, read_filled
 from cubeingest.analyze.quantity import Quantity, Reader
 from cubeingest.analyze.reduce import Reduction, compute_window, result_variable
 from cubeingest.axes import axis_label
@@ -45,15 +45,11 @@ MORE_TO_COMMIT = "somebody else has changed the spec of {uri!r} meanwhile: nothi
 
 @dataclass(frozen=True)
 class Computed:
-    """The source function of a variable that ``compute`` made: reads one snapshot of the cube, and gives regions of the result.
-
-    ``window`` are the pixels (y start, y stop, x start, x stop) that are computed; outside them is fill value.
-    """
+    """The source function of a variable that ``compute`` made: reads one snapshot of the cube, and gives regions of the result."""
 
     uri: str
     snapshot: str
     reduction: Reduction
-    window: tuple[int, int, int, int]
 
     def __call__(self, geobox: GeoBox, **axes: Any) -> np.ndarray[Any, Any] | None:
         """One region, at one value of each axis that is left; None if the cube has nothing there."""
@@ -64,16 +60,10 @@ class Computed:
         if not filled.regions(quantity)[region]:
             return None
         rest = {a: (spec.grid.axis(a).index(axis_label(axes[a.replace("-", "_")])),) for a in self.reduction.rest}
-        if any(not set(p) <= set(quantity.positions[a]) for a, p in rest.items()):
-            return None
         index = {a: rest.get(a, quantity.positions[a]) for a in quantity.axes}
         out = np.full((y.stop - y.start, x.stop - x.start), self.reduction.fill, self.reduction.dtype)
-        y0, y1, x0, x1 = self.window
-        inside = slice(max(y.start, y0), min(y.stop, y1)), slice(max(x.start, x0), min(x.stop, x1))
-        if inside[0].start >= inside[0].stop or inside[1].start >= inside[1].stop:
-            return None
         most = part_pixels(spec, quantity, self.reduction.method, self.reduction.over)
-        for part in cut(inside, quantity.written(spec), most):
+        for part in cut((y, x), quantity.written(spec), most):
             at = tuple(slice(p.start - w.start, p.stop - w.start) for p, w in zip(part, (y, x), strict=True))
             found = compute_window(reader, self.reduction, index, *part)
             out[at] = found[(0,) * len(rest)]
@@ -146,11 +136,18 @@ def reduce_into(
     if store.at is not None:
         raise StoreError(f"snapshot {store.at} can only be read: open the cube without it")
     store = store.on(store.branch)  # with the spec as it is now
-    where = find_where(store.spec, selection)
+    if selection.part is not None or selection.limit is not None:
+        raise GridError("limit and part are not for what is computed: select by bbox, region or axis values")
+    spec, asked = store.spec, reduction.quantity
+    # What is selected of regions and axes that are left must not show in the function: another selection goes on with the same.
+    every = {a: tuple(range(spec.grid.axis(a).size)) for a in reduction.rest}
+    reduction = replace(reduction, quantity=replace(asked, positions={**asked.positions, **every}))
+    places = choose(spec, replace(selection, axes={}, variables=())).places
+    where = Where((slice(0, spec.grid.shape_yx[0]), slice(0, spec.grid.shape_yx[1])), places)
     filled = read_filled(store.readonly(), store.spec, reduction.quantity)
-    gaps = filled.gaps(reduction.quantity, where)
+    gaps = filled.gaps(asked, where)
     there = {v.name: v for v in store.spec.variables}.get(name)
-    how = describe(reduction, where, store.spec)
+    how = describe(reduction, store.spec)
     if there is None:
         added, source = True, store.tip
         store = add_variable(store, _made(store.spec, reduction, name, {**how, "snapshot": source}))
@@ -163,25 +160,16 @@ def reduce_into(
         open_store(store.uri, at=source)
     except StoreError as e:
         raise StoreError(f"{name!r} was computed from snapshot {source}, which is gone ({e}): --redo computes it from the cube as it is now") from None  # fmt: skip
-    (y, x), places = where.window, where.places
-    function = Computed(store.uri, source, reduction, (y.start, y.stop, x.start, x.stop))
-    regions = tuple(store.spec.grid.region_id(*p) for p in _touched(store.spec, where, places))
-    rest = {
-        a: tuple(store.spec.grid.axis(a).labels[i] for i in reduction.quantity.positions[a]) for a in reduction.rest
-    }
+    function = Computed(store.uri, source, reduction)
+    regions = () if places is None else tuple(store.spec.grid.region_id(*p) for p in sorted(places))
+    rest = {a: tuple(store.spec.grid.axis(a).labels[i] for i in asked.positions[a]) for a in reduction.rest}
     filling = Selection(axes=rest, regions=regions, variables=(name,))
     run = ingest(store, filling, options, on_progress, function)
     changed = 0 if added or options.redo else _count_changed(store, source, reduction.quantity)
     return IntoReport(name, added, source, run, gaps, store.spec.document["variables"][name], changed)
 
 
-def _touched(spec: CubeSpec, where: Where, places: frozenset[tuple[int, int]] | None) -> list[tuple[int, int]]:
-    (y, x), (ry, rx) = where.window, spec.grid.region_shape_yx
-    rows, columns = range(y.start // ry, -(-y.stop // ry)), range(x.start // rx, -(-x.stop // rx))
-    return [(iy, ix) for iy in rows for ix in columns if places is None or (iy, ix) in places]
-
-
-def describe(reduction: Reduction, where: Where, spec: CubeSpec) -> dict[str, Any]:
+def describe(reduction: Reduction, spec: CubeSpec) -> dict[str, Any]:
     """How a result is made, as kept in its attributes: of two runs that say the same, one goes on with the other's."""
     quantity = reduction.quantity
     out: dict[str, Any] = {"method": reduction.method, "of": quantity.text, "over": list(reduction.over)}
