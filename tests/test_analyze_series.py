@@ -89,6 +89,10 @@ class CountingStore(WrapperStore):
         self.read[f"{key} {byte_range}" if byte_range else key] += 1
         return await super().get(key, prototype, byte_range)
 
+    def get_ranges(self, key: str, byte_ranges: Any, **options: Any) -> Any:
+        self.read.update(f"{key} {part}" for part in byte_ranges)
+        return super().get_ranges(key, byte_ranges, **options)
+
 
 @pytest.mark.parametrize("name", ["refl", "height"])
 def test_each_chunk_is_read_once(seasons: Seasons, places: tuple[np.ndarray, np.ndarray], name: str) -> None:

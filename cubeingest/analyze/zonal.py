@@ -119,7 +119,7 @@ def zonal_part(job: ZonalJob, plan: ZonePart) -> SlotResult:
         if present.size:
             least[place, present] = np.minimum.reduceat(values, starts)
             most[place, present] = np.maximum.reduceat(values, starts)
-        if job.quantiles:
+        if job.quantiles and present.size:
             for k, part, weight in zip(present.tolist(), np.split(values, starts[1:]), np.split(weights, starts[1:]), strict=True):  # fmt: skip
                 kept.setdefault(k, []).append((place, part, weight))
         if job.classes:
@@ -218,7 +218,7 @@ class ZonalReport:
             k: s.not_ingested for k, s in self.zones.items() if s.not_ingested is not None and s.not_ingested.any()
         }
         if lacking:
-            k, first = next(iter(lacking.items()))
+            k, first = min(lacking.items(), key=lambda item: item[0])
             what = ", ".join(self.labels) or "slots"
             more = f"; {len(lacking) - 1} more zones lack some" if len(lacking) > 1 else ""
             out.append(
