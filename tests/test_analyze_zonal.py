@@ -80,6 +80,8 @@ def test_statistics_are_those_of_exactextract(seasons: Seasons, tif: Path) -> No
         found = np.array(rows[stat]).reshape(40, 3)
         for year in range(3):
             wanted = [e[f"band_{year + 1}_{name}"] for e in expected]
+            if stat == "sum":  # of nothing it is 0 there, and not known here
+                wanted = [w if e[f"band_{year + 1}_count"] else None for w, e in zip(wanted, expected, strict=True)]
             np.testing.assert_allclose(found[:, year], [np.nan if w is None else w for w in wanted], rtol=1e-9)
     assert rows["year"][:3] == ["2000", "2005", "2010"]
 
