@@ -26,8 +26,10 @@ if TYPE_CHECKING:
     from cubeingest.errors import StoreError as StoreError
     from cubeingest.errors import TileError as TileError
     from cubeingest.errors import WorkerError as WorkerError
+    from cubeingest.grid import HealpixGrid as HealpixGrid
     from cubeingest.grid import TilingGrid as TilingGrid
     from cubeingest.inference import infer as infer
+    from cubeingest.ingest import register_statistic as register_statistic
     from cubeingest.look import show_grid as show_grid
     from cubeingest.spec import CubeSpec as CubeSpec
     from cubeingest.spec import read_spec as read_spec
@@ -45,8 +47,9 @@ _HOMES = {
         "WorkerError",
     ),
     "axes": ("Axis",),
-    "grid": ("TilingGrid",),
+    "grid": ("HealpixGrid", "TilingGrid"),
     "inference": ("infer",),
+    "ingest": ("register_statistic",),
     "look": ("show_grid",),
     "spec": ("CubeSpec", "read_spec"),
 }

@@ -20,12 +20,15 @@ from cubeingest.expressions import Expression, parse_expression
 Array = np.ndarray[Any, Any]
 Function = Callable[[Array], Any]
 
-NEEDS: dict[str, tuple[str, ...]] = {"sigma_of_mean": ("weights",), "quantile": ("q",), "first": ("by",), "last": ("by",), "function": ("of",)}  # fmt: skip
+NEEDS: dict[str, tuple[str, ...]] = {
+    "sigma_of_mean": ("weights",), "quantile": ("q",), "first": ("by",), "last": ("by",), "function": ("of",),
+}  # fmt: skip
 """Kind → keys that must stand beside it."""
 MAY: dict[str, tuple[str, ...]] = {"mean": ("weights",), "variance": ("ddof",), "std": ("ddof",)}
 """Kind → keys that may."""
 KINDS = (
-    "count", "min", "max", "mean", "variance", "std", "sigma_of_mean", "sum", "median", "quantile", "mode", "first", "last", "function",
+    "count", "min", "max", "mean", "variance", "std", "sigma_of_mean", "sum", "median", "quantile", "mode", "first",
+    "last", "function",
 )  # fmt: skip
 
 BLOCK_POINTS = 1 << 16
@@ -52,6 +55,11 @@ class Statistic:
     def names(self) -> frozenset[str]:
         """The columns that it reads."""
         return frozenset().union(*(e.names for e in (self.of, self.weights, self.by) if e is not None))
+
+    @property
+    def is_real(self) -> bool:
+        """Whether it is no whole number even where all values are."""
+        return self.kind in ("mean", "variance", "std", "sigma_of_mean", "median", "quantile", "function")
 
     @property
     def text(self) -> str:
@@ -267,11 +275,10 @@ class _Block:
             if (keep & ((beside < 0) | np.isinf(beside))).any():
                 raise _BadWeightsError(of, weights)
         elif by is not None:
-            beside = by.evaluate(self.columns)
-            beside = np.broadcast_to(beside, (self.size,))
+            beside = np.broadcast_to(by.evaluate(self.columns), (self.size,))
             if beside.dtype.kind in "mM":
                 keep &= ~np.isnat(beside)
-                beside = beside.view(np.int64)
+                beside = beside.astype(np.int64)
             elif beside.dtype.kind in "biuf":
                 keep &= _known(beside)
             else:

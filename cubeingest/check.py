@@ -128,13 +128,15 @@ def count_chunks(session: icechunk.Session, spec: CubeSpec, v: Variable) -> tupl
 
     shape = spec.slot_shape(v)
     counts = np.zeros(int(np.prod(shape)), np.int64)
-    spans = [*(a.block for a in spec.axes_of(v)), *spec.grid.region_shape_yx]
+    spans = [*(a.block for a in spec.axes_of(v)), *spec.grid.region_shape]
+    missing = len(shape) - len(spans)  # one row of regions is no dimension of the array
     outside = 0
 
     async def collect() -> None:
         nonlocal outside
         async for batch in session.store.array_chunk_iterator(f"/{v.name}"):
             index = batch[0].astype(np.int64) * v.write_shape // spans
+            index = np.insert(index, [len(v.axes)] * missing, 0, axis=1)
             inside = (index < shape).all(axis=1)
             outside += int(np.count_nonzero(~inside))
             counts[:] += np.bincount(np.ravel_multi_index(tuple(index[inside].T), shape), minlength=counts.size)

@@ -109,7 +109,9 @@ def list_expected(
     chosen = chosen or choose(spec, Selection())
     try:
         catalog = read_catalog(spec, chosen.positions, [v.name for v in chosen.variables])
-        return expected_slots(spec, chosen, catalog), _none_yet(chosen, catalog)
+        return expected_slots(spec, chosen, catalog), "; ".join(
+            w for w in (_none_yet(chosen, catalog), *catalog.warnings) if w
+        )
     except CatalogError as e:
         return expected_slots(spec, chosen, None), f"the catalog could not be read, ingest will try again: {e}"
 

@@ -37,7 +37,7 @@ from cubeingest.engine import Options, Progress
 from cubeingest.errors import GridError, nearest
 from cubeingest.extend import Extended, extend
 from cubeingest.garbage import GcReport, collect_garbage
-from cubeingest.grid import TilingGrid
+from cubeingest.grid import Grid
 from cubeingest.ingest import MATERIALIZED, IngestReport, SourceFunction, ingest
 from cubeingest.look import describe_cube, show_cube_grid, show_diff, show_map, show_status
 from cubeingest.overviews import OverviewReport, levels_of, make_overviews
@@ -77,7 +77,7 @@ class Cube:
         return self.store.spec
 
     @property
-    def grid(self) -> TilingGrid:
+    def grid(self) -> Grid:
         return self.store.spec.grid
 
     def on(self, branch: str) -> Cube:
@@ -501,7 +501,7 @@ def list_regions(spec: CubeSpec, selection: Selection) -> list[dict[str, Any]]:
     ids = list(grid.region_ids()) if places is None else [grid.region_id(*p) for p in sorted(places)]
     out = []
     for region_id in ids[: selection.limit]:
-        slices = zip(grid.dims_yx, grid.slices(*grid.region_index(region_id)), strict=True)
+        slices = zip(grid.spatial_dims, grid.slices(*grid.region_index(region_id)), strict=True)
         out.append(
             {
                 "id": region_id,

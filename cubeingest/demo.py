@@ -38,7 +38,7 @@ def run_demo(folder: Path, say: Callable[[str], None], on_progress: Callable[[Pr
             shutil.copyfile(data / "LICENSE.md", folder / "LICENSE.md")
             spec = read_spec(spec_file)
             if not (folder / "tiles" / "tiles.txt").exists():
-                cut_tiles(data / "land.tif", spec.grid, folder / "tiles")
+                cut_tiles(data / "land.tif", spec.tiling, folder / "tiles")
     except OSError as e:
         raise StoreError(f"the demo cannot write into {str(folder)!r}: {e.strerror or e}") from e
     names = (folder / "tiles" / "tiles.txt").read_text(encoding="utf-8").split()

@@ -97,7 +97,10 @@ def extend(store: Store, longer: CubeSpec | Mapping[str, tuple[str, ...]], dry_r
         _refuse_done(now.readonly(), now, spec)
         more = sum(int(np.prod(s.slot_shape(v))) * sign for s, sign in ((spec, 1), (now.spec, -1)) for v in s.variables)
         warnings = _warnings(now.spec, spec, growth)
-        if now.spec.grid.shape_yx != spec.grid.shape_yx and find_pyramid(now.readonly(), now.spec) is not None:
+        if (
+            now.spec.grid.spatial_shape != spec.grid.spatial_shape
+            and find_pyramid(now.readonly(), now.spec) is not None
+        ):
             warnings.append(
                 "overviews are not of the larger area, so they are taken away: make them anew with `cubeingest overviews`"
             )
@@ -169,12 +172,11 @@ def _grows(old: CubeSpec, new: CubeSpec, v: Variable) -> npt.NDArray[np.bool_]:
     """Which slots of a variable the old end cuts short and the new one does not, or less."""
     shape = old.slot_shape(v)
     mask = np.zeros(shape, bool)
-    (oy, ox), (ny, nx) = old.grid.slices(*(n - 1 for n in shape[-2:])), new.grid.slices(*(n - 1 for n in shape[-2:]))
+    ends = [grid.slices(*(n - 1 for n in shape[-2:])) for grid in (old.grid, new.grid)]
     last = shape[:-2]
     longer = [
         *(a.block_slice(n - 1) != b.block_slice(n - 1) for a, b, n in zip(old.axes_of(v), new.axes_of(v), last, strict=True)),
-        oy != ny,
-        ox != nx,
+        *(a != b for a, b in zip(*ends, strict=True)),
     ]  # fmt: skip
     for dim, is_longer in enumerate(longer):
         if is_longer:
@@ -223,7 +225,7 @@ def _commit(store: Store, new: CubeSpec, growth: tuple[Growth, ...], changes: li
         _grow_overviews(session, old, new)
         root = zarr.open_group(session.store, mode="r+")
         take_over(root, old, new, store.cube_id)
-        root.attrs.update({k: fresh_attrs[k] for k in GROWING_ATTRS})
+        root.attrs.update({k: fresh_attrs[k] for k in GROWING_ATTRS if k in fresh_attrs})
         write_expected(session, new, expected)
         return True
 
@@ -283,7 +285,7 @@ def _grow_overviews(session: icechunk.Session, old: CubeSpec, new: CubeSpec) -> 
     if there is None:
         return
     root = zarr.open_group(session.store, mode="r+")
-    if old.grid.shape_yx != new.grid.shape_yx:
+    if old.grid.spatial_shape != new.grid.spatial_shape:
         drop_pyramid(root, old)
         return
     names = {v.name for v in there.variables}

@@ -9,7 +9,7 @@ from functools import cached_property
 from string import Formatter
 
 from cubeingest.errors import CatalogError
-from cubeingest.grid import TilingGrid
+from cubeingest.grid import Grid, TilingGrid
 from cubeingest.storage import public_href
 
 ANYTHING = "[^/]+?"
@@ -21,7 +21,7 @@ class HrefPattern:
     """A pattern whose fields are ``id`` and axes of ``grid``, the lattice that its tiles are named by."""
 
     text: str
-    grid: TilingGrid
+    grid: Grid
 
     @cached_property
     def fields(self) -> dict[str, str]:
@@ -110,6 +110,7 @@ class HrefPattern:
 
     def _choice(self, name: str, spec: str, backwards: bool) -> str:
         if name == "id":
+            assert isinstance(self.grid, TilingGrid), "granules of points are not named by region"
             return self.grid.ids.regex
         values = self.grid.axis(name).values
         return "|".join(re.escape(format(v, spec)) for v in (reversed(values) if backwards else values))

@@ -9,7 +9,7 @@ import math
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from threading import Event
 from typing import Any
@@ -44,12 +44,33 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class SlotShape:
-    """Where a slot lies in its variable's array: slices by dimension (axes, then y, x), and rows a window."""
+    """Where a slot lies in its variable's array: slices by dimension, of axes and of space, and rows a window.
+
+    Rows are positions along the first spatial dimension: rows of pixels, or cells.
+    """
 
     axes: tuple[slice, ...]
-    y: slice
-    x: slice
+    space: tuple[slice, ...]
     window_rows: int
+
+    @property
+    def y(self) -> slice:
+        """The rows."""
+        return self.space[0]
+
+    @property
+    def x(self) -> slice:
+        """Columns of pixels."""
+        return self.space[1]
+
+    @property
+    def across(self) -> tuple[int, ...]:
+        """Shape of one row: (columns,) of pixels, () of cells."""
+        return tuple(s.stop - s.start for s in self.space[1:])
+
+    def index(self, rows: slice) -> tuple[slice, ...]:
+        """Where some of the rows lie in the array."""
+        return (*self.axes, rows, *self.space[1:])
 
     @property
     def block_shape(self) -> tuple[int, ...]:
@@ -57,7 +78,7 @@ class SlotShape:
 
     @property
     def n_pixels(self) -> int:
-        return math.prod(self.block_shape) * int(self.y.stop - self.y.start) * int(self.x.stop - self.x.start)
+        return int(math.prod(self.block_shape) * math.prod(s.stop - s.start for s in self.space))
 
     def row_slices(self) -> Iterator[slice]:
         """Grid rows of each window in turn."""
@@ -67,13 +88,11 @@ class SlotShape:
 
 def slot_shape(spec: CubeSpec, variable: Variable, plan: SlotPlan) -> SlotShape:
     """Where ``plan``'s slot lies, and how many rows to take at a time."""
-    y, x = spec.grid.slices(plan.slot.iy, plan.slot.ix)
     axes = tuple(a.block_slice(b) for a, b in zip(spec.axes_of(variable), plan.slot.block, strict=True))
-    written_rows = variable.write_shape[-2]
-    positions = int(np.prod([s.stop - s.start for s in axes]))
-    row_bytes = positions * (x.stop - x.start) * variable.np_dtype.itemsize
-    rows = written_rows * max(1, WINDOW_BYTES // (row_bytes * written_rows))
-    return SlotShape(axes, y, x, rows)
+    written_rows = variable.write_shape[len(axes)]
+    shape = SlotShape(axes, spec.grid.slices(plan.slot.iy, plan.slot.ix), written_rows)
+    row_bytes = math.prod((*shape.block_shape, *shape.across)) * variable.np_dtype.itemsize
+    return replace(shape, window_rows=written_rows * max(1, WINDOW_BYTES // (row_bytes * written_rows)))
 
 
 def size_of(spec: CubeSpec, plan: Plan) -> list[tuple[int, int]]:
@@ -183,7 +202,7 @@ def _worth_fetching(
             continue
         if source.size > WHOLE_BYTES:
             tile = tiles[href]
-            window = tile.expected or place(header_for(variable, href), spec.grid, variable, tile.band).window
+            window = tile.expected or place(header_for(variable, href), spec.tiling, variable, tile.band).window
             parts = (overlap(window, (part, shape.x)) for part in rows)
             if sum(_area(p) for p in parts if p is not None) < WHOLE_SHARE * _area(window):
                 continue

@@ -116,7 +116,7 @@ def open_pieces(
             if not isinstance(what, WarpTile):
                 pieces.append(_as_piece(position, what, stack))
             elif id(what) in warped and (window := _joint_window(warped[id(what)], region)) is not None:
-                piece = Piece(position, window, partial(open_warped, warped[id(what)], spec.grid, variable, window))
+                piece = Piece(position, window, partial(open_warped, warped[id(what)], spec.tiling, variable, window))
                 stack.callback(piece.close)
                 piece.open()
                 pieces.append(piece)
@@ -157,7 +157,7 @@ class _Opener:
 
     def open(self, tile: TileRow, region: Window) -> list[WarpTile] | list[tuple[Window, Opener]]:
         """A tile that must be warped; or the windows that are taken of it in ``region``, and what opens their reader."""
-        grid, variable, copy = self.spec.grid, self.variable, self.copies.get(tile.href)
+        grid, variable, copy = self.spec.tiling, self.variable, self.copies.get(tile.href)
         if self.source is not None and self.source.array is not None:
             reader = self._labelled(tile, self.source.array)
             return self._turned(tile, region, reader.window, _opened(reader))
@@ -174,7 +174,7 @@ class _Opener:
     def _turned(self, tile: TileRow, region: Window, window: Window, opener: Opener) -> list[tuple[Window, Opener]]:
         """What is used of a tile in a region, in every turn of the globe that has some of it there; at least one, to be proven."""
         out: list[tuple[Window, Opener]] = []
-        for turned in [window] if tile.expected is not None else self.spec.grid.turns(window):
+        for turned in [window] if tile.expected is not None else self.spec.tiling.turns(window):
             used = _cropped(turned, tile.cell)
             step = turned[1].start - window[1].start
             if overlap(used, region) is not None:
@@ -187,7 +187,7 @@ class _Opener:
             data = self.stack.enter_context(open_array(tile.href, array, self.copies.get(tile.href)))
             self._arrays[tile.href] = data, labelled_header(tile.href, data)
         data, header = self._arrays[tile.href]
-        placement = place(header, self.spec.grid, self.variable, None, tile.expected)
+        placement = place(header, self.spec.tiling, self.variable, None, tile.expected)
         return reader_at(data, header, placement, self.variable, self.spec.axes_of(self.variable), tile.position)
 
 

@@ -71,7 +71,7 @@ class SlotPlan:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """The unit of work: one region at one axis block, all variables with the same axes."""
+    """The unit of work: one region at one axis block, all variables with the same axes; all of them statistics of points, or none."""
 
     axes: tuple[str, ...]
     block: tuple[int, ...]
@@ -215,7 +215,7 @@ def make_plan(
     slot is planned, and the worker will say why it cannot be read). ``held`` are slots for which the cube may hold pixels,
     also where their record cannot be read.
     """
-    todo: dict[tuple[tuple[str, ...], tuple[int, ...], int, int], list[SlotPlan]] = {}
+    todo: dict[tuple[tuple[str, ...], bool, tuple[int, ...], int, int], list[SlotPlan]] = {}
     skipped = []
     for slot, rows in sorted(tiles.items()):
         if selection.part is not None and not is_in_part(spec, slot, selection.part):
@@ -224,9 +224,10 @@ def make_plan(
         if record is not None and not redo and _is_current(spec, slot, rows, record, current):
             skipped.append(slot)
             continue
-        key = (spec.variable(slot.variable).axes, slot.block, slot.iy, slot.ix)
+        variable = spec.variable(slot.variable)
+        key = (variable.axes, variable.aggregate is not None, slot.block, slot.iy, slot.ix)
         todo.setdefault(key, []).append(SlotPlan(slot, rows, slot not in held, record))
-    tasks = [Task(axes, block, iy, ix, tuple(slots)) for (axes, block, iy, ix), slots in sorted(todo.items())]
+    tasks = [Task(axes, block, iy, ix, tuple(slots)) for (axes, _, block, iy, ix), slots in sorted(todo.items())]
     if selection.limit is not None:
         tasks = tasks[: selection.limit]
     prove_disjoint(spec, tasks)
@@ -244,6 +245,8 @@ def reading_of(variable: Variable, rows: Collection[TileRow]) -> str:
     """How a slot's tiles are read: bands, nodata and the like, as kept in its record; ``COMPUTED`` where a function is its source."""
     if any(row.href.startswith(PYTHON) for row in rows):
         return COMPUTED
+    if variable.aggregate is not None and variable.points is not None:
+        return variable.points.reading_of(variable.aggregate)
     source = variable.source
     bands = sorted({row.band or 1 for row in rows})
     parts = [f"band {','.join(map(str, bands))}", f"nodata {'file' if source is None else source.nodata}"]
@@ -280,8 +283,9 @@ def _prove_aligned(spec: CubeSpec, v: Variable) -> None:
     for axis, written in zip(spec.axes_of(v), v.write_shape, strict=False):
         if axis.n_blocks > 1 and axis.block % written:
             raise AssertionError(f"{v.name}: axis block {axis.block} of {axis.name!r} cuts chunks of {written}")
-    for n, r, written in zip(spec.grid.lattice_shape_yx, spec.grid.region_shape_yx, v.write_shape[-2:], strict=True):
-        if n > 1 and r % written:
+    n_axes = len(v.axes)
+    for n, r, written in zip(spec.grid.spatial_shape, spec.grid.region_shape, v.write_shape[n_axes:], strict=True):
+        if n > r and r % written:
             raise AssertionError(f"{v.name}: regions of {r} pixels cut chunks of {written}")
 
 

@@ -57,9 +57,11 @@ def aspect_of(bounds: Box, crs: str) -> float:
     return 1 / math.cos(math.radians(middle))
 
 
-def draw_lattice(edges: Edges, bounds: Box, crs: str, colours: Sequence[Sequence[str | None]] = ()) -> str:
+def draw_lattice(
+    edges: Edges, bounds: Box, crs: str, colours: Sequence[Sequence[str | None]] = (), lines: bool = True
+) -> str:
     """Regions as SVG with coastlines; ``colours`` are by row and column of regions, None for one that is not to be seen. There may be fewer rows or
-    columns: each is then of as many regions as the others, but for one.
+    columns: each is then of as many regions as the others, but for one. ``lines`` says whether edges of regions are drawn.
 
     ``edges`` are the outer edges of rows and of columns (:attr:`TilingGrid.region_edges`).
     """
@@ -86,12 +88,13 @@ def draw_lattice(edges: Edges, bounds: Box, crs: str, colours: Sequence[Sequence
                 )
             start = stop
     parts += [
-        f'<path d="{"".join(lines)}" fill="{escape(colour)}" shape-rendering="crispEdges"/>'
-        for colour, lines in shapes.items()
+        f'<path d="{"".join(drawn)}" fill="{escape(colour)}" shape-rendering="crispEdges"/>'
+        for colour, drawn in shapes.items()
     ]
-    parts.append(
-        f'<path d="{_edges(x, y, width, height)}" stroke="#5b6770" stroke-opacity=".45" stroke-width=".5" fill="none"/>'
-    )
+    if lines:
+        parts.append(
+            f'<path d="{_edges(x, y, width, height)}" stroke="#5b6770" stroke-opacity=".45" stroke-width=".5" fill="none"/>'
+        )
     coast = "".join(
         _line((line[:, 0] - left) / (right - left) * width, (top - line[:, 1]) / (top - bottom) * height)
         for line in coast_within(bounds, crs, COAST_PIXELS)

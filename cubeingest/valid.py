@@ -29,7 +29,7 @@ def find_valid(spec: CubeSpec) -> Regions | None:
     grid, where = spec.grid, f"valid.{kind}: {public_href(uri)!r}"
     try:
         if kind == "raster":
-            found = regions_of_mask(uri, grid)
+            found = regions_of_mask(uri, spec.tiling)
         elif kind == "geojson":
             found = grid.get_chunks_for_shape(read_polygon(_read(uri, where), where), "OGC:CRS84")
         else:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Collection
+import uuid
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +14,20 @@ import numpy as np
 
 from cubeingest.catalog import read_catalog
 from cubeingest.checksum import SlotChecksum
-from cubeingest.engine import EachSlot, Options, Progress, SlotResult, interrupts, open_pool
-from cubeingest.errors import GridError, TileError
-from cubeingest.ingest import stored_checksum, why_unreadable
+from cubeingest.engine import EachSlot, Options, Progress, SlotResult, Unit, failed, interrupts, open_pool
+from cubeingest.errors import CubeIngestError, GridError, TileError
+from cubeingest.ingest import (
+    FunctionSource,
+    RegionStatistics,
+    aggregate_task,
+    functions_of,
+    reading,
+    statistics_windows,
+    stored_checksum,
+    why_unreadable,
+)
 from cubeingest.ledger import COPIED, NOTHING, VIRTUAL, Slot, read_records, read_states
-from cubeingest.mosaic import read_ahead, size_of, slot_shape, source_ids
+from cubeingest.mosaic import SlotShape, read_ahead, size_of, slot_shape, source_ids
 from cubeingest.plan import (
     COMPUTED,
     Plan,
@@ -29,7 +40,7 @@ from cubeingest.plan import (
     slots_of,
     tiles_by_slot,
 )
-from cubeingest.spec import CubeSpec
+from cubeingest.spec import CubeSpec, Variable
 from cubeingest.storage import public_href
 from cubeingest.store import Store
 from cubeingest.tile import storage_of
@@ -42,11 +53,36 @@ NO_TILE = "it has no tile in the catalog any more, nor a record of a function th
 
 @dataclass(frozen=True)
 class VerifyJob:
-    """What a worker needs besides its task. ``session`` is a readonly session, pickled."""
+    """What a worker needs besides its task. ``session`` is a readonly session, pickled; ``run`` is what granules are kept for."""
 
     spec: CubeSpec
     session: bytes
     sample: float = 1.0
+    run: str = ""
+    functions: Mapping[str, FunctionSource] = field(default_factory=dict)
+
+
+def compare_unit(job: VerifyJob, unit: Unit) -> list[SlotResult]:
+    """Compare the slots of a unit with their sources: statistics of points by task, since their granules are read once for all of them."""
+    out: list[SlotResult] = []
+    for task in unit:
+        if job.spec.variable(task.slots[0].slot.variable).aggregate is None or not task.slots[0].tiles:
+            out += EachSlot(compare_slot)(job, (task,))
+            continue
+        try:
+            statistics = aggregate_task(job.spec, task, job.run, job.functions)
+        except CubeIngestError as e:
+            out += [failed(plan, str(e)) for plan in task.slots]
+            continue
+        out += EachSlot(partial(_compare_statistics, statistics))(job, (task,))
+    return out
+
+
+def _compare_statistics(statistics: RegionStatistics, job: VerifyJob, plan: SlotPlan) -> SlotResult:
+    variable = job.spec.variable(plan.slot.variable)
+    shape = slot_shape(job.spec, variable, plan)
+    windows = ((rows, pixels) for rows, pixels, _ in statistics_windows(statistics, variable, shape))
+    return _compare_windows(job, plan, variable, shape, windows)
 
 
 def compare_slot(job: VerifyJob, plan: SlotPlan) -> SlotResult:
@@ -56,7 +92,6 @@ def compare_slot(job: VerifyJob, plan: SlotPlan) -> SlotResult:
     Raises ``TileError`` if a source cannot be read any more.
     """
     import icechunk
-    import zarr
 
     if not plan.tiles:
         try:
@@ -67,7 +102,6 @@ def compare_slot(job: VerifyJob, plan: SlotPlan) -> SlotResult:
             return SlotResult(plan.slot, _maker_of(plan), "different")
     spec = job.spec
     variable = spec.variable(plan.slot.variable)
-    array = zarr.open_array(pickle.loads(job.session).store, path=variable.name, mode="r")
     shape = slot_shape(spec, variable, plan)
     rows = list(shape.row_slices())
     if job.sample < 1:
@@ -75,21 +109,36 @@ def compare_slot(job: VerifyJob, plan: SlotPlan) -> SlotResult:
         count = max(1, round(job.sample * len(rows)))
         rows = sorted(Random(str(plan.slot)).sample(rows, count), key=lambda r: r.start)
     sources = source_ids(plan, storage_of(variable))
-    different = compared = 0
     with read_ahead(spec, variable, plan, shape, rows, sources, by_gdal=True) as windows:
-        for part, pixels in windows:
-            compared += pixels.size
-            try:
-                held = np.asarray(array[(*shape.axes, part, shape.x)])
-            except icechunk.IcechunkError as e:
-                if not _is_lost(e):
-                    raise
-                different += pixels.size
-                continue
-            unequal = held != pixels
-            if variable.np_dtype.kind == "f":
-                unequal &= ~(np.isnan(held) & np.isnan(pixels))
-            different += int(np.count_nonzero(unequal))
+        return _compare_windows(job, plan, variable, shape, windows)
+
+
+def _compare_windows(
+    job: VerifyJob,
+    plan: SlotPlan,
+    variable: Variable,
+    shape: SlotShape,
+    windows: Iterable[tuple[slice, np.ndarray[Any, Any]]],
+) -> SlotResult:
+    """Count the pixels in which the cube differs from ``windows`` of a slot."""
+    import icechunk
+    import zarr
+
+    array = zarr.open_array(pickle.loads(job.session).store, path=variable.name, mode="r")
+    different = compared = 0
+    for part, pixels in windows:
+        compared += pixels.size
+        try:
+            held = np.asarray(array[shape.index(part)])
+        except icechunk.IcechunkError as e:
+            if not _is_lost(e):
+                raise
+            different += pixels.size
+            continue
+        unequal = held != pixels
+        if variable.np_dtype.kind == "f":
+            unequal &= ~(np.isnan(held) & np.isnan(pixels))
+        different += int(np.count_nonzero(unequal))
     return SlotResult(
         plan.slot,
         public_href(plan.tiles[0].href),
@@ -118,7 +167,7 @@ def check_slot(job: VerifyJob, plan: SlotPlan) -> SlotResult:
         checksum = SlotChecksum(variable, shape.block_shape)
         for rows in shape.row_slices():
             try:
-                checksum.update(np.asarray(array[(*shape.axes, rows, shape.x)]))
+                checksum.update(np.asarray(array[shape.index(rows)]))
             except icechunk.IcechunkError as e:
                 if how != VIRTUAL or plan.before is None:
                     raise
@@ -205,7 +254,10 @@ def verify(
                     )
                 )
     if plan.tasks:
-        _compare(store, VerifyJob(spec, pickle.dumps(session), sample), plan, options, report, on_progress)
+        functions = functions_of(spec.variable(p.slot.variable) for task in plan.tasks for p in task.slots if p.tiles)
+        job = VerifyJob(spec, pickle.dumps(session), sample, uuid.uuid4().hex, functions)
+        with reading.of(job.run):
+            _compare(store, job, plan, options, report, on_progress)
     return report
 
 
@@ -225,7 +277,7 @@ def _compare(
         open_pool(options.workers, options.scheduler, len(plan.tasks), sum(n for _, n in work)) as pool,
     ):
         pool.prove(store, writes=False)
-        for results in pool.run(EachSlot(compare_slot), job, [(task,) for task in plan.tasks], stop):
+        for results in pool.run(compare_unit, job, [(task,) for task in plan.tasks], stop):
             for result in results:
                 on_progress(Progress(total.n_slots, total.n_pixels, result))
                 if result.error is not None:

@@ -227,6 +227,7 @@ def is_fill(pixels: Array, variable: Variable) -> Array:
 
 def all_fill(pixels: Array, variable: Variable) -> bool:
     """Whether there is nothing but fill value. Looks at a few rows at a time: most chunks are told by the first."""
-    rows = pixels.shape[-2]
+    before = (slice(None),) * len(variable.axes)
+    rows = pixels.shape[len(before)]
     step = max(1, rows // 64)
-    return all(bool(is_fill(pixels[..., i : i + step, :], variable).all()) for i in range(0, rows, step))
+    return all(bool(is_fill(pixels[(*before, slice(i, i + step))], variable).all()) for i in range(0, rows, step))

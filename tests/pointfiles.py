@@ -156,7 +156,9 @@ def write_hdf5(path: Path, groups: Mapping[str, Mapping[str, Array]]) -> str:
         for group, points in groups.items():
             for name, values in points.items():
                 file.create_dataset(
-                    f"{group}/{name}", data=values, chunks=tuple(min(256, n) for n in values.shape) if len(values) else None
+                    f"{group}/{name}",
+                    data=values,
+                    chunks=tuple(min(256, n) for n in values.shape) if len(values) else None,
                 )
     return str(path)
 

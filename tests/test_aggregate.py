@@ -157,7 +157,17 @@ def test_blocks_do_not_show(points_a_cell: int, monkeypatch: pytest.MonkeyPatch)
         assert same(one, two)
 
 
-@pytest.mark.slow
+def test_columns_may_be_of_the_other_byte_order_and_strided() -> None:
+    cells, columns = points(500, 10, "float32")
+    plain = aggregate(cells, columns, STATISTICS, FUNCTIONS)
+    swapped = {name: column.astype(column.dtype.newbyteorder()) for name, column in columns.items()}
+    swapped["t"] = columns["t"].astype(">M8[s]")
+    strided = {name: np.repeat(column, 3)[::3] for name, column in columns.items()}
+    for other in (swapped, strided):
+        got = aggregate(np.repeat(cells, 2)[::2].astype(">i8"), other, STATISTICS, FUNCTIONS)
+        assert all(same(one, two) for one, two in zip(plain, got, strict=True))
+
+
 def test_many_blocks_of_full_size() -> None:
     for dtype, n_cells in (("float32", 40), ("float64", 20_000)):
         cells, columns = points(200_000, n_cells, dtype)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import pictures, remote, rivals
+from benchmarks import aggregate, pictures, remote, rivals
 from benchmarks.report import PAGE, local_tables, plot, remote_tables, rewrite
 from benchmarks.tiles import INPUTS
 from benchmarks.ways import LOCAL, REMOTE, WAYS
@@ -70,3 +70,12 @@ def test_every_picture_is_drawn_and_measured(tmp_path: Path) -> None:
     assert all(
         (tmp_path / name).stat().st_size for name in ("grid.png", "status.png", "map.png", "region.png", "page.html")
     )
+
+
+@pytest.mark.slow
+def test_every_way_makes_the_same_statistics_of_the_same_points(tmp_path: Path) -> None:
+    file = tmp_path / "found.json"
+    found = aggregate.main(["--points", "8000", "--runs", "1", "--json", str(file)])
+    assert json.loads(file.read_text()) == found
+    # Each way's results were compared with numpy's: a difference ends the run.
+    assert all(set(result["ways"]) == set(aggregate.WAYS) for result in found["results"])

@@ -17,8 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyproj import Transformer
 
+from cubeingest.axes import Axis
 from cubeingest.errors import GridError
-from cubeingest.grid import TOLERANCE_PX, Axis, Bounds, TilingGrid
+from cubeingest.grid import TOLERANCE_PX, Bounds, TilingGrid
 
 YEARS = (2000, 2005, 2010, 2015, 2020)
 GLAD = TilingGrid("EPSG:4326", F(-180), F(80), F(1, 4000), F(-1, 4000), (560000, 1440000), (40000, 40000),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from cubeingest.points import Part
 from cubeingest.tile import Header, Window
 
 Placed = tuple[str, dict[str, int], tuple[int, int] | Window | None]
@@ -16,7 +17,7 @@ class TileRow:
     """One tile feeding one region at one axis position. ``position`` has an index for each axis of the variable.
 
     ``expected`` is the window in the grid that the tile's name stands for; None where only its header tells. ``cell`` is the part
-    of it that is used, where tiles overlap by declaration.
+    of it that is used, where tiles overlap by declaration. ``parts`` are the points of a granule that a region needs.
     """
 
     href: str
@@ -26,6 +27,7 @@ class TileRow:
     band: int | None = None
     expected: Window | None = None
     cell: Window | None = None
+    parts: tuple[Part, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -42,10 +44,13 @@ class Misplaced:
 class Catalog:
     """The tiles of each variable, for the axis positions that were asked for (``positions``, by axis).
 
-    ``headers`` are those that had to be read to place tiles, by variable and href; a message where one cannot be read.
+    ``headers`` are those that had to be read to place tiles, by variable and href; a message where one cannot be read. ``warnings`` is what a person should know of points, ``granules`` the hrefs of all
+    that could be read.
     """
 
     rows: Mapping[str, tuple[TileRow, ...]]
     positions: Mapping[str, tuple[int, ...]]
     misplaced: tuple[Misplaced, ...] = field(default=())
     headers: Mapping[tuple[str, str], Header | str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    granules: frozenset[str] = frozenset()

@@ -6,10 +6,10 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from cubeingest.catalog.files import in_threads
 from cubeingest.catalog.model import Misplaced, Placed, TileRow
 from cubeingest.errors import CatalogError, GridError, TileError
 from cubeingest.grid import TilingGrid
+from cubeingest.listing import in_threads
 from cubeingest.spec import CubeSpec, Source, Variable
 from cubeingest.storage import public_href
 from cubeingest.tile import Header, Window, header_for, kernel_reach, labels_for, place
@@ -34,7 +34,7 @@ class Placer:
 
     def __init__(self, spec: CubeSpec, variable: Variable, source: Source, misplaced: list[Misplaced]) -> None:
         self.variable, self.source, self.misplaced = variable, source, misplaced
-        self.grid, self.tile_grid = spec.grid, spec.tile_grid(variable)
+        self.grid, self.tile_grid = spec.tiling, spec.tile_grid(variable)
         self.axes = spec.axes_of(variable)
         self.headers: dict[tuple[str, str], Header | str] = {}
 

@@ -8,11 +8,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cubeingest.axes import Axis
-from cubeingest.catalog.files import exists, expand_pattern, in_threads, read_lines, read_table
+from cubeingest.catalog.granules import place_granules
 from cubeingest.catalog.model import Catalog, Misplaced, Placed, TileRow
 from cubeingest.catalog.placing import Placer
 from cubeingest.errors import CatalogError, GridError
+from cubeingest.grid import Grid
 from cubeingest.hrefs import HrefPattern
+from cubeingest.listing import exists, expand_pattern, in_threads, read_lines, read_table
 from cubeingest.spec import CubeSpec, Source, Variable, resolve
 from cubeingest.storage import public_href
 from cubeingest.tile import Header
@@ -33,28 +35,37 @@ def read_catalog(
     misplaced: list[Misplaced] = []
     headers: dict[tuple[str, str], Header | str] = {}
     names = None if variables is None else set(variables)
+    warnings: tuple[str, ...] = ()
+    granules: frozenset[str] = frozenset()
+    of_points: tuple[TileRow, ...] | None = None
     for variable in spec.variables:
         if variable.source is None or (names is not None and variable.name not in names):
             continue
-        reader = _Reader(spec, variable, variable.source, misplaced)
-        found = reader.read(chosen)
-        headers |= reader.placer.headers
+        if variable.aggregate is not None:  # all such variables are of the same points
+            if of_points is None:
+                placed = _Reader(spec, variable, variable.source).read(chosen)
+                found, granules, warnings = place_granules(spec, variable, placed, misplaced)
+                of_points = tuple(sorted(found, key=lambda r: (r.position, r.iy, r.ix, r.href)))
+            rows[variable.name] = of_points
+            continue
+        placer = Placer(spec, variable, variable.source, misplaced)
+        found = placer.place(_Reader(spec, variable, variable.source).read(chosen), chosen)
+        headers |= placer.headers
         rows[variable.name] = tuple(sorted(found, key=lambda r: (r.position, r.iy, r.ix)))
-    return Catalog(rows, chosen, tuple(misplaced), headers)
+    return Catalog(rows, chosen, tuple(misplaced), headers, warnings, granules)
 
 
 class _Reader:
-    """Reads the catalog of one variable."""
+    """Reads what a spec names for one variable: each file with its axis values, and its place if that is known."""
 
-    def __init__(self, spec: CubeSpec, variable: Variable, source: Source, misplaced: list[Misplaced]) -> None:
+    def __init__(self, spec: CubeSpec, variable: Variable, source: Source) -> None:
         self.spec, self.variable, self.source = spec, variable, source
-        self.placer = Placer(spec, variable, source, misplaced)
         self.grid = spec.grid
-        self.tile_grid = spec.tile_grid(variable)
+        self.tile_grid: Grid = spec.grid if variable.aggregate is not None else spec.tile_grid(variable)
         self.axes = spec.axes_of(variable)
         self.storage = source.storage
 
-    def read(self, chosen: Mapping[str, tuple[int, ...]]) -> list[TileRow]:
+    def read(self, chosen: Mapping[str, tuple[int, ...]]) -> list[Placed]:
         own = self._own_axes()
         positions = [
             dict(zip([a.name for a in own], p, strict=True)) for p in itertools.product(*(chosen[a.name] for a in own))
@@ -72,7 +83,7 @@ class _Reader:
             there = [(pattern, p) for p in positions if (pattern := self._pattern(p)) is not None]
             placed = [(pattern.fill(p), p, None) for pattern, p in there]
             placed = [row for row in placed if self.source.missing == "fail" or exists(row[0], self.storage)]
-        return self.placer.place(placed, chosen)
+        return placed
 
     def _own_axes(self) -> list[Axis]:
         """Axes along which hrefs differ; the others lie within the files, as bands or dimensions."""
@@ -195,21 +206,21 @@ class _Reader:
             if column not in table.columns:
                 raise CatalogError(f"table {public_href(uri)!r} has no column {column!r} (columns: {_names(table)})")
         edges = ["left", "bottom", "right", "top"]
-        has_bounds = set(edges) <= set(table.columns)
+        has_bounds = set(edges) <= set(table.columns) and self.variable.aggregate is None
         wanted = {a.name: {p[a.name] for p in positions} for a in own}
         for row in table.to_dict("records"):
             position = self._table_position(row, own, uri)
             if any(i not in wanted[name] for name, i in position.items()):
                 continue
             href = resolve(str(row["href"]), self.spec.base)
-            if "region" in row:
+            if "region" in row and self.variable.aggregate is None:
                 try:
                     yield href, position, self.tile_grid.region_index(str(row["region"]))
                 except GridError as e:
                     raise CatalogError(f"table {public_href(uri)!r}, href {row['href']!r}: {e}") from None
             elif has_bounds and not self.source.resampling:
                 try:
-                    yield href, position, self.grid.lattice_window(tuple(float(row[e]) for e in edges))  # type: ignore[arg-type]
+                    yield href, position, self.spec.tiling.lattice_window(tuple(float(row[e]) for e in edges))  # type: ignore[arg-type]
                 except (GridError, ValueError, TypeError) as e:
                     raise CatalogError(f"table {public_href(uri)!r}, href {row['href']!r}: {e}") from None
             else:

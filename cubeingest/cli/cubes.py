@@ -72,7 +72,7 @@ def init(
         if done.action == "created":
             sizes = ", ".join(f"{a.size} {a.name} values" for a in spec.grid.axes) or "no axes"
             say(
-                f"{sizes}, {' x '.join(map(str, spec.grid.shape_yx))} pixels, {spec.grid.n_regions} regions. Next: cubeingest plan, cubeingest ingest"
+                f"{sizes}, {' x '.join(map(str, spec.grid.spatial_shape))} {'pixels' if spec.healpix is None else 'cells'}, {spec.grid.n_regions} regions. Next: cubeingest plan, cubeingest ingest"
             )
 
 
@@ -185,6 +185,8 @@ def ingest(
 
 def say_ingest(report: Any, to_out: bool, in_part: bool) -> None:
     """What a run did: failures and warnings on stderr, the counts on stdout."""
+    for warning in report.warnings:
+        say(f"warning: {warning}", "yellow")
     for failure in report.failed[:20]:
         where = " ".join([failure.region or "no region", *failure.axes.values(), failure.variable])
         say(f"failed: {where}: {failure.error}", "red")
@@ -342,13 +344,13 @@ def regions(
             return
         from rich.table import Table
 
-        y, x = cube.grid.dims_yx
-        table = Table("id", "left", "bottom", "right", "top", y, x, box=None, header_style="bold")
+        dims = cube.grid.spatial_dims
+        table = Table("id", "left", "bottom", "right", "top", *dims, box=None, header_style="bold")
         for row in found:
             table.add_row(
                 row["id"],
                 *(f"{v:.10g}" for v in row["bounds"]),
-                *(":".join(map(str, row["slices"][d])) for d in (y, x)),
+                *(":".join(map(str, row["slices"][d])) for d in dims),
             )
         out_console().print(table)
 

@@ -114,13 +114,12 @@ def show_map_(
         for warning in view.colours.warnings:
             say(f"warning: {warning}", "yellow")
         note = "; ".join(view.notes)
-        y, x = view.window
         more = {
             "kind": "map", "snapshot": view.snapshot, "variable": view.variable.name, "axes": dict(view.labels),
-            "window": {"y": [y.start, y.stop], "x": [x.start, x.stop]}, "step": view.picture.step, "note": note,
+            **view.to_json(), "note": note,
         }  # fmt: skip
         for said in view.notes:
-            if not json and (said != view.picture.note or "cubeingest overviews" in said):
+            if not json and (said != view.own_note or "cubeingest overviews" in said):
                 say(said)
         _save(axes, path, json, more)
 

@@ -140,7 +140,7 @@ def _prove(spec: CubeSpec, sketch: Sketch, misfits: list[Misfit]) -> None:
                     misfits.append(Misfit("have a name that the pattern does not give back", tile.name, written))
             try:
                 expected = None if region is None else grid.slices(*grid.region_index(region))
-                place(tile.header, spec.grid, variable, 1 if source.bands_axis else source.band, expected)
+                place(tile.header, spec.tiling, variable, 1 if source.bands_axis else source.band, expected)
             except (TileError, CatalogError) as e:
                 misfits.append(Misfit("would be refused", tile.name, reason_of(e, tile.href)))
 
@@ -153,7 +153,7 @@ def _greedy_globs(spec: CubeSpec, sketch: Sketch, seen: Sequence[Seen]) -> list[
         if variable.source is None or variable.source.tiles is None:
             continue
         own = {t.href: dict(draft.layer.position(i)) for i, t in enumerate(draft.layer.tiles)}
-        pattern = HrefPattern(variable.source.tiles[1], spec.grid)
+        pattern = HrefPattern(variable.source.tiles[1], spec.tiling)
         axes = [spec.grid.axis(a) for a in draft.layer.values]
         tried = seen[:: max(1, len(seen) * math.prod(a.size for a in axes) // MOST_MATCHES)]
         wrong: dict[str, str] = {}

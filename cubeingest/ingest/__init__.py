@@ -4,9 +4,11 @@ from cubeingest.ingest.blocks import refuse_large, slot_blocks
 from cubeingest.ingest.chunks import stored_checksum
 from cubeingest.ingest.compute import fill_unit
 from cubeingest.ingest.fill import IngestJob, fill_slot
-from cubeingest.ingest.function import SourceFunction
+from cubeingest.ingest.function import FunctionSource, SourceFunction
 from cubeingest.ingest.materialize import MATERIALIZED, why_unreadable
+from cubeingest.ingest.points import RegionStatistics, aggregate_task, reading, statistics_windows
 from cubeingest.ingest.prepare import Prepared, current_ids, expected_slots, prepare
+from cubeingest.ingest.registered import functions_of, register_statistic
 from cubeingest.ingest.report import REGIONS_IN_METADATA, Failure, IngestReport, failure_of
 from cubeingest.ingest.run import ingest
 
@@ -14,19 +16,26 @@ __all__ = [
     "MATERIALIZED",
     "REGIONS_IN_METADATA",
     "Failure",
+    "FunctionSource",
     "IngestJob",
     "IngestReport",
     "Prepared",
+    "RegionStatistics",
     "SourceFunction",
+    "aggregate_task",
     "current_ids",
     "expected_slots",
     "failure_of",
     "fill_slot",
     "fill_unit",
+    "functions_of",
     "ingest",
     "prepare",
+    "reading",
     "refuse_large",
+    "register_statistic",
     "slot_blocks",
+    "statistics_windows",
     "stored_checksum",
     "why_unreadable",
 ]

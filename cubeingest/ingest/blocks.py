@@ -118,7 +118,7 @@ def slot_blocks(
     taken: dict[ChunkIndex, str] = {}
     for tile in plan.tiles:
         copy = (copies or {}).get(tile.href)
-        with open_blocks(tile.href, spec.grid, variable, tile.band, tile.expected, copy) as reader:
+        with open_blocks(tile.href, spec.tiling, variable, tile.band, tile.expected, copy) as reader:
             for window, used in _used(spec, tile, reader.window, (shape.y, shape.x)):
                 found = _blocks(spec, variable, tile, reader, window, used, proof)
                 for chunk, _, _ in found.indices(present=True):
@@ -134,7 +134,7 @@ def slot_blocks(
 def _used(spec: CubeSpec, tile: TileRow, window: Window, region: Window) -> list[tuple[Window, Window]]:
     """For each turn of the globe in which a tile has a part in a region: its window, and that part."""
     out = []
-    for turned in [window] if tile.expected is not None else spec.grid.turns(window):
+    for turned in [window] if tile.expected is not None else spec.tiling.turns(window):
         own = turned if tile.cell is None else overlap(turned, tile.cell)
         part = None if own is None else overlap(own, region)
         if own is not None and part is not None:
@@ -146,7 +146,7 @@ def _blocks(
     spec: CubeSpec, variable: Variable, tile: TileRow, reader: BlockReader, window: Window, used: Window, proof: bool
 ) -> TileBlocks:
     ranges = []
-    for whole, part, size, end in zip(window, used, variable.chunks[-2:], spec.grid.shape_yx, strict=True):
+    for whole, part, size, end in zip(window, used, variable.chunks[-2:], spec.tiling.shape_yx, strict=True):
         if whole.start % size or part.start % size or (part.stop % size and part.stop != end):
             raise not_as_is(
                 tile.href,
@@ -170,7 +170,7 @@ def _samples(
         chunk = found.index(row, column)
         iy, ix = chunk[-2:]
         y, x = iy * variable.chunks[-2], ix * variable.chunks[-1]
-        ends = spec.grid.shape_yx
+        ends = spec.tiling.shape_yx
         inside = np.ascontiguousarray(pixels[: ends[0] - y, : ends[1] - x])  # the array may end before the tile
         if found.lengths[row, column] == 0:
             if not is_fill(inside, variable).all():

@@ -79,7 +79,7 @@ class Chunks:
 
 def indices_in(shape: SlotShape, variable: Variable) -> list[ChunkIndex]:
     """Indices of all chunks of a slot, in C order."""
-    parts = (*shape.axes, shape.y, shape.x)
+    parts = (*shape.axes, *shape.space)
     ranges = (range(s.start // n, -(-s.stop // n)) for s, n in zip(parts, variable.chunks, strict=True))
     return list(itertools.product(*ranges))
 

@@ -6,7 +6,7 @@ import itertools
 import sys
 import sysconfig
 import traceback
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path, PurePath
@@ -22,7 +22,10 @@ from cubeingest.ingest.blocks import fill_blocks
 from cubeingest.ingest.fill import IngestJob, fill_slot, write_slot
 from cubeingest.ingest.function import FunctionSource, keyword
 from cubeingest.ingest.materialize import MATERIALIZED, materialize_slot
+from cubeingest.ingest.points import fill_task
+from cubeingest.ingest.registered import called
 from cubeingest.ingest.returned import take_pixels
+from cubeingest.ingest.table import aggregate_table, is_table
 from cubeingest.mosaic import SlotShape, slot_shape
 from cubeingest.plan import SlotPlan, Task
 from cubeingest.spec import CubeSpec, Variable
@@ -30,6 +33,8 @@ from cubeingest.windows import Lent
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
+
+    from cubeingest.grid import HealpixRegion
 
 PACKAGE = Path(__file__).parent.parent
 """Where our own code lies, whose lines say nothing to who wrote a function."""
@@ -44,21 +49,23 @@ Computed = dict[str, Array | FunctionError | None]
 
 
 def fill_unit(job: IngestJob, unit: Unit) -> list[SlotResult]:
-    """Fill the slots of a unit from their tiles, or from the job's function: one that fails costs no other."""
-    if job.source is None:
-        return EachSlot({"": fill_slot, MATERIALIZED: materialize_slot}.get(job.how, fill_blocks))(job, unit)
+    """Fill the slots of a unit from their tiles or points, or from the job's function: one that fails costs no other."""
     out: list[SlotResult] = []
     for task in unit:
         if out and out[-1].by_store:  # nothing can be written any more
             out += [failed(plan, out[-1].error or "", by_store=True) for plan in task.slots]
             continue
-        out += _fill_task(job, job.source, task)
+        out += _fill_task(job, task)
     return out
 
 
-def _fill_task(job: IngestJob, source: FunctionSource, task: Task) -> list[SlotResult]:
-    computed = compute_task(job.spec, source, task)
-    return EachSlot(partial(_write_computed, computed))(job, (task,))
+def _fill_task(job: IngestJob, task: Task) -> list[SlotResult]:
+    if job.source is not None:
+        computed = compute_task(job.spec, job.source, task, called(job.functions))
+        return EachSlot(partial(_write_computed, computed))(job, (task,))
+    if job.spec.variable(task.slots[0].slot.variable).aggregate is not None:
+        return fill_task(job, task)
+    return EachSlot({"": fill_slot, MATERIALIZED: materialize_slot}.get(job.how, fill_blocks))(job, (task,))
 
 
 def _write_computed(computed: Computed, job: IngestJob, plan: SlotPlan) -> SlotResult:
@@ -74,17 +81,20 @@ def _write_computed(computed: Computed, job: IngestJob, plan: SlotPlan) -> SlotR
 def _windows_of(pixels: Array | None, shape: SlotShape, variable: Variable) -> Generator[Lent]:
     for rows in shape.row_slices():
         if pixels is None:
-            size = (*shape.block_shape, rows.stop - rows.start, shape.x.stop - shape.x.start)
+            size = (*shape.block_shape, rows.stop - rows.start, *shape.across)
             yield rows, np.broadcast_to(variable.np_fill, size), _nothing
         else:
-            yield rows, pixels[..., rows.start - shape.y.start : rows.stop - shape.y.start, :], _nothing
+            within = (slice(None),) * len(shape.axes) + (slice(rows.start - shape.y.start, rows.stop - shape.y.start),)
+            yield rows, pixels[within], _nothing
 
 
 def _nothing() -> None:
     """What to do with pixels that are not needed any more: they are dropped."""
 
 
-def compute_task(spec: CubeSpec, source: FunctionSource, task: Task) -> Computed:
+def compute_task(
+    spec: CubeSpec, source: FunctionSource, task: Task, functions: Mapping[str, Callable[..., Any]]
+) -> Computed:
     """Call the function for each position of a task's axis block, once for all of its variables.
 
     What it raises, and what does not fit, is in the result.
@@ -93,7 +103,7 @@ def compute_task(spec: CubeSpec, source: FunctionSource, task: Task) -> Computed
     axes = [grid.axis(name) for name in task.axes]
     spans = [a.block_slice(b) for a, b in zip(axes, task.block, strict=True)]
     window = grid.slices(task.iy, task.ix)
-    geobox = grid.geobox(grid.region_id(task.iy, task.ix))
+    area = grid.area(grid.region_id(task.iy, task.ix))
     names = tuple(n for n in source.variables if spec.variable(n).axes == task.axes)
     variables = [spec.variable(plan.slot.variable) for plan in task.slots]
     out: Computed = dict.fromkeys((v.name for v in variables), None)
@@ -105,11 +115,15 @@ def compute_task(spec: CubeSpec, source: FunctionSource, task: Task) -> Computed
         )
         wanted = [v for v in variables if not isinstance(out[v.name], FunctionError)]
         try:
-            returned = _call(source, geobox, values, [v.name for v in wanted]) if wanted else None
+            returned: Any = _call(source, area, values, [v.name for v in wanted]) if wanted else None
+            if is_table(returned):
+                returned = aggregate_table(returned, wanted, grid, (task.iy, task.ix), functions)
         except FunctionError as e:
             return dict.fromkeys(out, FunctionError(f"{where}{e}"))
         for v in wanted:
             try:
+                if isinstance(returned, Mapping) and isinstance(problem := returned.get(v.name), FunctionError):
+                    raise problem
                 pixels = _guarded(take_pixels, returned, v, names, grid, window)
             except FunctionError as e:
                 out[v.name] = FunctionError(f"{where}{e}")
@@ -131,7 +145,7 @@ def _put(out: Computed, variable: Variable, pixels: Array, spans: list[slice], p
     whole[tuple(i - s.start for i, s in zip(position, spans, strict=True))] = pixels
 
 
-def _call(source: FunctionSource, geobox: GeoBox, values: dict[str, AxisValue], wanted: list[str]) -> Any:
+def _call(source: FunctionSource, area: GeoBox | HealpixRegion, values: dict[str, AxisValue], wanted: list[str]) -> Any:
     """What the function returns; of what is lazy, the variables that are wanted are computed.
 
     Raises :class:`FunctionError` with what it raised.
@@ -139,7 +153,7 @@ def _call(source: FunctionSource, geobox: GeoBox, values: dict[str, AxisValue], 
     from dask.base import compute
 
     with _dask_here():
-        returned = _guarded(source.function, geobox, **values)
+        returned = _guarded(source.function, area, **values)
         if not isinstance(returned, Mapping):
             return _guarded(compute, returned)[0]
         (computed,) = _guarded(compute, {name: returned[name] for name in wanted if name in returned})

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from cubeingest.checksum import SlotChecksum
@@ -33,7 +33,7 @@ class IngestJob:
     """What a worker needs besides its slots. ``session`` is what to fork: the coordinator's fork, pickled, or a session of
     the worker's own; ``layout`` is :attr:`Store.layout_key`. Without a ``source`` the slots' tiles are, read as :attr:`Options.how` says.
     If they are read ``in_turn``, a process may take two slots at a time for the memory of one: it opens and reads the second when
-    all of the first is read.
+    all of the first is read. ``functions`` are those that statistics of points name.
     """
 
     spec: CubeSpec
@@ -43,6 +43,7 @@ class IngestJob:
     source: FunctionSource | None = None
     how: str = ""
     in_turn: bool = False
+    functions: Mapping[str, FunctionSource] = field(default_factory=dict)
 
 
 def fill_slot(job: IngestJob, plan: SlotPlan) -> SlotResult:
@@ -82,7 +83,7 @@ def write_slot(
     with open_writer(session, variable, job.layout) as writer, closing(windows):
         for rows, pixels, done in windows:
             checksum.update(pixels)
-            writer.encode((*shape.axes, rows, shape.x), pixels, done)
+            writer.encode(shape.index(rows), pixels, done)
     state = "empty" if writer.is_empty else "done"
     reading = reading_of(variable, plan.tiles)
     record = Record(state, sources, checksum.hexdigest(), reading, timestamp(), job.run)

@@ -100,17 +100,22 @@ def function_source(function: object, variables: tuple[Variable, ...]) -> Functi
             f"source is {function!r}, expected a function f(geobox, **axes) that returns the pixels of one region (tiles "
             "are named in the spec)"
         )
+    href, stamp = function_stamp(function)
+    for axes, names in _by_axes(variables).items():
+        _check_call(function, href.removeprefix(PYTHON), axes, names)
+    return FunctionSource(function, href, stamp, tuple(v.name for v in variables))
+
+
+def function_stamp(function: Callable[..., Any]) -> tuple[str, str]:
+    """Href of a function, and a stamp of its code and of what it captures."""
     inner, captured = _take_apart(function)
     name = ".".join(filter(None, (inner.__module__, inner.__qualname__)))
-    for axes, names in _by_axes(variables).items():
-        _check_call(function, name, axes, names)
     try:
         code = inspect.getsource(inner)
     except (OSError, TypeError):
         code = ""
     text = "\n".join([code, *captured])
-    stamp = hashlib.blake2b(text.encode(), digest_size=16).hexdigest() if text else ""
-    return FunctionSource(function, PYTHON + name, stamp, tuple(v.name for v in variables))
+    return PYTHON + name, hashlib.blake2b(text.encode(), digest_size=16).hexdigest() if text else ""
 
 
 def keyword(axis: str) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import batched
 
@@ -32,6 +32,7 @@ class CommitJob:
     source: FunctionSource | None = None
     how: str = ""
     in_turn: bool = False
+    functions: Mapping[str, FunctionSource] = field(default_factory=dict)
 
 
 def fill_and_commit(job: CommitJob, unit: Unit) -> list[SlotResult]:
@@ -57,7 +58,9 @@ def _fill_and_commit(job: CommitJob, unit: Unit, plans: list[SlotPlan]) -> list[
     new = {p.slot for p in plans if p.is_new}
     merger = Merger(store, job.run, before, new=new, base=session if as_planned else None)
     merger.check_layout(session)
-    results = fill_unit(IngestJob(spec, session, job.run, store.layout_key, job.source, job.how, job.in_turn), unit)
+    results = fill_unit(
+        IngestJob(spec, session, job.run, store.layout_key, job.source, job.how, job.in_turn, job.functions), unit
+    )
     merger.keep(results)
     bad = [r for r in results if r.error is not None]
 

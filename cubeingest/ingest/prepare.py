@@ -6,19 +6,22 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import batched, chain
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cubeingest.catalog import REQUESTS_AT_ONCE, Catalog, TileRow, read_catalog
 from cubeingest.errors import CubeIngestError
 from cubeingest.ingest.function import FunctionSource
-from cubeingest.ledger import NOTHING, Record, Slot, read_records, read_states
+from cubeingest.ledger import DONE, NOTHING, Record, Slot, read_records, read_states
 from cubeingest.plan import Chosen, Plan, Selection, choose, hrefs_of, make_plan, slots_of, tiles_by_slot
 from cubeingest.spec import CubeSpec, Variable
 from cubeingest.storage import Storage, is_remote
 from cubeingest.store import Store
 from cubeingest.tile import SourceId, source_id, storage_of
+
+if TYPE_CHECKING:
+    import icechunk
 
 ASKED_TOGETHER = 64
 """Files of this machine whose size and time one thread asks for at once."""
@@ -46,6 +49,8 @@ def prepare(store: Store, selection: Selection, redo: bool = False) -> Prepared:
     states = read_states(session, spec)
     held = {s for s in tiles if states[s.variable][s.index] != NOTHING}
     records = read_records(session, sorted(held))
+    left = _left_by_granules(spec, chosen, catalog, tiles, session, states)
+    tiles, records, held = {**tiles, **left.tiles}, {**records, **left.records}, held | left.tiles.keys()
     current = (
         {}
         if redo
@@ -55,8 +60,44 @@ def prepare(store: Store, selection: Selection, redo: bool = False) -> Prepared:
     )
     plan = make_plan(spec, tiles, records, current, selection, redo, held)
     fed = tuple(v for v in chosen.variables if v.source is not None)
-    n_absent = sum(1 for _ in slots_of(spec, replace(chosen, variables=fed))) - len(tiles)
+    n_absent = sum(1 for _ in slots_of(spec, replace(chosen, variables=fed))) - len(tiles) + len(left.tiles)
     return Prepared(chosen, catalog, plan, records, expected_slots(spec, chosen, catalog), n_absent)
+
+
+@dataclass(frozen=True)
+class _Left:
+    """Slots without a granule that are done from granules which are there, but have no points in them any more."""
+
+    tiles: Mapping[Slot, tuple[TileRow, ...]]
+    records: Mapping[Slot, Record]
+
+
+def _left_by_granules(
+    spec: CubeSpec,
+    chosen: Chosen,
+    catalog: Catalog,
+    tiles: Mapping[Slot, tuple[TileRow, ...]],
+    session: icechunk.Session,
+    states: Mapping[str, Any],
+) -> _Left:
+    """What a granule that is another by now has left behind: it is to be aggregated again, of no points. A granule that is not listed any more
+    leaves what is done as it is, as a tile does.
+    """
+    variables = tuple(v for v in chosen.variables if v.aggregate is not None and v.source is not None)
+    lost = [
+        s
+        for s in slots_of(spec, replace(chosen, variables=variables))
+        if s not in tiles and states[s.variable][s.index] == DONE
+    ]
+    records = read_records(session, lost)
+    found: dict[Slot, tuple[TileRow, ...]] = {}
+    for slot, record in records.items():
+        axes = spec.axes_of(spec.variable(slot.variable))
+        position = tuple(b * a.block for a, b in zip(axes, slot.block, strict=True))
+        rows = tuple(TileRow(s.href, position, slot.iy, slot.ix) for s in record.sources if s.href in catalog.granules)
+        if rows:
+            found[slot] = rows
+    return _Left(found, {slot: records[slot] for slot in found})
 
 
 def prepare_function(store: Store, selection: Selection, source: FunctionSource, redo: bool = False) -> Prepared:

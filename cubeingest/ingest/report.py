@@ -42,7 +42,7 @@ class Failure:
 class IngestReport:
     """What a run did, in slots: planned = written + empty + skipped + len(failed) + unfinished.
 
-    ``how`` is as :attr:`Options.how`.
+    ``how`` is as :attr:`Options.how`; ``warnings`` are those of the catalog.
     """
 
     store: str
@@ -61,10 +61,11 @@ class IngestReport:
     aborted: bool = False
     error: str | None = None
     unfinished: int = 0
+    warnings: tuple[str, ...] = ()
     counted: set[Slot] = field(default_factory=set, repr=False)
 
     def to_json(self) -> dict[str, Any]:
-        out = {
+        out: dict[str, Any] = {
             "store": self.store, "mode": self.mode, "snapshot": self.snapshot, "planned": self.planned, "written": self.written,
             "empty": self.empty, "skipped": self.skipped, "failed": [f.to_json() for f in self.failed], "bytes": self.bytes,
             "seconds": round(self.seconds, 3),
@@ -75,6 +76,8 @@ class IngestReport:
             out["branch"] = self.branch
         if self.error:
             out["error"] = self.error
+        if self.warnings:
+            out["warnings"] = list(self.warnings)
         if self.unfinished:
             out |= {
                 "unfinished": self.unfinished,

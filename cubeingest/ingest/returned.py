@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cubeingest.errors import FunctionError, nearest
-from cubeingest.grid import TOLERANCE_PX, TilingGrid
+from cubeingest.grid import TOLERANCE_PX, Grid, TilingGrid
 from cubeingest.spec import Variable
 
 if TYPE_CHECKING:
@@ -21,9 +21,9 @@ Array = np.ndarray[Any, Any]
 
 
 def take_pixels(
-    returned: Any, variable: Variable, names: tuple[str, ...], grid: TilingGrid, window: tuple[slice, slice]
+    returned: Any, variable: Variable, names: tuple[str, ...], grid: Grid, window: tuple[slice, ...]
 ) -> Array | None:
-    """The pixels of ``variable`` in what a function returned: (y, x) of the region at ``window``, in the variable's dtype.
+    """The pixels of ``variable`` in what a function returned: (y, x) of the region at ``window``, or its cells, in the variable's dtype.
 
     None if there is nothing. ``names`` are the variables that the function is to fill by this call. Masked pixels become
     the fill value; labels that run the other way are turned round. Raises :class:`FunctionError` for what does not fit.
@@ -45,7 +45,7 @@ def take_pixels(
     if returned is None:
         return None
     if isinstance(returned, xr.DataArray):
-        returned = _oriented(returned, grid, window)
+        returned = _oriented(returned, grid, window) if isinstance(grid, TilingGrid) else _of_cells(returned, grid)
     elif not hasattr(returned, "__array__"):
         raise FunctionError(
             f"returned {type(returned).__name__} for {variable.name!r}, expected a numpy array, a DataArray, a Dataset, a dict "
@@ -54,14 +54,25 @@ def take_pixels(
     array = returned if isinstance(returned, np.ma.MaskedArray) else np.asarray(returned)
     expected = tuple(s.stop - s.start for s in window)
     if array.shape != expected:
-        raise FunctionError(f"returned shape {array.shape} for {variable.name!r}, expected {expected} (y, x)")
+        raise FunctionError(
+            f"returned shape {array.shape} for {variable.name!r}, expected {expected} ({', '.join(grid.spatial_dims)})"
+        )
     return fit(array, variable)
 
 
 # ---- labels ---------------------------------------------------------------------------------------------------
 
 
-def _oriented(array: xr.DataArray, grid: TilingGrid, window: tuple[slice, slice]) -> Any:
+def _of_cells(array: xr.DataArray, grid: Grid) -> Any:
+    """The values of a DataArray whose only dimension of more than one label is that of the cells."""
+    (cells,) = grid.spatial_dims
+    more = [d for d in array.dims if d != cells]
+    if cells not in array.dims or any(array.sizes[d] != 1 for d in more):
+        raise FunctionError(f"returned dimensions ({', '.join(map(str, array.dims))}), expected ({cells})")
+    return array.isel(dict.fromkeys(more, 0)).data
+
+
+def _oriented(array: xr.DataArray, grid: TilingGrid, window: tuple[slice, ...]) -> Any:
     """The values of a DataArray as (y, x), in the order of the grid's rows and columns."""
     y, x = (_dim_of(array, own, others) for own, others in zip(grid.dims_yx, (Y_NAMES, X_NAMES), strict=True))
     more = [d for d in array.dims if d not in (y, x)]

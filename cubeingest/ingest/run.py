@@ -26,7 +26,9 @@ from cubeingest.ingest.function import FunctionSource, SourceFunction, function_
 from cubeingest.ingest.independent import CommitJob, fill_and_commit, given_up, units_of
 from cubeingest.ingest.materialize import MATERIALIZED, prepare_references
 from cubeingest.ingest.places import prepare_blocks
+from cubeingest.ingest.points import reading
 from cubeingest.ingest.prepare import Prepared, prepare, prepare_function, variables_to_compute
+from cubeingest.ingest.registered import functions_of
 from cubeingest.ingest.report import (
     Failure,
     IngestReport,
@@ -71,6 +73,7 @@ def ingest(
     if options.how in (VIRTUAL, COPIED):
         store = prepare_blocks(store, plan, options.how)
     report = IngestReport(store.uri, options.mode, branch=store.branch, how=options.how, skipped=len(plan.skipped))
+    report.warnings = prepared.catalog.warnings
     report.failed += [
         Failure(None, labels_of(spec, m.variable, m.position), m.variable, public_href(m.href), m.message)
         for m in prepared.catalog.misplaced
@@ -175,16 +178,24 @@ def _work(
     remote = any(is_remote(tile.href) for task in plan.tasks[:1] for slot in task.slots for tile in slot.tiles)
     # Of remote tiles one is fetched while another is encoded; of others the next is begun when one has been read.
     overlap, in_turn = source is None, source is None and not remote and options.scheduler is None
+    functions = functions_of(spec.variable(p.slot.variable) for task in plan.tasks for p in task.slots)
     job = (
-        CommitJob(store, merger.run, source, options.how, in_turn)
+        CommitJob(store, merger.run, source, options.how, in_turn, functions)
         if alone
         else IngestJob(
-            spec, pickle.dumps(store.writable().fork()), merger.run, store.layout_key, source, options.how, in_turn
+            spec,
+            pickle.dumps(store.writable().fork()),
+            merger.run,
+            store.layout_key,
+            source,
+            options.how,
+            in_turn,
+            functions,
         )
     )
     n_bytes = 0 if options.how == VIRTUAL else sum(n for _, n in work)  # references take no time to write
     units = list(units_of(plan.tasks, unit_size(options, len(plan.tasks), n_bytes, remote)))
-    with open_pool(options.workers, options.scheduler, len(units), n_bytes, overlap) as pool:
+    with reading.of(merger.run), open_pool(options.workers, options.scheduler, len(units), n_bytes, overlap) as pool:
         pool.prove(store)
         since_commit = 0
         broken = ""

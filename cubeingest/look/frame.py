@@ -154,12 +154,14 @@ def _set_ticks(axes: Axes, crs: str, width: float, height: float) -> None:
     steps = [1, 1.5, 3, 6, 10] if geographic else [1, 2, 2.5, 5, 10]
     for axis, inches, words in ((axes.xaxis, width, ("E", "W")), (axes.yaxis, height, ("N", "S"))):
         axis.set_major_locator(MaxNLocator(max(1, min(9, int(inches / 0.9))), steps=steps, min_n_ticks=1))
-        named = _degrees(words) if geographic else _lengths(crs)
+        named = name_degrees(words) if geographic else _lengths(crs)
         axis.set_major_formatter(FuncFormatter(named))
     axes.tick_params(labelsize=SMALL_POINTS, colors=SOFT, length=2.5, width=0.6, pad=2)
 
 
-def _degrees(words: tuple[str, str]) -> Any:
+def name_degrees(words: tuple[str, str]) -> Any:
+    """What writes degrees with a word for those above 0 and one for those below."""
+
     def name(value: float, _: Any = None) -> str:
         if words[0] == "E":
             value = (value + 180) % 360 - 180 if abs(value) != 180 else 180.0

@@ -8,8 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cubeingest.grid import TilingGrid
+from cubeingest.grid import Grid, HealpixGrid, TilingGrid
+from cubeingest.look.fields import GlobeField, field_of, raster_shape
 from cubeingest.look.frame import (
+    COAST,
+    COAST_PIXELS,
+    DPI,
     EDGE,
     INK,
     SOFT,
@@ -44,7 +48,7 @@ MOST_IDS = 6000
 
 
 def picture_grid(
-    grid: TilingGrid,
+    grid: Grid,
     name: str = "",
     chosen: Places | None = None,
     valid: Places | None = None,
@@ -55,6 +59,9 @@ def picture_grid(
     ``chosen`` are lattice places (iy, ix) to highlight, ``valid`` those that the grid is restricted to, ``outlines`` lines
     (n, 2) to draw, in CRS units.
     """
+    if isinstance(grid, HealpixGrid):
+        return picture_globe_grid(grid, name, chosen, valid, outlines)
+    assert isinstance(grid, TilingGrid)
     bounds = grid.bounds()
     wide, high = size_of(bounds, grid.crs)
     left = room_for_ticks(grid.crs)
@@ -73,12 +80,9 @@ def picture_grid(
     _write_ids(axes, grid, wide, high, valid)
     (ny, nx), (ry, rx) = grid.lattice_shape_yx, grid.region_shape_yx
     title = f"{name}: " if name else ""
-    counted = f"{grid.n_regions:,} region{'s' * (grid.n_regions > 1)}"
-    if chosen is not None:
-        counted = f"{len(chosen):,} of {counted} selected"
     write_title(
         figure,
-        title + counted,
+        title + _counted(grid, chosen),
         f"{ny} rows, {nx} columns; a region is {ry:,} pixels high and {rx:,} wide; {crs_name(grid.crs)}",
         0.6,
     )
@@ -87,7 +91,79 @@ def picture_grid(
     return axes
 
 
-def _lattice(grid: TilingGrid, places: Places) -> np.ndarray:
+def picture_globe_grid(
+    grid: HealpixGrid,
+    name: str = "",
+    chosen: Places | None = None,
+    valid: Places | None = None,
+    outlines: Sequence[np.ndarray[Any, Any]] = (),
+) -> Axes:
+    """As :func:`picture_grid`, on a view of the globe; ``outlines`` are in longitudes and latitudes."""
+    field = field_of(grid)
+    assert isinstance(field, GlobeField)
+    (wide, high), left = field.size(), field.left
+    figure = new_figure(max(left + wide + 0.25, 5.2), high + 1.25)
+    axes = field.add_axes(figure, (left, 0.5, wide, high), ticks=True)
+    field.ground([axes], COAST_PIXELS, labels=True)
+    field.coast([axes], COAST_PIXELS, COAST, 0.5)
+    field.edges(axes)
+    if valid is not None:
+        field.fill(axes, _lattice(grid, valid), [(LEFT_OUT, 0.72)], 2.7, True)
+    if chosen is not None:
+        field.fill(axes, np.where(_lattice(grid, chosen), 0, 1), [(CHOSEN, 0.42)], 2.8, True)
+    for line in field.globe.lines([_dense(outline) for outline in outlines]):
+        axes.plot(*line.T, color=INK, linewidth=1.1, zorder=5, scalex=False, scaley=False)
+    _write_globe_ids(axes, field, valid)
+    title = f"{name}: " if name else ""
+    n = grid.cells_in_region
+    write_title(
+        figure, title + _counted(grid, chosen),
+        f"a region is a cell of order {grid.region_order}, with {n:,} cell{'s' * (n > 1)} of order {grid.order}; HEALPix on {grid.ellipsoid}", left,
+    )  # fmt: skip
+    if valid is not None:
+        write_note(figure, f"pale: not among the {len(valid):,} regions that the spec leaves valid", left)
+    return axes
+
+
+def _write_globe_ids(axes: Axes, field: GlobeField, valid: Places | None) -> None:
+    """Ids in the middle of their regions, where they fit."""
+    grid, (rows, columns) = field.grid, raster_shape(axes)
+    places = field.raster(rows, columns)
+    found, counts = np.unique(places[places >= 0], return_counts=True)
+    if not found.size or found.size > MOST_IDS:
+        return
+    longest = max(len(grid.region_id(0, ix)) for ix in found.tolist())
+    inside = places >= 0
+    at_y, at_x = (np.bincount(places[inside], weights=at)[found] / counts for at in np.nonzero(inside))
+    side = np.sqrt(counts) * 72 / DPI
+    points = np.minimum(LARGEST_ID, 0.6 * side / (LETTER * longest))
+    typical = float(np.median(points))
+    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    for ix, px, py, size in zip(found.tolist(), at_x.tolist(), at_y.tolist(), points.tolist(), strict=True):
+        # A region cut in two by the edge of the map has its middle elsewhere.
+        is_own = places[min(rows - 1, round(py)), min(columns - 1, round(px))] == ix
+        if not is_own or min(size, typical) < SMALLEST_ID or (valid is not None and (0, ix) not in valid):
+            continue
+        axes.text(
+            left + (right - left) * (px + 0.5) / columns, top - (top - bottom) * (py + 0.5) / rows, grid.region_id(0, ix), fontsize=min(size, typical),
+            color=EDGE, ha="center", va="center", zorder=6, clip_on=True, parse_math=False,
+        )  # fmt: skip
+
+
+def _counted(grid: Grid, chosen: Places | None) -> str:
+    counted = f"{grid.n_regions:,} region{'s' * (grid.n_regions > 1)}"
+    return counted if chosen is None else f"{len(chosen):,} of {counted} selected"
+
+
+def _dense(line: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """A line of longitudes and latitudes with a point for each degree."""
+    import shapely
+
+    dense: np.ndarray[Any, Any] = shapely.get_coordinates(shapely.segmentize(shapely.linestrings(line), 1.0))
+    return dense
+
+
+def _lattice(grid: Grid, places: Places) -> np.ndarray:
     out = np.zeros(grid.lattice_shape_yx, bool)
     if places:
         out[tuple(np.array(sorted(places)).T)] = True

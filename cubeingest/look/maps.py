@@ -30,6 +30,7 @@ from cubeingest.look.frame import (
     write_note,
     write_title,
 )
+from cubeingest.look.globemaps import GlobeMap, read_globe_map
 from cubeingest.look.pixels import Picture, PixelReader
 from cubeingest.look.samples import Window
 from cubeingest.plan import Selection, choose
@@ -69,8 +70,52 @@ class MapView:
     chosen: npt.NDArray[np.bool_] | None = None
     notes: tuple[str, ...] = ()
 
+    @property
+    def shown(self) -> np.ndarray[Any, Any]:
+        """The pixels that are selected, flat or in rows."""
+        return self.picture.pixels if self.chosen is None else self.picture.pixels[self.chosen]
 
-def read_map(store: Store, selection: Selection) -> MapView:
+    @property
+    def own_note(self) -> str:
+        """That note which says how the pixels were read."""
+        return self.picture.note
+
+    @property
+    def size(self) -> tuple[float, float]:
+        """Inches (width, height) that it takes."""
+        return size_of(self._bounds, self.spec.tiling.crs)
+
+    @property
+    def left(self) -> float:
+        """Inches at its left that labels take."""
+        return room_for_ticks(self.spec.tiling.crs)
+
+    @property
+    def _bounds(self) -> Box:
+        return bounds_of(self.spec.tiling, self.window)
+
+    def draw(self, figure: Figure, place: tuple[float, float, float, float], colours: Colours) -> Axes:
+        """Axes at (left, bottom, width, height) inches of a figure, with the pixels."""
+        axes = add_axes(figure, place, self._bounds, self.spec.tiling.crs)
+        axes.set_facecolor(colours.missing)
+        _paint(axes, self, colours)
+        return axes
+
+    def edges(self, axes: Axes) -> None:
+        """Edges of regions."""
+        grid = self.spec.tiling
+        draw_edges(axes, grid, EDGE, 0.3 if max(_across(grid, self.window)) > ENOUGH_ACROSS else 0.5)
+
+    def coast(self, axes: Axes) -> None:
+        draw_coast([axes], self._bounds, self.spec.tiling.crs, colour=INK, width=0.4)
+
+    def to_json(self) -> dict[str, Any]:
+        """What a map shows, as plain data."""
+        y, x = self.window
+        return {"window": {"y": [y.start, y.stop], "x": [x.start, x.stop]}, "step": self.picture.step}
+
+
+def read_map(store: Store, selection: Selection) -> MapView | GlobeMap:
     """Read what a map of a selection shows: its one variable (the cube's first by default), one value of each axis (the first by default), and
     the pixels within its bbox that are of its regions. Where it names regions or a polygon, others are left blank.
 
@@ -82,13 +127,21 @@ def read_map(store: Store, selection: Selection) -> MapView:
         raise GridError(f"a map shows one variable, not {len(selection.variables)}: {', '.join(selection.variables)}")
     variable = spec.variable(selection.variables[0]) if selection.variables else spec.variables[0]
     position = {name: _position(spec.grid.axis(name), texts) for name, texts in selection.axes.items()}
+    if spec.healpix is not None:
+        view = read_globe_map(reader.store, selection, variable, position)
+        nothing = is_missing(view.shown, view.colours.fill, view.colours.valid).all()
+        return (
+            replace(view, notes=(_why_nothing(reader.store, selection, variable, position), *view.notes))
+            if nothing
+            else view
+        )
     window, places = _window(spec, selection)
     picture = _read_round(reader, variable, position, window)
     if picture is None:  # the parts on either side of the antimeridian would be of different detail
-        window = window[0], slice(0, spec.grid.shape_yx[1])
+        window = window[0], slice(0, spec.tiling.shape_yx[1])
         picture = reader.read(variable, position, window)
     labels = {a.name: a.labels[position.get(a.name, 0)] for a in spec.axes_of(variable)}
-    chosen = None if places is None else _chosen_pixels(spec.grid, picture, places)
+    chosen = None if places is None else _chosen_pixels(spec.tiling, picture, places)
     shown = picture.pixels if chosen is None else picture.pixels[chosen]
     colours = read_colours(variable, shown)
     nothing = is_missing(shown, colours.fill, colours.valid).all()
@@ -101,30 +154,25 @@ def read_map(store: Store, selection: Selection) -> MapView:
     return MapView(spec, reader.store.tip, variable, labels, window, picture, colours, chosen, said)
 
 
-def picture_map(view: MapView, colours: Colours | None = None, regions: bool = True) -> Axes:
+def picture_map(view: MapView | GlobeMap, colours: Colours | None = None, regions: bool = True) -> Axes:
     """Draw a map with a colour bar, or the names of its classes. Returns matplotlib axes in CRS units.
 
     Colours and legend are by the variable's attributes (see ``docs/pictures.md``) unless others are given; missing pixels are grey.
     """
-    grid, picture, colours = view.spec.grid, view.picture, colours or view.colours
-    bounds = bounds_of(grid, view.window)
-    shown = picture.pixels if view.chosen is None else picture.pixels[view.chosen]
-    where = is_missing(shown, colours.fill, colours.valid)
+    colours = colours or view.colours
+    where = is_missing(view.shown, colours.fill, colours.valid)
     missing = bool(where.any())
     names = [cut_text(row.name, NAME_LETTERS) for row in colours.legend]
     is_classes = colours.kind == "classes" or bool(where.all())
     aside = 0.62 + 0.075 * max([10, *map(len, names)]) if is_classes else 0.95
-    wide, high = size_of(bounds, grid.crs)
+    (wide, high), left = view.size, view.left
     rows = len(names) + missing + bool(colours.more)
-    left = room_for_ticks(grid.crs)
     figure = new_figure(max(left + wide + aside, 5.2), TOP + max(high, 0.2 * rows if is_classes else 1.4) + BOTTOM)
     base = float(figure.get_size_inches()[1]) - TOP - high
-    axes = add_axes(figure, (left, base, wide, high), bounds, grid.crs)
-    axes.set_facecolor(colours.missing)
-    _paint(axes, view, colours)
+    axes = view.draw(figure, (left, base, wide, high), colours)
     if regions:
-        draw_edges(axes, grid, EDGE, 0.3 if max(_across(grid, view.window)) > ENOUGH_ACROSS else 0.5)
-    draw_coast([axes], bounds, grid.crs, colour=INK, width=0.4)
+        view.edges(axes)
+    view.coast(axes)
     place = (left + wide + 0.14, base, high)
     if is_classes:
         _write_classes(figure, colours, names, missing, place)
@@ -140,7 +188,7 @@ def picture_map(view: MapView, colours: Colours | None = None, regions: bool = T
 def _read_round(reader: PixelReader, variable: Variable, position: Mapping[str, int], window: Window) -> Picture | None:
     """Read a window, also one that goes past the last column and on from the first; None if the two parts cannot be joined."""
     y, x = window
-    n = reader.spec.grid.shape_yx[1]
+    n = reader.spec.tiling.shape_yx[1]
     if x.stop <= n:
         return reader.read(variable, position, window)
     longest = max(y.stop - y.start, x.stop - x.start)
@@ -165,7 +213,7 @@ def _window(spec: CubeSpec, selection: Selection) -> tuple[Window, Collection[tu
 
     Raises :class:`GridError` if bbox and regions have nothing in common.
     """
-    grid = spec.grid
+    grid = spec.tiling
     places = choose(spec, replace(selection, axes={}, limit=None)).places
     box = None if selection.bbox is None else window_of_bbox(grid, selection.bbox)
     if not selection.regions and selection.polygon is None:
@@ -271,7 +319,7 @@ def _across(grid: TilingGrid, window: Window) -> list[float]:
 
 
 def _paint(axes: Axes, view: MapView, colours: Colours) -> None:
-    grid, picture = view.spec.grid, view.picture
+    grid, picture = view.spec.tiling, view.picture
     left, bottom, right, top = bounds_of(grid, picture.window)
     origin: Any = "upper" if grid.resolution_y < 0 else "lower"
     limits = axes.get_xlim(), axes.get_ylim()

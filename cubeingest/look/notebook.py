@@ -6,8 +6,9 @@ from html import escape
 
 import numpy as np
 
-from cubeingest.grid import TilingGrid
-from cubeingest.look.cells import thin_counts
+from cubeingest.boxes import Box
+from cubeingest.grid import Grid, HealpixGrid, TilingGrid
+from cubeingest.look.cells import NOTEBOOK_CELLS_YX, seen_box, spread_counts, thin_counts
 from cubeingest.look.states import SUMMARIES, Counts, count_by_region, share_done, summarise
 from cubeingest.plan import Selection
 from cubeingest.sketch import STATE_COLOURS, draw_lattice, draw_legend, region_colour, write_table
@@ -41,24 +42,40 @@ def describe_cube(store: Store) -> str:
         *((f"variable {v.name}", _describe(v)) for v in spec.variables),
         ("slots", f"{status.total:,}: " + ", ".join(f"{getattr(status, s):,} {s}" for s in STATES)),
     ]
-    drawing = draw_regions(grid, thin_counts(by_region))
+    drawing = draw_regions(grid, by_region)
     return (
         f"<div><b>Cube {escape(spec.name)}</b>{write_table(rows)}{drawing}"
         f"<div><small>regions: {draw_legend(counts, SUMMARY_COLOURS)}</small></div></div>"
     )
 
 
-def draw_regions(grid: TilingGrid, counts: Counts) -> str:
-    """A small map as SVG, by counts of slots by region (iy, ix), or by cell of several."""
-    colours = [
+def draw_regions(grid: Grid, counts: Counts) -> str:
+    """A small map as SVG, by counts of slots by region (iy, ix); a cell of it tells of several where there are many."""
+    if isinstance(grid, HealpixGrid):
+        box = seen_box(grid, counts)
+        shape = _cells_of(box)
+        edges = np.linspace(box[3], box[1], shape[0] + 1), np.linspace(box[0], box[2], shape[1] + 1)
+        return draw_lattice(edges, box, grid.crs, _colours(spread_counts(counts, grid, box, shape)), lines=False)
+    assert isinstance(grid, TilingGrid)
+    return draw_lattice(grid.region_edges, grid.bounds(), grid.crs, _colours(thin_counts(counts)))
+
+
+def _cells_of(box: Box) -> tuple[int, int]:
+    """Rows and columns of the cells of a map of longitudes and latitudes."""
+    rows, columns = NOTEBOOK_CELLS_YX
+    scale = min(columns / (box[2] - box[0]), rows / (box[3] - box[1]))
+    return max(1, round((box[3] - box[1]) * scale)), max(1, round((box[2] - box[0]) * scale))
+
+
+def _colours(counts: Counts) -> list[list[str | None]]:
+    return [
         [region_colour(SUMMARIES[k], share) if k < len(SUMMARIES) else None for k, share in zip(*row, strict=True)]
         for row in zip(summarise(counts).tolist(), share_done(counts).tolist(), strict=True)
     ]
-    return draw_lattice(grid.region_edges, grid.bounds(), grid.crs, colours)
 
 
 def _shape(spec: CubeSpec) -> tuple[int, ...]:
-    return (*(axis.size for axis in spec.grid.axes), *spec.grid.shape_yx)
+    return (*(axis.size for axis in spec.grid.axes), *spec.grid.spatial_shape)
 
 
 def _describe(variable: Variable) -> str:

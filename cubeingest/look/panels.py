@@ -8,28 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cubeingest.grid import TilingGrid
+from cubeingest.look.fields import Field
 from cubeingest.look.frame import (
     COAST_PIXELS,
     EDGE,
     INK,
     SOFT,
     TEXT_POINTS,
-    add_axes,
     cut_text,
-    draw_coast,
-    draw_edges,
-    draw_ground,
     letters_in,
     new_figure,
-    room_for_ticks,
-    size_of,
     write_note,
     write_title,
 )
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 WIDTH, HEIGHT = 13.0, 9.0
@@ -65,14 +58,14 @@ class Kind:
 
 
 def draw_panels(
-    grid: TilingGrid, panels: Sequence[Panel], kinds: Sequence[Kind], title: str, remark: str = "", note: str = ""
+    field: Field, panels: Sequence[Panel], kinds: Sequence[Kind], title: str, remark: str = "", note: str = ""
 ) -> np.ndarray[Any, Any]:
     """Draw panels side by side, with a legend of the kinds that occur. Returns their axes, an object array (rows, columns); None beyond the last."""
-    bounds, n = grid.bounds(), len(panels)
-    columns, wide, high = _layout(grid, n)
+    n = len(panels)
+    columns, wide, high = _layout(field, n)
     rows = -(-n // columns)
     is_single = n == 1
-    left = room_for_ticks(grid.crs) if is_single else LEFT
+    left = field.left if is_single else LEFT
     foot = FOOT + (0.3 if is_single else 0)
     total = max(columns * (wide + GAP) - GAP + left + 0.3, 5.6)
     figure = new_figure(total, TOP + rows * (high + HEAD + GAP) - GAP + foot)
@@ -82,22 +75,23 @@ def draw_panels(
         row, column = divmod(i, columns)
         x = left + column * (wide + GAP)
         y = height - TOP - row * (high + HEAD + GAP) - HEAD - high
-        axes = add_axes(figure, (x, y, wide, high), bounds, grid.crs, ticks=is_single)
-        _draw_kinds(axes, grid, panel, kinds, n)
-        draw_edges(axes, grid, width=0.4 if is_single else 0.25)
+        axes = field.add_axes(figure, (x, y, wide, high), ticks=is_single)
+        is_image = panel.kinds.size * n > VECTOR_CELLS
+        field.fill(axes, panel.kinds, [(k.colour, k.alpha) for k in kinds], 1, is_image)
+        field.edges(axes, width=0.4 if is_single else 0.25)
         _name(figure, panel, x, y + high, wide)
         out[row, column] = axes
     drawn = [axes for axes in out.ravel() if axes is not None]
     pixels = max(200, int(COAST_PIXELS * max(wide, high) / 10))
-    draw_ground(drawn, bounds, grid.crs, pixels)
-    draw_coast(drawn, bounds, grid.crs, pixels, INK, 0.5 if is_single else 0.35)
+    field.ground(drawn, pixels, is_single)
+    field.coast(drawn, pixels, INK, 0.5 if is_single else 0.35)
     write_title(figure, title, remark, left)
     _write_legend(figure, kinds, left)
     write_note(figure, note, left)
     return out
 
 
-def _layout(grid: TilingGrid, n: int) -> tuple[int, float, float]:
+def _layout(field: Field, n: int) -> tuple[int, float, float]:
     """Columns, and inches of each panel, so that panels are as large as they can be."""
     best = (0.0, 1, 1.0, 1.0)
     for columns in range(1, n + 1):
@@ -105,20 +99,9 @@ def _layout(grid: TilingGrid, n: int) -> tuple[int, float, float]:
         room = (WIDTH + GAP) / columns - GAP, (HEIGHT + GAP) / rows - GAP - HEAD
         if min(room) < 0.2:
             continue
-        wide, high = size_of(grid.bounds(), grid.crs, min(room[0], 10.4), min(room[1], 8.4))
+        wide, high = field.size(min(room[0], 10.4), min(room[1], 8.4))
         best = max(best, (wide * high - 1e-3 * columns * rows, columns, wide, high))
     return best[1:]
-
-
-def _draw_kinds(axes: Axes, grid: TilingGrid, panel: Panel, kinds: Sequence[Kind], n_panels: int) -> None:
-    from matplotlib.colors import ListedColormap
-
-    y, x = grid.region_edges
-    shown = np.ma.masked_where(panel.kinds >= len(kinds), panel.kinds)
-    axes.pcolormesh(
-        x, y, shown, cmap=ListedColormap([(k.colour, k.alpha) for k in kinds]), vmin=-0.5, vmax=len(kinds) - 0.5, zorder=1, linewidth=0,
-        rasterized=panel.kinds.size * n_panels > VECTOR_CELLS,
-    )  # fmt: skip
 
 
 def _name(figure: Figure, panel: Panel, left: float, top: float, wide: float) -> None:

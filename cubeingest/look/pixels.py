@@ -127,7 +127,7 @@ class PixelReader:
         behind = self._behind(variable, index)
         todo = []
         for iy, ix in np.argwhere(behind != NOTHING).tolist():
-            at = samples.at(self.spec.grid.slices(iy, ix))
+            at = samples.at(self.spec.tiling.slices(iy, ix))
             if at[0].start < at[0].stop and at[1].start < at[1].stop:
                 pixels[at] = variable.np_fill
                 if behind[iy, ix] != EMPTY:
@@ -174,7 +174,7 @@ class PixelReader:
         return out
 
     def _window(self, window: Window | None) -> Window:
-        ny, nx = self.spec.grid.shape_yx
+        ny, nx = self.spec.tiling.shape_yx
         y, x = window or (slice(0, ny), slice(0, nx))
         if not (0 <= y.start < y.stop <= ny and 0 <= x.start < x.stop <= nx):
             raise GridError(

@@ -12,7 +12,8 @@ from cubeingest.boxes import query_boxes
 from cubeingest.changes import read_changes
 from cubeingest.errors import GridError, StoreError
 from cubeingest.files import write_file
-from cubeingest.grid import TilingGrid
+from cubeingest.grid import Grid
+from cubeingest.look.globemaps import GlobeMap
 from cubeingest.look.grids import picture_grid
 from cubeingest.look.maps import MapView, picture_map, read_map
 from cubeingest.look.states import picture_changes, picture_status
@@ -32,7 +33,7 @@ NAME_BYTES = 124
 
 
 def show_grid(
-    grid: TilingGrid | CubeSpec,
+    grid: Grid | CubeSpec,
     *,
     region: str | Iterable[str] | None = None,
     bbox: tuple[float, float, float, float] | None = None,
@@ -69,7 +70,7 @@ def show_status(store: Store, selection: Selection) -> Any:
     return picture_status(read_slot_states(store, selection))
 
 
-def show_map(store: Store, selection: Selection) -> tuple[Axes, MapView]:
+def show_map(store: Store, selection: Selection) -> tuple[Axes, MapView | GlobeMap]:
     """Draw one variable at one value of each axis. Returns matplotlib axes in CRS units, and what was read."""
     view = read_map(store, selection)
     return picture_map(view), view
@@ -117,7 +118,7 @@ def file_name(*words: str) -> str:
     return (kept.strip("-_.") or "picture") + ".png"
 
 
-def _boxes(grid: TilingGrid, bbox: tuple[float, float, float, float] | None) -> list[Any]:
+def _boxes(grid: Grid, bbox: tuple[float, float, float, float] | None) -> list[Any]:
     """A box of longitudes and latitudes as outlines (n, 2) in the grid's CRS, in every turn of the globe."""
     import numpy as np
     import shapely

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from cubeingest.changes import SlotChange, count_changes
+from cubeingest.look.fields import field_of
 from cubeingest.look.panels import MOST_PANELS, Kind, Panel, draw_panels
 from cubeingest.sketch import CHANGE_COLOURS, STATE_COLOURS
 from cubeingest.spec import CubeSpec, Variable
-from cubeingest.status import PENDING, STATES, SlotStates
+from cubeingest.status import ABSENT, PENDING, STATES, SlotStates
 
 Counts = Mapping[str, np.ndarray[Any, np.dtype[np.int64]]]
 """How many slots of each kind, by kind."""
@@ -49,7 +50,8 @@ def picture_status(slots: SlotStates) -> np.ndarray[Any, Any]:
         + f"; overviews of {stale:,} slots are stale" * bool(stale)
     )
     kinds = [Kind(k, STATE_COLOURS[k], counts[k], 0.6 if k == "absent" else 0.9) for k in KINDS]
-    return draw_panels(spec.grid, panels, kinds, f"{spec.name}: {share}", remark, note)
+    seen = np.logical_or.reduce([_is_seen(found).any(axis=tuple(range(found.ndim - 2))) for found in held.values()])
+    return draw_panels(field_of(spec.grid, _places(seen)), panels, kinds, f"{spec.name}: {share}", remark, note)
 
 
 def picture_changes(spec: CubeSpec, changes: Sequence[SlotChange], older: str, newer: str) -> np.ndarray[Any, Any]:
@@ -71,9 +73,26 @@ def picture_changes(spec: CubeSpec, changes: Sequence[SlotChange], older: str, n
     kinds = [Kind(name, CHANGE_COLOURS[name], counts[name]) for name in CHANGES]
     n = len(changes)
     title = f"{spec.name}: {n:,} slot{'s' * (n != 1)} differ{'s' * (n == 1)}"
+    seen = np.logical_or.reduce([lattice < 255 for lattice in found.values()]) if found else np.zeros(1, bool)
     return draw_panels(
-        spec.grid, panels, kinds, title, f"from {older} to {newer}", _left_out(spec, places).lstrip("; ")
+        field_of(spec.grid, _places(seen)),
+        panels,
+        kinds,
+        title,
+        f"from {older} to {newer}",
+        _left_out(spec, places).lstrip("; "),
     )
+
+
+def _is_seen(kinds: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Slots that a picture is about: selected, and with something in them or to come; else all that are selected."""
+    seen: np.ndarray[Any, np.dtype[np.bool_]] = (kinds < len(KINDS)) & (kinds != ABSENT)
+    return seen if seen.any() else kinds < len(KINDS)
+
+
+def _places(lattice: np.ndarray[Any, Any]) -> set[tuple[int, int]] | None:
+    """Lattice places (iy, ix) of a mask; None for none."""
+    return {(iy, ix) for iy, ix in np.argwhere(lattice).tolist()} or None
 
 
 def kinds_of(slots: SlotStates, variable: str) -> np.ndarray[Any, np.dtype[np.uint8]]:

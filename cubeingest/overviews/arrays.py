@@ -59,7 +59,7 @@ def _pyramid_of(kept: dict[str, Any], spec: CubeSpec) -> Pyramid | None:
     if (
         kept.get("layout") != LAYOUT
         or type(n) is not int
-        or not 1 <= n <= most_levels(spec.grid)
+        or not 1 <= n <= most_levels(spec.tiling)
         or not isinstance(names, list)
     ):
         return None
@@ -176,8 +176,8 @@ def _derived(below: str) -> dict[str, Any]:
 
 
 def _place(spec: CubeSpec) -> dict[str, Any]:
-    a = spec.grid.affine()
-    return {"spatial:shape": list(spec.grid.shape_yx), "spatial:transform": [a.a, a.b, a.c, a.d, a.e, a.f]}
+    a = spec.tiling.affine()
+    return {"spatial:shape": list(spec.tiling.shape_yx), "spatial:transform": [a.a, a.b, a.c, a.d, a.e, a.f]}
 
 
 def _term(method: str) -> str:

@@ -113,7 +113,7 @@ def _digest(texts: list[str]) -> str:
 def due_parts(pyramid: Pyramid, stage: Stage, stamps: Mapping[Slot, str]) -> dict[Slot, Parts]:
     """What each cell of a stage is to be made of; those below which nothing is done are left out."""
     parts: dict[Slot, list[SourceId]] = defaultdict(list)
-    rows, columns = _overlaps(pyramid.below(stage)[0].grid, stage.spec.grid)
+    rows, columns = _overlaps(pyramid.below(stage)[0].tiling, stage.spec.tiling)
     for slot in sorted(stamps):
         part = SourceId(f"{slot.iy},{slot.ix}", None, stamps[slot])
         name = stage.name(base_name(slot.variable))
@@ -128,7 +128,7 @@ def plan_cells(
 ) -> tuple[list[CellPlan], int]:
     """The cells of a stage to make, and how many are as they should be, of those above what is chosen."""
     is_chosen = _chosen_cells(pyramid, stage, chosen)
-    rows, columns = _overlaps(stage.spec.grid, pyramid.below(stage)[0].grid)
+    rows, columns = _overlaps(stage.spec.tiling, pyramid.below(stage)[0].tiling)
     plans, n_current = [], 0
     for cell, parts in sorted(due_parts(pyramid, stage, below.stamps).items()):
         if not is_chosen(cell):
@@ -161,7 +161,7 @@ def _chosen_cells(pyramid: Pyramid, stage: Stage, chosen: Chosen) -> Callable[[S
     names = {v.name for v in chosen.variables}
     places = None if chosen.places is None else set(chosen.places)
     for s in pyramid.stages[: stage.number] if places is not None else ():
-        rows, columns = _overlaps(pyramid.below(s)[0].grid, s.spec.grid)
+        rows, columns = _overlaps(pyramid.below(s)[0].tiling, s.spec.tiling)
         places = {(y, x) for iy, ix in places or () for y in rows[iy] for x in columns[ix]}
 
     def is_chosen(cell: Slot) -> bool:
@@ -209,7 +209,7 @@ def _regions_below(pyramid: Pyramid, stage: Stage, iy: int, ix: int) -> tuple[sl
     """Rows and columns of the base's regions below what a stage reads at (iy, ix)."""
     rows, columns = range(iy, iy + 1), range(ix, ix + 1)
     for s in reversed(pyramid.stages[: stage.number - 1]):
-        by_row, by_column = _overlaps(s.spec.grid, pyramid.below(s)[0].grid)
+        by_row, by_column = _overlaps(s.spec.tiling, pyramid.below(s)[0].tiling)
         rows = range(by_row[rows.start].start, by_row[rows.stop - 1].stop)
         columns = range(by_column[columns.start].start, by_column[columns.stop - 1].stop)
     return slice(rows.start, rows.stop), slice(columns.start, columns.stop)

@@ -100,9 +100,9 @@ class Pyramid:
         """(first level, last level, cell) of each stage."""
         out: list[tuple[int, int, tuple[int, int]]] = []
         done = 0
-        unit = self.base.grid.region_shape_yx
+        unit = self.base.tiling.region_shape_yx
         while done < self.n_levels:
-            shape = _shape(self.base.grid, done)
+            shape = _shape(self.base.tiling, done)
             n, cell = _stage(shape, unit, self.n_levels - done)
             out.append((done + 1, done + n, cell))
             done += n
@@ -115,7 +115,7 @@ class Pyramid:
         for first, last, cell in self._steps:
             for number in range(first, last + 1):
                 size = cell[0] >> (number - first + 1), cell[1] >> (number - first + 1)
-                grid = _level_grid(self.base.grid, number, size)
+                grid = _level_grid(self.base.tiling, number, size)
                 variables = tuple(_at_level(v, grid) for v in self.variables)
                 out.append(Level(number, replace(self.base, grid=grid, variables=variables, store=None)))
         return tuple(out)
@@ -126,7 +126,7 @@ class Pyramid:
         for i, (first, last, cell) in enumerate(self._steps, 1):
             below = self.base if first == 1 else self.levels[first - 2].spec
             names = {v.name: f"{v.name}/{OVERVIEWS}/{i}" for v in self.variables}
-            grid = _with_regions(below.grid, cell)
+            grid = _with_regions(below.tiling, cell)
             variables = tuple(replace(below.variable(name), name=new) for name, new in names.items())
             out.append(Stage(i, first, last, cell, replace(below, grid=grid, variables=variables)))
         return tuple(out)
@@ -146,10 +146,10 @@ def levels_by_default(grid: TilingGrid) -> int:
 
 def make_pyramid(spec: CubeSpec, n_levels: int) -> Pyramid:
     """The pyramid of a cube. Raises :class:`GridError` if there are not so many levels."""
-    most = most_levels(spec.grid)
+    most = most_levels(spec.tiling)
     if not 0 <= n_levels <= most:
         raise GridError(
-            f"levels is {n_levels}: of {' x '.join(map(str, spec.grid.shape_yx))} pixels there are at most {most}, the last of which is one pixel"
+            f"levels is {n_levels}: of {' x '.join(map(str, spec.tiling.shape_yx))} pixels there are at most {most}, the last of which is one pixel"
         )
     return Pyramid(spec, n_levels)
 

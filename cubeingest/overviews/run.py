@@ -107,7 +107,7 @@ def make_overviews(
     spec = store.spec
     session = store.readonly()
     there = find_pyramid(session, spec)
-    default = there.n_levels if there is not None else levels_by_default(spec.grid)
+    default = there.n_levels if there is not None else levels_by_default(spec.tiling)
     pyramid = make_pyramid(spec, default if n_levels is None else n_levels)
     is_other = has_overviews(session) and (there is None or there.n_levels != pyramid.n_levels)
     if is_other and selection != Selection():
@@ -186,7 +186,8 @@ class _Work:
 
     def _describe(self) -> None:
         self.report.levels = [
-            {"level": lv.number, "shape": list(lv.spec.grid.shape_yx), "group": lv.group} for lv in self.pyramid.levels
+            {"level": lv.number, "shape": list(lv.spec.tiling.shape_yx), "group": lv.group}
+            for lv in self.pyramid.levels
         ]
         self.report.variables = dict(self.pyramid.methods)
 

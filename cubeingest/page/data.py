@@ -145,7 +145,7 @@ class PageData:
         return {
             "name": spec.name, "store": self.store, "branch": self.branch, "snapshot": self.snapshot, "version": __version__,
             "at": int(time.time()), "attrs": {str(k): str(v) for k, v in spec.attrs.items()},
-            "grid": grid_json(spec.grid),
+            "grid": grid_json(spec.tiling),
             "axes": [axis_json(axis) for axis in spec.grid.axes],
             "letters": dict(zip(LETTERS, CODES, strict=True)),
             "variables": [self._variable_json(v) for v in self.variables],

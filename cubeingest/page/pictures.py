@@ -106,7 +106,7 @@ def _add_pictures(store: Store, data: PageData, seconds: float) -> None:
         if v.variable.name in found:
             v.legend = _legend(colours[v.variable.name], found[v.variable.name].values())
     data.notes += dict.fromkeys(warning for c in colours.values() for warning in _warnings_of(c))
-    is_upright = data.spec.grid.resolution_y < 0
+    is_upright = data.spec.tiling.resolution_y < 0
     for thin in THINNED:
         for v in data.variables:
             name = v.variable.name
@@ -137,18 +137,18 @@ def _filled(data: VariableData) -> list[int]:
 
 def _side(spec: CubeSpec, n_frames: int) -> int | None:
     """Pixels along the longer side of each picture; None if regions would be too small to see anything."""
-    ny, nx = spec.grid.shape_yx
+    ny, nx = spec.tiling.shape_yx
     share = min(ny, nx) / max(ny, nx)
     side = min(LONGEST_SIDE, int(math.sqrt(ALL_PIXELS / n_frames / share)), max(ny, nx))
-    region = max(spec.grid.region_shape_yx) / max(ny, nx) * side
-    return side if region >= min(LEAST_PER_REGION, max(spec.grid.region_shape_yx)) else None
+    region = max(spec.tiling.region_shape_yx) / max(ny, nx) * side
+    return side if region >= min(LEAST_PER_REGION, max(spec.tiling.region_shape_yx)) else None
 
 
 def _bytes_of(spec: CubeSpec, data: VariableData, block: int) -> int:
     """Bytes of pixels, about, that a frame holds."""
     done = data.codes.reshape(-1, *data.codes.shape[-2:])[block] == CODES.index("done")
     spanned = math.prod(data.variable.chunks[:-2])
-    return int(done.sum()) * math.prod(spec.grid.region_shape_yx) * data.variable.np_dtype.itemsize * spanned
+    return int(done.sum()) * math.prod(spec.tiling.region_shape_yx) * data.variable.np_dtype.itemsize * spanned
 
 
 def _read_all(

@@ -119,7 +119,7 @@ def _marked(note: str) -> str:
 
 def _facts(data: PageData) -> str:
     spec = data.spec
-    y, x = spec.grid.shape_yx
+    y, x = spec.tiling.shape_yx
     pairs = {
         "store": data.store,
         "snapshot": data.snapshot + ("" if data.branch == "main" else f" on branch {data.branch}"),

@@ -9,6 +9,7 @@ from cubeingest.points.blocks import CELL, MEMORY_BYTES
 from cubeingest.points.catalogfile import read_footprints, write_footprints
 from cubeingest.points.footprints import Footprints, footprints_of
 from cubeingest.points.granule import open_granule, read_part, read_runs
+from cubeingest.points.locate import Placer
 from cubeingest.points.model import (
     BATCH_POINTS,
     EVERY_RUN,
@@ -23,6 +24,6 @@ from cubeingest.points.region import RegionReader
 from cubeingest.points.scan import Footprint, rows_by_region, scan_granule, whole_footprint
 
 __all__ = [
-    "BATCH_POINTS", "CELL", "EVERY_RUN", "MEMORY_BYTES", "Columns", "Footprint", "Footprints", "GranuleRow", "Locator", "Part", "PointSource",
+    "BATCH_POINTS", "CELL", "EVERY_RUN", "MEMORY_BYTES", "Columns", "Footprint", "Footprints", "GranuleRow", "Locator", "Part", "Placer", "PointSource",
     "RegionReader", "Run", "footprints_of", "open_granule", "read_areas", "read_footprints", "read_part", "read_runs", "rows_by_region", "scan_granule", "whole_footprint", "write_footprints",
 ]  # fmt: skip

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from cubeingest.catalog.files import in_threads, read_table
 from cubeingest.errors import CatalogError, GridError, nearest
+from cubeingest.listing import in_threads, read_table
 from cubeingest.points.footprints import Footprints, identity_of
 from cubeingest.points.model import AreaLocator, PointSource
 from cubeingest.points.scan import Footprint, whole_footprint
@@ -27,8 +27,9 @@ def read_areas(
     locator: AreaLocator,
     resolve: Callable[[str], str] = str,
     crs: str = LONLAT,
-) -> Footprints:
-    """The footprints of the granules in a table (CSV or Parquet): ``href``, and ``left``, ``bottom``, ``right``, ``top`` or ``geometry``.
+) -> Footprints | None:
+    """The footprints of the granules in a table (CSV or Parquet): ``href``, and ``left``, ``bottom``, ``right``, ``top`` or ``geometry``. None
+    if it states no areas.
 
     A geometry is a polygon as WKT or WKB, so GeoParquet does. Areas are in ``crs``; a granule may have several rows. Points that lie
     outside their granule's area may be missed: it must be generous. ``resolve`` makes an href of what stands in the table.
@@ -39,6 +40,8 @@ def read_areas(
     table = read_table(uri, source.storage)
     name, known = f"table {public_href(uri)!r}", [str(c) for c in table.columns]
     has_boxes = set(EDGES) <= set(known)
+    if not has_boxes and not {*EDGES, "geometry"} & set(known) and "href" in known:
+        return None
     for column in ("href",) if has_boxes else ("href", "geometry"):
         if column not in known:
             what = "href" if column == "href" else f"{', '.join(EDGES)} or geometry"

@@ -11,8 +11,8 @@ from functools import partial
 from pathlib import Path
 from threading import Event
 
-from cubeingest.catalog.files import in_threads
 from cubeingest.errors import CubeIngestError, TileError
+from cubeingest.listing import in_threads
 from cubeingest.points.catalogfile import read_footprints, write_footprints
 from cubeingest.points.model import Locator, PointSource
 from cubeingest.points.scan import Footprint, scan_granule

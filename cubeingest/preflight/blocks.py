@@ -90,7 +90,9 @@ def _look(spec: CubeSpec, plan: SlotPlan, tile: TileRow, headers: Headers) -> No
     """Raise what a tile's header says against it, without opening it again. What does not fit at all is told elsewhere."""
     header, variable = headers[plan.slot.variable, tile.href], spec.variable(plan.slot.variable)
     try:
-        placement = place(header, spec.grid, variable, tile.band, tile.expected) if isinstance(header, Header) else None
+        placement = (
+            place(header, spec.tiling, variable, tile.band, tile.expected) if isinstance(header, Header) else None
+        )
     except CubeIngestError:
         placement = None
     if placement is None or not isinstance(header, Header):

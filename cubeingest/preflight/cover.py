@@ -39,7 +39,9 @@ def find_problems(spec: CubeSpec, plan: SlotPlan, headers: Headers) -> list[Prob
     for tiles in placed.values():
         if any(placement.is_warped for _, placement in tiles):
             continue
-        used = [(tile, part) for tile, placement in tiles for part in _used(spec.grid, tile, placement.window, (y, x))]
+        used = [
+            (tile, part) for tile, placement in tiles for part in _used(spec.tiling, tile, placement.window, (y, x))
+        ]
         windows = [part for _, part in used]
         out += _shared(region, [tile for tile, _ in used], windows)
         gap = (y.stop - y.start) * (x.stop - x.start) - _joint_area(windows)
@@ -52,7 +54,7 @@ def find_problems(spec: CubeSpec, plan: SlotPlan, headers: Headers) -> list[Prob
 def _place(spec: CubeSpec, plan: SlotPlan, tile: TileRow, header: Header | str) -> Placement:
     if isinstance(header, str):
         raise CubeIngestError(header)
-    return place(header, spec.grid, spec.variable(plan.slot.variable), tile.band, tile.expected)
+    return place(header, spec.tiling, spec.variable(plan.slot.variable), tile.band, tile.expected)
 
 
 def _used(grid: TilingGrid, tile: TileRow, window: Window, region: Window) -> list[Window]:

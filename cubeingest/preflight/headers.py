@@ -11,7 +11,7 @@ from typing import Any
 
 from cubeingest.catalog import REQUESTS_AT_ONCE
 from cubeingest.errors import CubeIngestError
-from cubeingest.plan import Plan
+from cubeingest.plan import SlotPlan
 from cubeingest.spec import CubeSpec, Variable
 from cubeingest.storage import public_href
 from cubeingest.tile import Header, header_for
@@ -28,7 +28,7 @@ class Problem:
     """One finding.
 
     ``kind`` is ``none`` (no tile at all for a variable, or for labels of an axis), ``misfit`` (a tile that would fail), ``mixed`` (a set of tiles in several CRS, pixel sizes, dtypes, nodata or
-    numbers of bands), ``duplicate`` (a tile in whose place another comes first), ``overlap`` or ``gap``.
+    numbers of bands), ``duplicate`` (a tile in whose place another comes first), ``overlap``, ``gap``, or ``points`` (what is to be known of points).
     """
 
     kind: str
@@ -40,9 +40,9 @@ class Problem:
         return {"kind": self.kind, "region": self.region, "href": self.href, "message": self.message}
 
 
-def read_headers(spec: CubeSpec, plan: Plan, known: Headers) -> Headers:
-    """The header of every tile of a plan, and those that are ``known`` already."""
-    planned = ((p.slot.variable, t.href) for task in plan.tasks for p in task.slots for t in p.tiles)
+def read_headers(spec: CubeSpec, plans: Iterable[SlotPlan], known: Headers) -> Headers:
+    """The header of every tile of some slots, and those that are ``known`` already."""
+    planned = ((p.slot.variable, t.href) for p in plans for t in p.tiles)
     wanted = [key for key in dict.fromkeys(planned) if key not in known]
 
     def read(key: tuple[str, str]) -> Header | str:

@@ -75,12 +75,14 @@ def preflight(
     spec = store.spec
     prepared = prepare(store, selection, redo)
     plan = prepared.plan
-    plans = [p for task in plan.tasks for p in task.slots]
+    every = [p for task in plan.tasks for p in task.slots]
+    plans = [p for p in every if spec.variable(p.slot.variable).aggregate is None]  # points have no headers
     problems = [Problem("misfit", None, public_href(m.href), m.message) for m in prepared.catalog.misplaced]
     problems += find_absent(spec, prepared.catalog)
+    problems += [Problem("points", None, "", warning) for warning in prepared.catalog.warnings]
     rate = blocks = None
-    if headers:
-        found = read_headers(spec, plan, prepared.catalog.headers)
+    if headers and plans:
+        found = read_headers(spec, plans, prepared.catalog.headers)
         problems += find_mixed(spec, found)
         for slot in plans:
             problems += find_problems(spec, slot, found)
@@ -88,9 +90,9 @@ def preflight(
         blocks = find_blocks(spec, plans, found)
     work = size_of(spec, plan)
     count = (options.workers if options else None) or default_workers(len(plan.tasks), sum(n for _, n in work))
-    hrefs = _hrefs(spec, plans)
+    hrefs = _hrefs(spec, every)
     return PlanReport(
-        tasks=len(plan.tasks), slots=len(plans), skipped=len(plan.skipped), absent=prepared.n_absent, tiles=len(hrefs),
+        tasks=len(plan.tasks), slots=len(every), skipped=len(plan.skipped), absent=prepared.n_absent, tiles=len(hrefs),
         bytes=sum(n for _, n in work), bytes_to_read=_bytes_of(hrefs) if headers or not any(map(is_remote, hrefs)) else None,
         memory_per_worker=_memory(spec, plan), workers=count,
         seconds=sum(pixels for pixels, _ in work) / rate / min(count, max(1, len(plan.tasks))) if rate else None,

@@ -50,6 +50,6 @@ def _encode_some(store: Store, spec: CubeSpec, plan: SlotPlan) -> int:
     ):
         for part, window, done in windows.lent():
             checksum.update(window)
-            encoder.encode((*shape.axes, part, shape.x), window, done)
+            encoder.encode(shape.index(part), window, done)
             count += window.size
     return count

@@ -6,11 +6,13 @@ The only home of YAML and pydantic; what leaves this package are plain frozen va
 from cubeingest.spec.build import RESERVED_AXIS_NAMES, build_codec, spec_from_document
 from cubeingest.spec.grow import Growth, find_growth, grow_axes, leaves_step
 from cubeingest.spec.model import (
+    CELL_IDS,
     CLASS_ATTRS,
     INTERNAL_GROUP,
     OVERVIEW_METHODS,
     OVERVIEWS,
     CubeSpec,
+    PointSource,
     Source,
     Variable,
     differences,
@@ -21,6 +23,7 @@ from cubeingest.spec.source import resolve
 from cubeingest.spec.write import flow_text
 
 __all__ = [
+    "CELL_IDS",
     "CLASS_ATTRS",
     "INTERNAL_GROUP",
     "OVERVIEWS",
@@ -28,6 +31,7 @@ __all__ = [
     "RESERVED_AXIS_NAMES",
     "CubeSpec",
     "Growth",
+    "PointSource",
     "Source",
     "Variable",
     "build_codec",

@@ -5,16 +5,28 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
 from pydantic import ValidationError
 
+from cubeingest.aggregate import Statistic, parse_statistic
 from cubeingest.axes import Axis, AxisValue
 from cubeingest.errors import GridError, SpecError, nearest
-from cubeingest.grid import TilingGrid
-from cubeingest.spec.document import CubeDoc, Dims, SizeYX, VariableDoc
-from cubeingest.spec.model import INTERNAL_GROUP, OVERVIEW_METHODS, OVERVIEWS, CubeSpec, Variable, plain
+from cubeingest.grid import CELLS, Grid, HealpixGrid, TilingGrid
+from cubeingest.spec.document import CubeDoc, HealpixCubeDoc, TilingCubeDoc, VariableDoc
+from cubeingest.spec.model import (
+    CELL_IDS,
+    INTERNAL_GROUP,
+    OVERVIEW_METHODS,
+    OVERVIEWS,
+    CubeSpec,
+    PointSource,
+    Variable,
+    plain,
+)
+from cubeingest.spec.points import build_points
 from cubeingest.spec.source import build_source, build_storage, resolve
 from cubeingest.storage import Storage, split_uri
 
@@ -53,45 +65,70 @@ def spec_from_document(document: Mapping[str, Any], base: str, where: str = "spe
     Raises :class:`SpecError`, which names every key that is wrong.
     """
     try:
-        doc = CubeDoc.model_validate(document)
+        doc = _kind_of(document).model_validate(document)
     except ValidationError as e:
         raise SpecError("\n".join(f"{where}: {_explain(error)}" for error in e.errors())) from None
     problems = _Problems(where)
     with problems.at("crs"):
         _check_crs(doc.crs)
     axes_values: dict[str, tuple[AxisValue, ...]] = {}
+    dims = (doc.grid.dims.y, doc.grid.dims.x) if isinstance(doc, TilingCubeDoc) else (CELLS, CELL_IDS)
     for name, axis in doc.axes.items():
         with problems.at(f"axes.{name}"):
-            _check_axis_name(name, doc.grid.dims)
+            _check_axis_name(name, dims)
             axes_values[name] = axis.labels()
     with problems.at("attrs"):
         _check_attrs(
-            "", doc.attrs, lambda a: a in ("zarr_conventions", "multiscales") or a.startswith(("proj:", "spatial:"))
+            "",
+            doc.attrs,
+            lambda a: a in ("zarr_conventions", "multiscales", "dggs") or a.startswith(("proj:", "spatial:")),
         )
+    problems.stop()
+    with problems.at("grid"):
+        bare = _grid(doc)
+    problems.stop()
+    points = None
+    if doc.points is not None:
+        with problems.at("points"):
+            points = build_points(doc.points, doc.name, axes_values, base)
     problems.stop()
     variables = []
     if not doc.variables:
         raise SpecError(f"{where}: variables: name at least one")
     for name, variable in doc.variables.items():
         with problems.at(f"variables.{name}"):
-            variables.append(_variable(name, variable, doc, axes_values, base))
+            variables.append(_variable(name, variable, bare, points, axes_values, base))
     problems.stop()
     blocks = {a: math.lcm(*(v.write_shape[v.dims.index(a)] for v in variables if a in v.axes), 1) for a in axes_values}
-    with problems.at("grid"):
-        grid = _grid(doc, tuple(Axis(n, v, min(blocks[n], len(v))) for n, v in axes_values.items()))
-    problems.stop()
+    grid = replace(bare, axes=tuple(Axis(n, v, min(blocks[n], len(v))) for n, v in axes_values.items()))
     with problems.at("store"):
         store = _store(doc, base)
     problems.stop()
     with problems.at("valid"):
         valid = _valid(doc, base)
     problems.stop()
-    spec = CubeSpec(doc.name, grid, tuple(variables), doc.attrs, store, doc.cf_fill, base, document, valid)
+    spec = CubeSpec(
+        doc.name, grid, tuple(variables), doc.attrs, store, doc.cf_fill, base, _resolved(document, grid), valid
+    )
     for v in variables:
-        with problems.at(f"variables.{v.name}.source"):
-            spec.tile_grid(v)
+        if v.aggregate is None and isinstance(grid, TilingGrid):
+            with problems.at(f"variables.{v.name}.source"):
+                spec.tile_grid(v)
     problems.stop()
     return spec
+
+
+def _kind_of(document: Mapping[str, Any]) -> type[TilingCubeDoc | HealpixCubeDoc]:
+    grid = document.get("grid") if isinstance(document, Mapping) else None
+    kind = grid.get("type", "tiling") if isinstance(grid, Mapping) else "tiling"
+    return HealpixCubeDoc if kind == "healpix" else TilingCubeDoc
+
+
+def _resolved(document: Mapping[str, Any], grid: Grid) -> Mapping[str, Any]:
+    """A document as it is kept in the cube: a layout of some regions lists them, so that no other version of a library finds others."""
+    if not isinstance(grid, HealpixGrid) or grid.parents is None:
+        return document
+    return {**document, "grid": {**document["grid"], "regions": {"ids": list(grid.parents)}}}
 
 
 def _store(doc: CubeDoc, base: str) -> str | None:
@@ -170,16 +207,19 @@ def _check_crs(crs: str | int) -> None:
         raise ValueError(f"{crs!r} is not a CRS: write an authority code such as EPSG:4326, or WKT") from None
 
 
-def _check_axis_name(name: str, dims: Dims) -> None:
+def _check_axis_name(name: str, dims: tuple[str, str]) -> None:
     if not _NAME.fullmatch(name):
         raise ValueError("an axis name is letters, digits, _ and -, starting with a letter")
     if name.replace("_", "-") in RESERVED_AXIS_NAMES or name in (INTERNAL_GROUP, OVERVIEWS):
         raise ValueError(f"{name!r} is the name of an option or keyword: choose another name for the axis")
-    if name in (dims.y, dims.x, "y", "x", "id"):
+    if name in (*dims, "y", "x", "id"):
         raise ValueError(f"{name!r} is already the name of a spatial dimension or of the region id")
 
 
-def _grid(doc: CubeDoc, axes: tuple[Axis, ...]) -> TilingGrid:
+def _grid(doc: TilingCubeDoc | HealpixCubeDoc) -> TilingGrid | HealpixGrid:
+    """The grid, without its axes."""
+    if isinstance(doc, HealpixCubeDoc):
+        return _healpix_grid(doc)
     g = doc.grid
     for dim in (g.dims.y, g.dims.x):
         if dim in ("spatial_ref", INTERNAL_GROUP, OVERVIEWS):
@@ -189,33 +229,107 @@ def _grid(doc: CubeDoc, axes: tuple[Axis, ...]) -> TilingGrid:
     crs = doc.crs if isinstance(doc.crs, str) else f"EPSG:{doc.crs}"
     return TilingGrid(
         crs, g.origin.x, g.origin.y, g.resolution.x, g.resolution.y,
-        (g.shape.y, g.shape.x), (g.region.y, g.region.x), g.id, (g.dims.y, g.dims.x), axes,
+        (g.shape.y, g.shape.x), (g.region.y, g.region.x), g.id, (g.dims.y, g.dims.x),
     )  # fmt: skip
 
 
+def _healpix_grid(doc: HealpixCubeDoc) -> HealpixGrid:
+    g = doc.grid
+    if doc.crs not in ("EPSG:4326", 4326):
+        raise ValueError(
+            f"cells of HEALPix lie on longitudes and latitudes, crs EPSG:4326, which is the default; got crs {doc.crs!r}"
+        )
+    whole = HealpixGrid(g.order, g.region_order, g.ellipsoid)
+    if g.regions is None:
+        return whole
+    if (g.regions.ids is None) == (g.regions.bbox is None):
+        raise ValueError(".regions: give ids or bbox")
+    if g.regions.ids is not None:
+        return replace(whole, parents=tuple(g.regions.ids))
+    if len(g.regions.bbox or ()) != 4:
+        raise ValueError(f".regions.bbox: write [west, south, east, north]; got {g.regions.bbox!r}")
+    west, south, east, north = (float(v) for v in g.regions.bbox or ())
+    found = whole.get_chunks_for_bbox((west, south, east, north))
+    return replace(whole, parents=tuple(ix for _, ix in found))
+
+
 def _variable(
-    name: str, doc: VariableDoc, cube: CubeDoc, axes_values: Mapping[str, tuple[AxisValue, ...]], base: str
+    name: str,
+    doc: VariableDoc,
+    grid: TilingGrid | HealpixGrid,
+    points: PointSource | None,
+    axes_values: Mapping[str, tuple[AxisValue, ...]],
+    base: str,
 ) -> Variable:
     _check_attrs(".attrs", doc.attrs, {"_FillValue", "grid_mapping", "coordinates"}.__contains__)
-    dims_yx = (cube.grid.dims.y, cube.grid.dims.x)
-    if not _NAME.fullmatch(name) or name in (*dims_yx, *axes_values, "spatial_ref", INTERNAL_GROUP, OVERVIEWS):
+    own = (*grid.spatial_dims, *axes_values, "spatial_ref", CELL_IDS, INTERNAL_GROUP, OVERVIEWS)
+    if not _NAME.fullmatch(name) or name in own:
         raise ValueError(f"{name!r} cannot be a variable's name: it is taken, or not letters, digits, _ and -")
     for axis in doc.axes or ():
         if axis not in axes_values:
             raise ValueError(f".axes: unknown axis {axis!r}{nearest(axis, list(axes_values))}")
     axes = tuple(a for a in axes_values if doc.axes is None or a in doc.axes)
-    dims = (*axes, *dims_yx)
+    dims = (*axes, *grid.spatial_dims)
     dtype = _dtype(doc.dtype)
-    sizes = {**{a: len(axes_values[a]) for a in axes}, **dict(zip(dims_yx, _yx(cube.grid.shape), strict=True))}
-    chunks = _shape_of_chunks("chunks", doc.chunks, dims, axes)
-    shards = None if doc.shards is None else _shape_of_chunks("shards", doc.shards, dims, axes)
-    _check_divides(chunks, shards, dims, dict(zip(dims_yx, _yx(cube.grid.region), strict=True)), sizes)
+    region = dict(zip(grid.spatial_dims, grid.region_shape, strict=True))
+    sizes = {**{a: len(axes_values[a]) for a in axes}, **dict(zip(grid.spatial_dims, grid.spatial_shape, strict=True))}
+    given = doc.chunks
+    if given is None and isinstance(grid, HealpixGrid):
+        given = region  # a chunk a region
+    if given is None:
+        raise ValueError(".chunks: is missing")
+    chunks = _shape_of_chunks("chunks", given, dims, grid.spatial_dims)
+    shards = None if doc.shards is None else _shape_of_chunks("shards", doc.shards, dims, grid.spatial_dims)
+    _check_divides(chunks, shards, dims, region, sizes)
+    fill_value = _fill_value(doc.fill_value, dtype)
+    statistic = _statistic(doc, dtype, points, axes, axes_values)
+    if doc.source is not None and isinstance(grid, HealpixGrid):
+        raise ValueError(
+            ".source: tiles are for grids of pixels: here variables are statistics of points (aggregate), or filled from Python"
+        )
+    source = None if doc.source is None else build_source(doc.source, axes, axes_values, base)
+    if statistic is not None and points is not None:
+        source = points.files
+    else:
+        points = None
     return Variable(
-        name=name, dtype=dtype.name, fill_value=_fill_value(doc.fill_value, dtype), axes=axes, dims=dims, chunks=chunks,
-        shards=shards, compressor=_compressor(doc.compressor), attrs=doc.attrs,
-        source=None if doc.source is None else build_source(doc.source, axes, axes_values, base),
-        overviews=_overviews(doc.overviews, dtype),
+        name=name, dtype=dtype.name, fill_value=fill_value, axes=axes, dims=dims, chunks=chunks,
+        shards=shards, compressor=_compressor(doc.compressor), attrs=doc.attrs, source=source,
+        overviews=_overviews(doc.overviews, dtype), aggregate=statistic, points=points,
     )  # fmt: skip
+
+
+def _statistic(
+    doc: VariableDoc,
+    dtype: np.dtype[Any],
+    points: PointSource | None,
+    axes: tuple[str, ...],
+    axes_values: Mapping[str, tuple[AxisValue, ...]],
+) -> Statistic | None:
+    """The statistic of points that a variable holds; None for one that tiles or a function fill."""
+    if doc.aggregate is None:
+        return None
+    if points is None:
+        raise ValueError(".aggregate: there are no points: say where they are (points, beside variables)")
+    if doc.source is not None:
+        raise ValueError(".aggregate: is of points, and source of tiles: give one of the two")
+    if axes != tuple(axes_values):
+        raise ValueError(f".axes: a statistic of points has all axes of the cube ({', '.join(axes_values)})")
+    try:
+        statistic = parse_statistic(doc.aggregate)
+    except ValueError as e:
+        raise ValueError(f".aggregate: {e}") from None
+    known = list(points.columns)
+    for name in sorted(statistic.names):
+        if name not in known:
+            raise ValueError(
+                f".aggregate: no column {name!r} among those of points{nearest(name, known)} (columns: {', '.join(known) or 'none'})"
+            )
+    if dtype.kind == "b":
+        raise ValueError(".dtype: a statistic is a number, not bool")
+    if dtype.kind != "f" and statistic.is_real:
+        raise ValueError(f".dtype: a {statistic.kind} is no whole number: give float32 or float64, not {dtype.name}")
+    return statistic
 
 
 def _overviews(given: str | None, dtype: np.dtype[Any]) -> str | None:
@@ -236,10 +350,6 @@ def _check_attrs(key: str, attrs: Mapping[str, Any], reserved: Callable[[str], b
             raise ValueError(
                 f"{key}.{name}: is written by cubeingest itself: leave it out (cf_fill: true writes _FillValue)"
             )
-
-
-def _yx(size: SizeYX) -> tuple[int, int]:
-    return size.y, size.x
 
 
 def _dtype(name: str) -> np.dtype[Any]:
@@ -274,19 +384,21 @@ def _fill_value(value: Any, dtype: np.dtype[Any]) -> float | int | bool:
 
 
 def _shape_of_chunks(
-    key: str, given: Mapping[str, int], dims: tuple[str, ...], axes: tuple[str, ...]
+    key: str, given: Mapping[str, int], dims: tuple[str, ...], spatial: tuple[str, ...]
 ) -> tuple[int, ...]:
     """One length a dimension; y and x may be called so whatever the dimensions' names, and an axis defaults to 1."""
-    spelt = {{"y": dims[-2], "x": dims[-1]}.get(k, k): v for k, v in given.items()}
+    spelt = {
+        dict(zip(("y", "x"), spatial, strict=False)).get(k, k) if len(spatial) == 2 else k: v for k, v in given.items()
+    }
     for dim in spelt:
         if dim not in dims:
             raise ValueError(
                 f".{key}: unknown dimension {dim!r}{nearest(dim, list(dims))} (dimensions: {', '.join(dims)})"
             )
-    for dim in dims[-2:]:
+    for dim in spatial:
         if dim not in spelt:
             raise ValueError(f".{key}.{dim}: is missing")
-    return tuple(spelt.get(dim, 1) if dim in axes else spelt[dim] for dim in dims)
+    return tuple(spelt[dim] if dim in spatial else spelt.get(dim, 1) for dim in dims)
 
 
 def _check_divides(
@@ -307,7 +419,7 @@ def _check_divides(
             near = [d for d in range(1, region[dim] + 1) if region[dim] % d == 0]
             best = sorted(near, key=lambda d, size=size: abs(d - size))[:3]  # type: ignore[misc]
             raise ValueError(
-                f".{kind}.{dim}: {size} does not divide the region's {region[dim]} pixels, so two regions would share a "
+                f".{kind}.{dim}: {size} does not divide the region's {region[dim]} {'cells' if dim == CELLS else 'pixels'}, so two regions would share a "
                 f"chunk; {', '.join(map(str, sorted(best)))} would"
             )
 

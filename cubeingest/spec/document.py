@@ -70,6 +70,19 @@ class GridDoc(_Doc):
     dims: Dims = Dims()
 
 
+class RegionsDoc(_Doc):
+    ids: list[int] | None = None
+    bbox: list[float | int] | None = None
+
+
+class HealpixDoc(_Doc):
+    type: Literal["healpix"]
+    order: int
+    region_order: int
+    ellipsoid: str = "WGS84"
+    regions: RegionsDoc | None = None
+
+
 class AxisDoc(_Doc):
     values: list[Any] | None = None
     start: Any = None
@@ -235,26 +248,56 @@ class SourceDoc(_Doc):
     storage: StorageDoc | None = None
 
 
+class CoordinatesDoc(_Doc):
+    x: str
+    y: str
+    crs: str | int = "OGC:CRS84"
+
+
+class PointsDoc(_Doc):
+    href: Any = None
+    tiles: TilesDoc | None = None
+    coordinates: CoordinatesDoc
+    columns: dict[str, str] = {}
+    filter: Any = None
+    groups: list[str] = []
+    catalog: str | None = None
+    storage: StorageDoc | None = None
+
+
 class VariableDoc(_Doc):
     dtype: str
     fill_value: Any
-    chunks: dict[str, _Size]
+    chunks: dict[str, _Size] | None = None
     shards: dict[str, _Size] | None = None
     axes: list[str] | None = None
     compressor: Any = None
     attrs: dict[str, Any] = {}
     source: SourceDoc | None = None
+    aggregate: Any = None
     overviews: str | None = None
 
 
 class CubeDoc(_Doc):
+    """What specs of both kinds of grid hold."""
+
     name: str
     crs: str | int
-    grid: GridDoc
+    grid: Any
     axes: dict[str, AxisDoc] = {}
+    points: PointsDoc | None = None
     variables: dict[str, VariableDoc]
     valid: ValidDoc | None = None
     attrs: dict[str, Any] = {}
     store: str | None = None
     storage: StorageDoc | None = None
     cf_fill: bool = False
+
+
+class TilingCubeDoc(CubeDoc):
+    grid: GridDoc
+
+
+class HealpixCubeDoc(CubeDoc):
+    crs: str | int = "EPSG:4326"
+    grid: HealpixDoc

@@ -60,7 +60,9 @@ def find_growth(old: CubeSpec, new: CubeSpec) -> tuple[Growth, ...]:
         _check_goes_on(axis, longer)
         if longer.size > axis.size:
             out.append(Growth(axis.name, axis.size, longer.size, longer.labels[axis.size :]))
-    for key, dim, before, after in zip("yx", old.grid.dims_yx, old.grid.shape_yx, new.grid.shape_yx, strict=True):
+    # Cells of HEALPix have one dimension, which the comparison above holds fast.
+    sizes = zip(old.grid.spatial_dims, old.grid.spatial_shape, new.grid.spatial_shape, strict=True)
+    for key, (dim, before, after) in zip("yx", sizes, strict=False):
         if after < before:
             raise SpecError(f"grid.shape.{key}: {before} -> {after}: a cube can grow, but not shrink")
         if after > before:

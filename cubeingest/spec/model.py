@@ -13,9 +13,11 @@ from typing import Any, Literal
 
 import numpy as np
 
+from cubeingest.aggregate import Statistic
 from cubeingest.axes import Axis
 from cubeingest.errors import GridError, nearest
-from cubeingest.grid import TilingGrid
+from cubeingest.expressions import Expression
+from cubeingest.grid import Grid, HealpixGrid, TilingGrid
 from cubeingest.storage import Storage
 
 OVERVIEWS = "overviews"
@@ -23,6 +25,9 @@ OVERVIEWS = "overviews"
 
 OVERVIEW_METHODS = ("mode", "mean", "min", "max", "nearest", "none")
 """How the overviews of a variable may be made, as the spec says it; ``none``: it has none."""
+
+CELL_IDS = "cell_ids"
+"""The coordinate that holds ids of HEALPix cells, where the cube does not hold those of the whole globe."""
 
 CLASS_ATTRS = ("flag_values", "flag_meanings", "flag_masks", "flag_colors", "color_table", "colors")
 """Attributes of a variable whose values are classes: between two of them lies nothing."""
@@ -74,9 +79,47 @@ class Source:
 
 
 @dataclass(frozen=True)
+class PointSource:
+    """Where the points are that a cube's statistics are of, and how they are read. ``files`` names the granules that hold them, as a source
+    names its tiles; None if a function gives them.
+
+    ``x`` and ``y``, in ``crs``, and ``columns``, by the names that expressions call them, are columns of a table or datasets of a file; these lie in each of
+    ``groups``, where there are any. Points for which ``filter`` is not true are left out. ``catalog`` is the file that keeps which granule
+    has points in which region; None if nothing is kept.
+    """
+
+    files: Source | None
+    x: str
+    y: str
+    crs: str
+    columns: Mapping[str, str]
+    filter: Expression | None
+    groups: tuple[str, ...]
+    catalog: str | None
+
+    @property
+    def storage(self) -> Storage:
+        return Storage() if self.files is None else self.files.storage
+
+    @property
+    def placing(self) -> str:
+        """All that decides where points lie, as text."""
+        return json.dumps({"x": self.x, "y": self.y, "crs": self.crs, "groups": list(self.groups)})
+
+    def reading_of(self, statistic: Statistic) -> str:
+        """All that decides what a statistic is, as kept in the records of its slots."""
+        own = {
+            name: self.columns.get(name, name)
+            for name in sorted(statistic.names | (self.filter.names if self.filter else frozenset()))
+        }
+        kept = {"columns": own} | ({"filter": self.filter.text} if self.filter else {})
+        return f"{statistic.text}; {self.placing[1:-1]}; {json.dumps(kept)[1:-1]}"
+
+
+@dataclass(frozen=True)
 class Variable:
-    """One array of the cube. ``dims`` are its axes followed by y and x; shapes are in that order. ``overviews`` is how they are made, if the
-    spec says it.
+    """One array of the cube. ``dims`` are its axes followed by the spatial ones (y and x, or cells); shapes are in that order. ``aggregate`` is the statistic
+    of ``points`` that it holds, whose granules are its ``source`` then. ``overviews`` is how they are made, if the spec says it.
     """
 
     name: str
@@ -90,6 +133,8 @@ class Variable:
     attrs: Mapping[str, Any]
     source: Source | None
     overviews: str | None = None
+    aggregate: Statistic | None = None
+    points: PointSource | None = None
 
     @property
     def write_shape(self) -> tuple[int, ...]:
@@ -116,7 +161,7 @@ class CubeSpec:
     """
 
     name: str
-    grid: TilingGrid
+    grid: Grid
     variables: tuple[Variable, ...]
     attrs: Mapping[str, Any]
     store: str | None
@@ -125,6 +170,23 @@ class CubeSpec:
     document: Mapping[str, Any]
     valid_source: tuple[Literal["geojson", "raster", "list"], str] | None = None
     valid: frozenset[tuple[int, int]] | None = None
+
+    @property
+    def points(self) -> PointSource | None:
+        """The points that variables are statistics of, if any are."""
+        return next((v.points for v in self.variables if v.points is not None), None)
+
+    @property
+    def tiling(self) -> TilingGrid:
+        """The grid, which must be one of pixels. Raises :class:`GridError` for what is for pixels only."""
+        if not isinstance(self.grid, TilingGrid):
+            raise GridError("the cube's cells are of HEALPix: this is for grids of pixels only")
+        return self.grid
+
+    @property
+    def healpix(self) -> HealpixGrid | None:
+        """The grid, if it is one of HEALPix cells."""
+        return self.grid if isinstance(self.grid, HealpixGrid) else None
 
     def variable(self, name: str) -> Variable:
         """The variable called ``name``. Raises :class:`GridError` if there is none."""
@@ -142,17 +204,17 @@ class CubeSpec:
         return (*(axis.n_blocks for axis in self.axes_of(variable)), *self.grid.lattice_shape_yx)
 
     def shape_of(self, variable: Variable) -> tuple[int, ...]:
-        return (*(axis.size for axis in self.axes_of(variable)), *self.grid.shape_yx)
+        return (*(axis.size for axis in self.axes_of(variable)), *self.grid.spatial_shape)
 
     def tile_grid(self, variable: Variable) -> TilingGrid:
         """The lattice that the variable's tiles are named by: the grid itself, or its own with ``source.tile``."""
         source = variable.source
         if source is None or (source.tile_shape_yx is None and source.id_template is None):
-            return self.grid
+            return self.tiling
         return replace(
-            self.grid,
-            region_shape_yx=source.tile_shape_yx or self.grid.region_shape_yx,
-            id_template=source.id_template or self.grid.id_template,
+            self.tiling,
+            region_shape_yx=source.tile_shape_yx or self.tiling.region_shape_yx,
+            id_template=source.id_template or self.tiling.id_template,
         )
 
     @cached_property
@@ -161,14 +223,7 @@ class CubeSpec:
         grid = self.grid
         return {
             "crs": grid.crs,
-            "grid": {
-                "origin": {"x": str(grid.origin_x), "y": str(grid.origin_y)},
-                "resolution": {"x": str(grid.resolution_x), "y": str(grid.resolution_y)},
-                "shape": dict(zip("yx", grid.shape_yx, strict=True)),
-                "region": dict(zip("yx", grid.region_shape_yx, strict=True)),
-                "id": grid.id_template,
-                "dims": dict(zip("yx", grid.dims_yx, strict=True)),
-            },
+            "grid": grid.layout,
             "axes": {axis.name: {"values": list(axis.labels), "block": axis.block} for axis in grid.axes},
             "variables": {
                 v.name: {

@@ -59,7 +59,7 @@ def manifest_split(spec: CubeSpec, variable: Variable) -> tuple[int, ...]:
     """
     shape, written = spec.shape_of(variable), variable.write_shape
     counts = [-(-n // w) for n, w in zip(shape, written, strict=True)]
-    region = [max(1, r // w) for r, w in zip(spec.grid.region_shape_yx, written[-2:], strict=True)]
+    region = [max(1, r // w) for r, w in zip(spec.grid.region_shape, written[len(variable.axes) :], strict=True)]
     return _grow(counts, region)
 
 
@@ -68,16 +68,16 @@ def ledger_split(slots: Sequence[int]) -> tuple[int, ...]:
     return _grow(slots, [LEDGER_SIDE, LEDGER_SIDE])
 
 
-def _grow(counts: Sequence[int], unit_yx: Sequence[int]) -> tuple[int, ...]:
-    """One along each axis and ``unit_yx``, times what is needed for an array of ``counts`` to have no more than ``MAX_MANIFESTS``."""
-    n_axes = len(counts) - 2
-    sizes = [1] * n_axes + list(unit_yx)
+def _grow(counts: Sequence[int], unit: Sequence[int]) -> tuple[int, ...]:
+    """One along each axis and ``unit`` along the spatial dimensions, times what is needed for an array of ``counts`` to have no more than ``MAX_MANIFESTS``."""
+    n_axes = len(counts) - len(unit)
+    sizes = [1] * n_axes + list(unit)
     step = 0
     while prod(-(-count // size) for count, size in zip(counts, sizes, strict=True)) > MAX_MANIFESTS:
-        spatial = [i for i in (n_axes, n_axes + 1) if sizes[i] < counts[i]]
+        spatial = [i for i in range(n_axes, len(counts)) if sizes[i] < counts[i]]
         axes = [i for i in range(n_axes - 1, -1, -1) if sizes[i] < counts[i]]
         grows = spatial or axes[:1]
         i = grows[step % len(grows)]
-        sizes[i] += unit_yx[i - n_axes] if i >= n_axes else 1
+        sizes[i] += unit[i - n_axes] if i >= n_axes else 1
         step += 1
     return tuple(min(s, c) for s, c in zip(sizes, counts, strict=True))

@@ -32,6 +32,8 @@ CODECS = {"": None, "ZSTD": "zstd"}
 def why_no_variable(variable: Variable) -> str | None:
     """Why blocks of no tile can be chunks of a variable, or None."""
     codec = variable.compressor["name"] if variable.compressor else None
+    if variable.aggregate is not None:
+        return "it is a statistic of points"
     if variable.shards is not None:
         return "it has shards, each of which is many chunks and an index of them"
     if any(n != 1 for n in variable.chunks[:-2]):

@@ -1,15 +1,14 @@
-"""The cube's fixed lattice: where each pixel, chunk and region lies, in exact arithmetic.
+"""Grids of pixels: where each pixel, chunk and region lies, in exact arithmetic.
 
 Geography is kept as rationals (:class:`fractions.Fraction`) and becomes a float once, at the last step, so the
-same edge computed from two sides is the same number. Pixel indices are integers and half-open. Nothing here
-reads or writes anything.
+same edge computed from two sides is the same number. Pixel indices are integers and half-open.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -19,7 +18,8 @@ import numpy as np
 
 from cubeingest.axes import Axis
 from cubeingest.boxes import finite, mapper, parse_crs, query_boxes
-from cubeingest.errors import GridError, nearest
+from cubeingest.errors import GridError
+from cubeingest.grid.base import Grid
 from cubeingest.ids import IdTemplate
 from cubeingest.shapes import regions_within
 from cubeingest.steps import centres, named_edge, near_places, overlapped_chunks, snap, to_fraction
@@ -40,7 +40,7 @@ a real shift is at least a tenth, so anything between would do."""
 
 
 @dataclass(frozen=True)
-class TilingGrid:
+class TilingGrid(Grid):
     """A cube's lattice: CRS, affine, shape, and the regions that it is cut into.
 
     ``origin`` is the outer corner of pixel [0, 0]; ``resolution`` the signed pixel size (``resolution_y > 0``:
@@ -79,30 +79,35 @@ class TilingGrid:
     # ---- size -------------------------------------------------------------------------------------------
 
     @property
+    def spatial_dims(self) -> tuple[str, ...]:
+        return self.dims_yx
+
+    @property
+    def spatial_shape(self) -> tuple[int, ...]:
+        return self.shape_yx
+
+    @property
+    def region_shape(self) -> tuple[int, ...]:
+        return self.region_shape_yx
+
+    @property
+    def layout(self) -> dict[str, Any]:
+        return {
+            "origin": {"x": str(self.origin_x), "y": str(self.origin_y)},
+            "resolution": {"x": str(self.resolution_x), "y": str(self.resolution_y)},
+            "shape": dict(zip("yx", self.shape_yx, strict=True)),
+            "region": dict(zip("yx", self.region_shape_yx, strict=True)),
+            "id": self.id_template,
+            "dims": dict(zip("yx", self.dims_yx, strict=True)),
+        }
+
+    @property
     def lattice_shape_yx(self) -> tuple[int, int]:
         """Number of regions along y and x."""
         return (
             -(-self.shape_yx[0] // self.region_shape_yx[0]),
             -(-self.shape_yx[1] // self.region_shape_yx[1]),
         )
-
-    @property
-    def dims(self) -> tuple[str, ...]:
-        """All dimensions: the axes, then y and x."""
-        return (*(axis.name for axis in self.axes), *self.dims_yx)
-
-    @property
-    def n_regions(self) -> int:
-        ny, nx = self.lattice_shape_yx
-        return ny * nx
-
-    def axis(self, name: str) -> Axis:
-        """The axis called ``name``. Raises :class:`GridError` if there is none."""
-        for axis in self.axes:
-            if axis.name == name:
-                return axis
-        known = [a.name for a in self.axes]
-        raise GridError(f"the grid has no axis {name!r}{nearest(name, known)} (axes: {', '.join(known) or 'none'})")
 
     # ---- ids --------------------------------------------------------------------------------------------
 
@@ -124,27 +129,11 @@ class TilingGrid:
             raise GridError(f"no region at row {iy}, column {ix}: the grid has {ny} rows and {nx} columns of regions")
         return self.ids.write(iy, ix)
 
-    def region_index(self, region_id: str) -> tuple[int, int]:
-        """Lattice row and column of a region id; the inverse of :meth:`region_id`.
-
-        Raises :class:`GridError` for an id that this grid does not have.
-        """
-        index = self.find_region(region_id)
-        if index is None:
-            example = self.region_id(0, 0)
-            raise GridError(f"no region {region_id!r} in this grid (ids look like {example!r})")
-        return index
-
     def find_region(self, region_id: str) -> tuple[int, int] | None:
         """As :meth:`region_index`, but None for an id that this grid does not have."""
         index = self.ids.read(region_id)
         ny, nx = self.lattice_shape_yx
         return index if index is not None and 0 <= index[0] < ny and 0 <= index[1] < nx else None
-
-    def region_ids(self) -> Iterator[str]:
-        """All region ids, row by row."""
-        ny, nx = self.lattice_shape_yx
-        return (self.ids.write(iy, ix) for iy, ix in itertools.product(range(ny), range(nx)))
 
     # ---- regions ----------------------------------------------------------------------------------------
 
@@ -172,24 +161,6 @@ class TilingGrid:
             self._check_crs(where.rio.crs)
             y, x = self._region_of_bounds(where.rio.bounds())
         return {**self._axis_slices(axes), self.dims_yx[0]: y, self.dims_yx[1]: x}
-
-    def _axis_slices(self, axes: Mapping[str, object]) -> dict[str, slice]:
-        for name in axes:
-            self.axis(name)
-        out = {}
-        for axis in self.axes:
-            if axis.name not in axes:
-                out[axis.name] = slice(0, axis.size)
-                continue
-            i = axis.index(axes[axis.name])
-            block = axis.block_slice(i // axis.block)
-            if block.stop - block.start > 1:
-                raise GridError(
-                    f"{axis.name}={axis.labels[i]} is part of the axis block {axis.block_label(i // axis.block)}, "
-                    "which one chunk spans: write the whole block"
-                )
-            out[axis.name] = block
-        return out
 
     def _check_crs(self, crs: Any) -> None:
         from pyproj import CRS
@@ -245,6 +216,10 @@ class TilingGrid:
         y, x = self.slices(*self.region_index(region_id))
         return GeoBox((y.stop - y.start, x.stop - x.start), self.affine(y.start, x.start), self.crs)
 
+    def area(self, region_id: str) -> GeoBox:
+        """The region's GeoBox."""
+        return self.geobox(region_id)
+
     # ---- bounds to pixels -------------------------------------------------------------------------------
 
     def window(self, bounds: Bounds | ExactBounds, tolerance_px: Fraction = TOLERANCE_PX) -> tuple[slice, slice]:
@@ -296,7 +271,7 @@ class TilingGrid:
     def turn_px(self) -> int | None:
         """Pixels of one turn of the globe along x, if longitudes run in whole pixels round it; else None."""
         pixels = 360 / self.resolution_x
-        return int(pixels) if parse_crs(self.crs).is_geographic and pixels.denominator == 1 else None
+        return int(pixels) if self._is_geographic and pixels.denominator == 1 else None
 
     def turns(self, window: tuple[slice, slice]) -> list[tuple[slice, slice]]:
         """A window in every turn of the globe in which it overlaps the grid: of a raster from 0 to 360 degrees, and of one from -180."""
@@ -305,23 +280,55 @@ class TilingGrid:
         found = [(y, slice(x.start + step, x.stop + step)) for step in steps]
         return [(y, x) for y, x in found if x.start < self.shape_yx[1] and x.stop > 0]
 
-    # ---- queries ----------------------------------------------------------------------------------------
+    # ---- points to pixels -------------------------------------------------------------------------------
 
-    def regions(self, bbox: tuple[float, float, float, float] | None = None, crs: str | None = None) -> list[str]:
-        """Ids of the regions that ``bbox`` (left, bottom, right, top) truly overlaps, row by row; all without one.
+    def locate(self, x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+        """The pixel that holds each point, as ``row * columns + column``; -1 for one outside the grid or not finite.
 
-        ``bbox`` is in the grid's CRS, or in ``crs``. Touching edges do not count. On longitudes a left edge greater
-        than the right one wraps across the antimeridian.
+        Edges are those of the lattice, each rounded once. A point on one belongs to the pixel of the higher index, on the grid's last edge to the
+        last pixel; longitudes are taken in the turn of the globe that the grid lies in.
 
         >>> grid = TilingGrid("EPSG:4326", Fraction(0), Fraction(0), Fraction(1), Fraction(1), (4, 6), (2, 3))
-        >>> grid.regions(bbox=(0, 0, 3, 1))
-        ['y0_x0']
-
-        Raises :class:`GridError` for a box that is empty, not finite or upside down.
+        >>> grid.locate(np.array([0.5, 365.0, 7.0]), np.array([0.0, 2.5, 1.0])).tolist()
+        [0, 17, -1]
         """
-        if bbox is None:
-            return list(self.region_ids())
-        return [self.ids.write(iy, ix) for iy, ix in self.get_chunks_for_bbox(bbox, crs)]
+        rows_at, columns_at = self._edges
+        if self._is_geographic:
+            left, _, right, _ = self.bounds()
+            x = np.where(x >= right, x - 360, np.where(x < left, x + 360, x))
+            x = np.where((x < left) & (right - left < 360) & (x + 360 == right), right, x)
+        column = _place(x, columns_at)
+        row = _place(-y, -rows_at) if self.resolution_y < 0 else _place(y, rows_at)
+        return np.where((row >= 0) & (column >= 0), row * self.shape_yx[1] + column, -1)
+
+    def regions_of(self, cells: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        row, column = np.divmod(cells, self.shape_yx[1])
+        (ry, rx), nx = self.region_shape_yx, self.lattice_shape_yx[1]
+        regions: npt.NDArray[np.int64] = row // ry * nx + column // rx
+        return regions
+
+    def cells_within(self, region: int, cells: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        y, x = self.slices(*divmod(region, self.lattice_shape_yx[1]))
+        row, column = np.divmod(cells, self.shape_yx[1])
+        within: npt.NDArray[np.int64] = (row - y.start) * (x.stop - x.start) + column - x.start
+        return within
+
+    @cached_property
+    def _is_geographic(self) -> bool:
+        return bool(parse_crs(self.crs).is_geographic)
+
+    @cached_property
+    def _edges(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Edges of rows and columns of pixels in CRS units, each rounded once."""
+        y, x = (
+            centres(origin - step / 2, step, 0, n + 1)
+            for origin, step, n in zip(
+                (self.origin_y, self.origin_x), (self.resolution_y, self.resolution_x), self.shape_yx, strict=True
+            )
+        )
+        return y, x
+
+    # ---- queries ----------------------------------------------------------------------------------------
 
     def get_chunks_for_bbox(
         self,
@@ -403,27 +410,13 @@ class TilingGrid:
             x, y = mapper(parse_crs(crs), parse_crs(self.crs))(x, y)
         finite((x, y))
         left, _, right, _ = self.bounds()
-        if parse_crs(self.crs).is_geographic and not left <= x < right:
+        if self._is_geographic and not left <= x < right:
             x = left + (x - left) % 360
         row = math.floor(snap((to_fraction(float(y)) - self.origin_y) / self.resolution_y))
         column = math.floor(snap((to_fraction(float(x)) - self.origin_x) / self.resolution_x))
         if not (0 <= row < self.shape_yx[0] and 0 <= column < self.shape_yx[1]):
             raise GridError(f"the point x {x}, y {y} is outside the grid, whose bounds are {self.bounds()}")
         return self.ids.write(row // self.region_shape_yx[0], column // self.region_shape_yx[1])
-
-    def chunks(self, region_id: str, chunk_shape: Mapping[str, int], /, **axes: object) -> dict[str, slice]:
-        """Half-open chunk indices, by dimension, that a region covers in an array of ``chunk_shape``.
-
-        >>> grid = TilingGrid("EPSG:4326", Fraction(0), Fraction(0), Fraction(1), Fraction(1), (4, 6), (2, 3))
-        >>> grid.chunks("y1_x1", {"y": 1, "x": 3})
-        {'y': slice(2, 4, None), 'x': slice(1, 2, None)}
-        """
-        region = self.region(region_id, **axes)
-        return {
-            dim: slice(s.start // chunk_shape[dim], -(-s.stop // chunk_shape[dim]))
-            for dim, s in region.items()
-            if dim in chunk_shape
-        }
 
     def coordinate(self, dim: str, part: slice | None = None) -> npt.NDArray[np.float64]:
         """Pixel centres along the y or x dimension ``dim`` as float64, each rounded once from the exact value."""
@@ -446,3 +439,15 @@ def _offset_text(grid: TilingGrid, dim: str, off: Fraction) -> str:
     east_or_north = (off > 0) == ((grid.resolution_x if dim == "x" else grid.resolution_y) > 0)
     words = ("east", "west") if dim == "x" else ("north", "south")
     return f"{float(abs(off)):.3g} px {words[0] if east_or_north else words[1]}"
+
+
+def _place(values: npt.NDArray[np.float64], edges: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """Between which ascending, even ``edges`` each value lies, the last one included; -1 for none."""
+    n = edges.size - 1
+    with np.errstate(invalid="ignore"):
+        inside = (values >= edges[0]) & (values <= edges[-1])
+        guess = (np.where(inside, values, edges[0]) - edges[0]) * (n / (edges[-1] - edges[0]))
+    place = np.minimum(guess.astype(np.int64), n - 1)
+    place -= inside & (values < edges[place])  # the guess is rounded
+    place += inside & (values >= edges[place + 1]) & (place < n - 1)
+    return np.where(inside, place, -1)
