@@ -55,11 +55,11 @@ class Computed:
         """One region, at one value of each axis that is left; None if the cube has nothing there."""
         reader, filled = _opened(self.uri, self.snapshot, _Same(self.reduction))
         spec, quantity = reader.spec, self.reduction.quantity
-        y, x = spec.grid.window(_bounds(geobox))
-        region = y.start // spec.grid.region_shape_yx[0], x.start // spec.grid.region_shape_yx[1]
+        y, x = spec.tiling.window(_bounds(geobox))
+        region = y.start // spec.tiling.region_shape_yx[0], x.start // spec.tiling.region_shape_yx[1]
         if not filled.regions(quantity)[region]:
             return None
-        rest = {a: (spec.grid.axis(a).index(axis_label(axes[a.replace("-", "_")])),) for a in self.reduction.rest}
+        rest = {a: (spec.tiling.axis(a).index(axis_label(axes[a.replace("-", "_")])),) for a in self.reduction.rest}
         index = {a: rest.get(a, quantity.positions[a]) for a in quantity.axes}
         out = np.full((y.stop - y.start, x.stop - x.start), self.reduction.fill, self.reduction.dtype)
         most = part_pixels(spec, quantity, self.reduction.method, self.reduction.over)
@@ -140,10 +140,10 @@ def reduce_into(
         raise GridError("limit and part are not for what is computed: select by bbox, region or axis values")
     spec, asked = store.spec, reduction.quantity
     # What is selected of regions and axes that are left must not show in the function: another selection goes on with the same.
-    every = {a: tuple(range(spec.grid.axis(a).size)) for a in reduction.rest}
+    every = {a: tuple(range(spec.tiling.axis(a).size)) for a in reduction.rest}
     reduction = replace(reduction, quantity=replace(asked, positions={**asked.positions, **every}))
     places = choose(spec, replace(selection, axes={}, variables=())).places
-    where = Where((slice(0, spec.grid.shape_yx[0]), slice(0, spec.grid.shape_yx[1])), places)
+    where = Where((slice(0, spec.tiling.shape_yx[0]), slice(0, spec.tiling.shape_yx[1])), places)
     filled = read_filled(store.readonly(), store.spec, reduction.quantity)
     gaps = filled.gaps(asked, where)
     there = {v.name: v for v in store.spec.variables}.get(name)
@@ -161,8 +161,8 @@ def reduce_into(
     except StoreError as e:
         raise StoreError(f"{name!r} was computed from snapshot {source}, which is gone ({e}): --redo computes it from the cube as it is now") from None  # fmt: skip
     function = Computed(store.uri, source, reduction)
-    regions = () if places is None else tuple(store.spec.grid.region_id(*p) for p in sorted(places))
-    rest = {a: tuple(store.spec.grid.axis(a).labels[i] for i in asked.positions[a]) for a in reduction.rest}
+    regions = () if places is None else tuple(store.spec.tiling.region_id(*p) for p in sorted(places))
+    rest = {a: tuple(store.spec.tiling.axis(a).labels[i] for i in asked.positions[a]) for a in reduction.rest}
     filling = Selection(axes=rest, regions=regions, variables=(name,))
     run = ingest(store, filling, options, on_progress, function)
     changed = 0 if added or options.redo else _count_changed(store, source, reduction.quantity)
@@ -176,9 +176,9 @@ def describe(reduction: Reduction, spec: CubeSpec) -> dict[str, Any]:
     if quantity.band_axis is not None:
         out["variable"] = quantity.columns[0].variable
     values = {
-        a: [spec.grid.axis(a).labels[i] for i in quantity.positions[a]]
+        a: [spec.tiling.axis(a).labels[i] for i in quantity.positions[a]]
         for a in reduction.over
-        if len(quantity.positions[a]) < spec.grid.axis(a).size
+        if len(quantity.positions[a]) < spec.tiling.axis(a).size
     }
     if values:
         out["values"] = values
@@ -201,7 +201,7 @@ def _source_of(variable: Variable, how: Mapping[str, Any]) -> str:
 def _made(spec: CubeSpec, reduction: Reduction, name: str, how: Mapping[str, Any]) -> dict[str, Any]:
     """The spec's entry of a new variable. ``name`` is its key."""
     made = result_variable(spec, reduction, name)
-    dims = {spec.grid.dims_yx[0]: "y", spec.grid.dims_yx[1]: "x"}
+    dims = {spec.tiling.dims_yx[0]: "y", spec.tiling.dims_yx[1]: "x"}
     fill = made.fill_value
     out: dict[str, Any] = {
         "dtype": made.dtype,

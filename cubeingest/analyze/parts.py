@@ -91,7 +91,7 @@ def find_where(spec: CubeSpec, selection: Selection) -> Where:
         raise GridError(
             "limit and part are for work that is done in several goes: select by bbox, region or axis values"
         )
-    grid = spec.grid
+    grid = spec.tiling
     places = choose(spec, replace(selection, axes={})).places
     window = slice(0, grid.shape_yx[0]), slice(0, grid.shape_yx[1])
     if selection.bbox is not None:
@@ -130,7 +130,7 @@ def plan_parts(
     Axes in ``groups`` are whole in every part; of others a part has the selected positions of one axis block. Regions that
     are not ``filled`` (region rows, region columns) are left out.
     """
-    grid = spec.grid
+    grid = spec.tiling
     whole = {name for group in groups for name in group}
     along = [
         [quantity.positions[a]] if a in whole else quantity.blocks(grid.axis(a)) for a in quantity.axes
@@ -163,7 +163,7 @@ def part_pixels(spec: CubeSpec, quantity: Quantity, method: str, over: Sequence[
 
 def _places(spec: CubeSpec, where: Where) -> Iterator[tuple[int, int]]:
     """Lattice places that a window touches, among those that are chosen, row by row."""
-    grid = spec.grid
+    grid = spec.tiling
     rows, columns = (
         range(s.start // r, -(-s.stop // r)) for s, r in zip(where.window, grid.region_shape_yx, strict=True)
     )
@@ -274,7 +274,7 @@ class Filled:
 
     def regions(self, quantity: Quantity) -> npt.NDArray[np.bool_]:
         """Regions (iy, ix) with a slot that is there."""
-        out = np.zeros(self.spec.grid.lattice_shape_yx, bool)
+        out = np.zeros(self.spec.tiling.lattice_shape_yx, bool)
         for name in quantity.variables:
             held = self.states[name] != NOTHING
             out |= held.any(axis=tuple(range(held.ndim - 2)))
@@ -283,7 +283,7 @@ class Filled:
     def gaps(self, quantity: Quantity, where: Where) -> Gaps:
         """What is missing of all that is selected."""
         spec = self.spec
-        mask = np.zeros(spec.grid.lattice_shape_yx, bool)
+        mask = np.zeros(spec.tiling.lattice_shape_yx, bool)
         for place in _places(spec, where):
             mask[place] = spec.valid is None or place in spec.valid
         total = pending = absent = 0
@@ -302,12 +302,12 @@ class Filled:
                 for block, lacks in zip(own, lacking.tolist(), strict=True):
                     kept = counts.setdefault((axis.name, axis.block_label(block)), [0, 0])
                     kept[0], kept[1] = kept[0] + lacks, kept[1] + of
-        several = {a.name for a in spec.grid.axes if a.n_blocks > 1}
+        several = {a.name for a in spec.tiling.axes if a.n_blocks > 1}
         by = tuple((axis, label, n, of) for (axis, label), (n, of) in counts.items() if n and axis in several)
         return Gaps(total, pending, absent, by)
 
     def _blocks(self, quantity: Quantity, variable: str, axis: str) -> list[int]:
-        size = self.spec.grid.axis(axis).block
+        size = self.spec.tiling.axis(axis).block
         if axis == quantity.band_axis:
             columns = (c for c in quantity.columns if c.variable == variable)
             return sorted({c.position // size for c in columns if c.position is not None})

@@ -75,10 +75,10 @@ def find_quantity(spec: CubeSpec, selection: Selection, expression: str | None =
     """
     positions = {
         axis.name: find_positions(axis, selection.axes[axis.name]) if axis.name in selection.axes else tuple(range(axis.size))
-        for axis in spec.grid.axes
+        for axis in spec.tiling.axes
     }  # fmt: skip
     for name in selection.axes:
-        spec.grid.axis(name)
+        spec.tiling.axis(name)
     chosen = tuple(spec.variable(name) for name in dict.fromkeys(selection.variables)) or spec.variables
     if expression is None:
         if len(chosen) > 1:
@@ -98,7 +98,7 @@ def _of_expression(
     positions: Mapping[str, tuple[int, ...]],
     is_chosen: bool,
 ) -> Quantity:
-    labels = {label: axis for axis in reversed(spec.grid.axes) if isinstance(axis.values[0], str) for label in axis.labels}  # fmt: skip
+    labels = {label: axis for axis in reversed(spec.tiling.axes) if isinstance(axis.values[0], str) for label in axis.labels}  # fmt: skip
     variables = {v.name for v in spec.variables}
     names = sorted(_parsed(text, (*variables, *labels)).names, key=text.find)
     if not names:
@@ -132,7 +132,7 @@ def _of_expression(
         raise GridError(
             f"expression {text!r} is of values of {band}: {'no such axis ' + what if not of else what} ({known}): say --variable NAME"
         )
-    axis = spec.grid.axis(band)
+    axis = spec.tiling.axis(band)
     columns = tuple(Column(n, of[0].name, axis.labels.index(n)) for n in banded)
     axes = tuple(a for a in of[0].axes if a != band)
     return Quantity(text, columns, axes, {a: positions[a] for a in axes}, True, band)
@@ -197,7 +197,7 @@ class Reader:
             by_block: dict[int, list[Column]] = {}
             for c in mine:
                 assert c.position is not None
-                by_block.setdefault(c.position // self.spec.grid.axis(band).block, []).append(c)
+                by_block.setdefault(c.position // self.spec.tiling.axis(band).block, []).append(c)
             at = variable.axes.index(band)
             for columns in by_block.values():
                 wanted = tuple(sorted({c.position for c in columns if c.position is not None}))
@@ -282,4 +282,4 @@ def one_axis(quantity: Quantity, spec: CubeSpec, name: str) -> Axis:
     if name not in quantity.axes:
         hint = nearest(name, list(quantity.axes))
         raise GridError(f"{quantity.text!r} has no axis {name!r}{hint} (axes: {', '.join(quantity.axes) or 'none'})")
-    return spec.grid.axis(name)
+    return spec.tiling.axis(name)

@@ -126,7 +126,7 @@ def _streamed(reader: Reader, reduction: Reduction, index: Index, y: slice, x: s
         for at in np.ndindex(*lengths)
         for n, strip in enumerate(strips)
     }
-    blocks = {a: [index[a]] if a in reduction.rest else quantity.blocks(spec.grid.axis(a)) for a in quantity.axes}
+    blocks = {a: [index[a]] if a in reduction.rest else quantity.blocks(spec.tiling.axis(a)) for a in quantity.axes}
     for positions in itertools.product(*blocks.values()):
         values, valid = reader.read(dict(zip(blocks, positions, strict=True)), y, x)
         for at in np.ndindex(*values.shape[:-2]):
@@ -167,7 +167,7 @@ def _stacked(reader: Reader, reduction: Reduction, index: Index, y: slice, x: sl
 
 def _read_stack(reader: Reader, quantity: Quantity, index: Index, y: slice, x: slice) -> Array:
     """(axes..., y, x): a variable as stored, or an expression as float64; read axis block by axis block."""
-    axes = [reader.spec.grid.axis(a) for a in quantity.axes]
+    axes = [reader.spec.tiling.axis(a) for a in quantity.axes]
     dtype = np.dtype(np.float64) if quantity.is_expression else reader.spec.variable(quantity.text).np_dtype
     out = np.empty((*(len(index[a.name]) for a in axes), y.stop - y.start, x.stop - x.start), dtype)
     by_axis = []
@@ -209,7 +209,7 @@ def _bands(spec: CubeSpec, reduction: Reduction) -> Bands:
     labels, places = [], {}
     rest = reduction.rest
     for n, positions in enumerate(itertools.product(*(reduction.quantity.positions[a] for a in rest))):
-        labels.append({a: spec.grid.axis(a).labels[i] for a, i in zip(rest, positions, strict=True)})
+        labels.append({a: spec.tiling.axis(a).labels[i] for a, i in zip(rest, positions, strict=True)})
         places[tuple(zip(rest, positions, strict=True))] = n
     return Bands(tuple(labels), places)
 
@@ -338,8 +338,8 @@ def _raster(
     spec, reduction, (y, x) = computing.store.spec, computing.reduction, computing.where.window
     labels = computing.bands.labels
     form = RasterForm(
-        shape_yx=computing.where.shape_yx, n_bands=len(labels), dtype=reduction.dtype, crs=spec.grid.crs,
-        affine=spec.grid.affine(y.start, x.start), nodata=reduction.fill,
+        shape_yx=computing.where.shape_yx, n_bands=len(labels), dtype=reduction.dtype, crs=spec.tiling.crs,
+        affine=spec.tiling.affine(y.start, x.start), nodata=reduction.fill,
         descriptions=tuple(" ".join([reduction.method, *(f"{a} {v}" for a, v in label.items())]) for label in labels),
         tags={"TITLE": reduction.title, "SOURCE": f"{spec.name}, snapshot {computing.store.tip}", **({"DDOF": "0"} if reduction.method == "std" else {})},
         block_yx=reduction.quantity.written(spec),
@@ -359,7 +359,7 @@ def _picture(
 ) -> None:
     spec, reduction, (y, x) = computing.store.spec, computing.reduction, computing.where.window
     if len(computing.bands.labels) > 1:
-        names = ", ".join(f"--{a} {spec.grid.axis(a).labels[0]}" for a in reduction.rest)
+        names = ", ".join(f"--{a} {spec.tiling.axis(a).labels[0]}" for a in reduction.rest)
         raise GridError(f"a picture shows one result, not {len(computing.bands.labels)}: say which ({names})")
     step = max(1, -(-max(computing.where.shape_yx) // PICTURE_PIXELS))
     shape = tuple(-(-n // step) for n in computing.where.shape_yx)
@@ -388,12 +388,12 @@ def result_variable(spec: CubeSpec, reduction: Reduction, name: str = "") -> Var
     """A result as a variable: its dtype and fill value, chunks as its first input has them, attributes that say how it was made."""
     quantity = reduction.quantity
     first = spec.variable(quantity.columns[0].variable)
-    kept = [n for n, d in enumerate(first.dims) if d in reduction.rest or d in spec.grid.dims_yx]
+    kept = [n for n, d in enumerate(first.dims) if d in reduction.rest or d in spec.tiling.dims_yx]
     return replace(
         first, name=name or reduction.method, dtype=reduction.dtype.name, fill_value=reduction.fill, axes=reduction.rest,
-        dims=(*reduction.rest, *spec.grid.dims_yx), chunks=tuple(first.chunks[n] for n in kept),
+        dims=(*reduction.rest, *spec.tiling.dims_yx), chunks=tuple(first.chunks[n] for n in kept),
         shards=None if first.shards is None else tuple(first.shards[n] for n in kept),
-        attrs=result_attrs(spec, reduction), source=None, overviews=None,
+        attrs=result_attrs(spec, reduction), source=None, points=None, overviews=None,
     )  # fmt: skip
 
 

@@ -117,7 +117,7 @@ def read_series(
         raise GridError(f"there are {lon.size} longitudes and {lat.size} latitudes: give both of every point")
     session = store.readonly()
     reader = Reader(session, spec, quantity)
-    row, column = locate(spec.grid, lon, lat)
+    row, column = locate(spec.tiling, lon, lat)
     inside = row >= 0
     shape = tuple(len(quantity.positions[a]) for a in quantity.axes)
     values = np.full((lon.size, *shape), np.nan)
@@ -125,8 +125,8 @@ def read_series(
     filled = read_filled(session, spec, quantity)
     pending = np.ones((lon.size, *shape), bool)
     pending[inside] = _pending(spec, quantity, filled.states, row[inside], column[inside])
-    labels = {a: tuple(spec.grid.axis(a).labels[p] for p in quantity.positions[a]) for a in quantity.axes}
-    whole = Where((slice(0, spec.grid.shape_yx[0]), slice(0, spec.grid.shape_yx[1])), _regions(spec.grid, row[inside], column[inside]))  # fmt: skip
+    labels = {a: tuple(spec.tiling.axis(a).labels[p] for p in quantity.positions[a]) for a in quantity.axes}
+    whole = Where((slice(0, spec.tiling.shape_yx[0]), slice(0, spec.tiling.shape_yx[1])), _regions(spec.tiling, row[inside], column[inside]))  # fmt: skip
     variable = None if quantity.is_expression else spec.variable(quantity.text)
     attrs = {} if variable is None else variable.attrs
     return Series(
@@ -186,7 +186,7 @@ def _read_variable(
 ) -> npt.NDArray[np.float64]:
     spec = reader.spec
     cy, cx = variable.chunks[-2:]
-    across = -(-spec.grid.shape_yx[1] // cx)
+    across = -(-spec.tiling.shape_yx[1] // cx)
     chunk = (row // cy) * across + column // cx
     order = np.argsort(chunk, kind="stable")
     starts = np.flatnonzero(np.diff(chunk[order], prepend=-1))
@@ -219,17 +219,17 @@ def _pending(
     spec: CubeSpec, quantity: Quantity, states: Mapping[str, npt.NDArray[np.uint8]], row: Array, column: Array
 ) -> npt.NDArray[np.bool_]:
     """(points, axes...): where one of the variables has no pixels in the cube."""
-    ry, rx = spec.grid.region_shape_yx
+    ry, rx = spec.tiling.region_shape_yx
     out = np.zeros((row.size, *(len(quantity.positions[a]) for a in quantity.axes)), bool)
     for name in quantity.variables:
         held = states[name] != NOTHING
         variable = spec.variable(name)
         if quantity.band_axis is not None:
             n = variable.axes.index(quantity.band_axis)
-            size = spec.grid.axis(quantity.band_axis).block
+            size = spec.tiling.axis(quantity.band_axis).block
             wanted = sorted({(c.position or 0) // size for c in quantity.columns})
             held = np.take(held, wanted, axis=n).all(axis=n)
-        blocks = [[p // spec.grid.axis(a).block for p in quantity.positions[a]] for a in quantity.axes]
+        blocks = [[p // spec.tiling.axis(a).block for p in quantity.positions[a]] for a in quantity.axes]
         lattice = held[np.ix_(*blocks, *(range(n) for n in held.shape[-2:]))]
         out |= np.moveaxis(~lattice[..., row // ry, column // rx], -1, 0)
     return out

@@ -54,7 +54,7 @@ def count_part(job: TransitionJob, plan: PartPlan) -> SlotResult:
     before, after = (
         reader.read_raw(variable, p, plan.y, plan.x).reshape(size) for p in (job.before, job.after)
     )  # fmt: skip
-    areas = row_areas(spec.grid, plan.y)
+    areas = row_areas(spec.tiling, plan.y)
     missing = is_missing(before, variable) | is_missing(after, variable)
     keys, classes = _keys(before, after)
     n = len(classes)
@@ -161,10 +161,10 @@ def count_transitions(
     filled = read_filled(session, spec, quantity)
     parts = list(plan_parts(spec, quantity, where, (quantity.axes,), filled=filled.regions(quantity)))
     job = TransitionJob(PartJob(spec, quantity, pickle.dumps(session)), first, second)
-    labels = [{a: spec.grid.axis(a).labels[p[0]] for a, p in ends.items()} for ends in (first, second)]
+    labels = [{a: spec.tiling.axis(a).labels[p[0]] for a, p in ends.items()} for ends in (first, second)]
     gaps = filled.gaps(quantity, where)
     report = TransitionReport(
-        variable.name, labels[0], labels[1], store.tip, classes_of(variable), gaps, says_how(spec.grid)
+        variable.name, labels[0], labels[1], store.tip, classes_of(variable), gaps, says_how(spec.tiling)
     )
     n_bytes = n_pixels(parts) * variable.np_dtype.itemsize
     for result in run_parts(store, count_part, job, parts, n_bytes, options, on_progress):
@@ -187,7 +187,7 @@ def _ends(spec: CubeSpec, quantity: Quantity, ends: Mapping[str, str]) -> dict[s
             raise GridError(f"{quantity.text!r} has no axis {given!r} (axes: {', '.join(quantity.axes) or 'none'})")
     out: dict[str, tuple[int, ...]] = {}
     for name in quantity.axes:
-        axis = spec.grid.axis(name)
+        axis = spec.tiling.axis(name)
         positions = find_positions(axis, [ends[name]]) if name in ends else quantity.positions[name]
         if len(positions) != 1:
             labels = ", ".join(axis.labels[p] for p in positions[:4])

@@ -97,7 +97,7 @@ def zonal_part(job: ZonalJob, plan: ZonePart) -> SlotResult:
     shape = plan.y.stop - plan.y.start, plan.x.stop - plan.x.start
     zone, cell, coverage = _cells(job, reader, plan, shape)
     keys, at = np.unique(zone, return_inverse=True)
-    areas = coverage * row_areas(spec.grid, plan.y)[cell // shape[1]]
+    areas = coverage * row_areas(spec.tiling, plan.y)[cell // shape[1]]
     index = dict(plan.index)
     lengths = tuple(len(index[a]) for a in quantity.axes)
     n, each = len(keys), int(np.prod(lengths, dtype=int))
@@ -140,7 +140,7 @@ def _class_sums(own: Array, values: Array, weights: Array, areas: Array) -> tupl
 
 def _cells(job: ZonalJob, reader: Reader, plan: ZonePart, shape: tuple[int, int]) -> tuple[Array, Array, Array]:
     """(zone, cell of the part row by row, fraction covered) of each pixel in a zone."""
-    grid = reader.spec.grid
+    grid = reader.spec.tiling
     if job.zone_variable is not None:
         variable = reader.spec.variable(job.zone_variable)
         raw = _zone_array(reader, variable, job, plan).reshape(shape).ravel()
@@ -170,7 +170,7 @@ def _planes(
     """(place along all axes, (y, x) as float64) of each set of positions; each chunk is read once."""
     along = []
     for name in quantity.axes:
-        size = reader.spec.grid.axis(name).block
+        size = reader.spec.tiling.axis(name).block
         groups = itertools.groupby(range(len(index[name])), key=lambda n, name=name, size=size: index[name][n] // size)  # type: ignore[misc]
         along.append([tuple(g) for _, g in groups])
     for places in itertools.product(*along):
@@ -316,9 +316,11 @@ def quantile_of(name: str) -> float:
 
 
 def weighted_quantile(values: Array, weights: Array, q: float) -> float:
-    """The quantile of weighted values, as exactextract and R's ``Hmisc`` kin have it: with equal weights it is numpy's (type 7).
+    """The quantile of weighted values, each pixel's by itself: with equal weights it is numpy's (type 7).
 
-    The k-th of n ordered values lies at k·w[k] + (n - 1)·(w[0] + ... + w[k-1]), on a scale that ends with the last.
+    The k-th of n ordered values lies at k·w[k] + (n - 1)·(w[0] + ... + w[k-1]), on a scale that ends with the last
+    (https://stats.stackexchange.com/a/13223). exactextract does the same, but first makes one of pixels of the same value: the median
+    of 1, 1, 1, 2 is 1.5 there, and 1 here.
     """
     order = np.argsort(values, kind="stable")
     values, weights = values[order], weights[order]
@@ -357,17 +359,17 @@ def zonal(
     job = ZonalJob(PartJob(spec, quantity, pickle.dumps(session)), needs, by_class, None if isinstance(zones, Features) else zones, zone_axes)  # fmt: skip
     groups = (quantity.axes,)
     if isinstance(zones, Features):
-        placed = place_zones(spec.grid, zones, make_valid)
+        placed = place_zones(spec.tiling, zones, make_valid)
         parts, gaps = _parts_of_polygons(spec, quantity, where, placed, filled)
         keys, attributes, share = list(range(placed.n)), placed.attributes, placed.share
     else:
         parts = [_with_zones(p) for p in plan_parts(spec, quantity, where, groups)]
         gaps = filled.gaps(quantity, where)
         keys, attributes, share = [], {}, None
-    labels = {a: tuple(spec.grid.axis(a).labels[p] for p in quantity.positions[a]) for a in quantity.axes}
+    labels = {a: tuple(spec.tiling.axis(a).labels[p] for p in quantity.positions[a]) for a in quantity.axes}
     names = {} if variable is None else classes_of(variable)
     report = ZonalReport(
-        quantity, labels, tuple(statistics), store.tip, keys, attributes, share, gaps, says_how(spec.grid), by_class, names
+        quantity, labels, tuple(statistics), store.tip, keys, attributes, share, gaps, says_how(spec.tiling), by_class, names
     )  # fmt: skip
     size = 8 if variable is None else variable.np_dtype.itemsize
     unfilled = _Unfilled(spec, quantity, filled)
@@ -408,7 +410,7 @@ def _parts_of_polygons(
 
     if not zones.geometries.size:
         return [], Gaps()
-    grid = spec.grid
+    grid = spec.tiling
     tree = shapely.STRtree(zones.geometries)
     packed = shapely.to_wkb(zones.geometries)
     hull = _window_of(grid, shapely.total_bounds(zones.geometries), where)
@@ -450,10 +452,10 @@ class _Unfilled:
             held = filled.states[name] != NOTHING
             if quantity.band_axis is not None:
                 n = spec.variable(name).axes.index(quantity.band_axis)
-                size = spec.grid.axis(quantity.band_axis).block
+                size = spec.tiling.axis(quantity.band_axis).block
                 wanted = sorted({(c.position or 0) // size for c in quantity.columns})
                 held = np.take(held, wanted, axis=n).all(axis=n)
-            blocks = [[p // spec.grid.axis(a).block for p in quantity.positions[a]] for a in quantity.axes]
+            blocks = [[p // spec.tiling.axis(a).block for p in quantity.positions[a]] for a in quantity.axes]
             lattice = ~held[np.ix_(*blocks, *(range(n) for n in held.shape[-2:]))]
             out = lattice if out is None else out | lattice
         self._lattice = out.reshape(-1, *out.shape[-2:])
