@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -20,19 +21,27 @@ def row_areas(grid: TilingGrid, y: slice) -> npt.NDArray[np.float64]:
     Of longitudes and latitudes: what parallels and meridians cut out of the CRS's ellipsoid, by the closed formula of the authalic
     latitude (Snyder, Map Projections, 1987, equation 3-12). Of a projection: pixel width times height, in its units.
     """
-    crs = parse_crs(grid.crs)
-    n = y.stop - y.start
-    if not crs.is_geographic:
-        metres = math.prod(axis.unit_conversion_factor for axis in crs.axis_info[:2])
-        return np.full(n, abs(float(grid.resolution_x * grid.resolution_y)) * metres / SQUARE_METRES)
-    ellipsoid = crs.ellipsoid
-    a, b = (ellipsoid.semi_major_metre, ellipsoid.semi_minor_metre) if ellipsoid is not None else (6378137.0, 6356752.314245179)  # fmt: skip
-    radians = crs.axis_info[0].unit_conversion_factor
+    metres, body = _measures(grid.crs)
+    if body is None:
+        return np.full(y.stop - y.start, abs(float(grid.resolution_x * grid.resolution_y)) * metres / SQUARE_METRES)
+    a, b, radians = body
     edges = float(grid.origin_y) + np.arange(y.start, y.stop + 1) * float(grid.resolution_y)
     # A parallel beyond a pole bounds nothing.
     below = _zone(np.clip(edges * radians, -math.pi / 2, math.pi / 2), math.sqrt(max(0.0, 1 - (b / a) ** 2)))
     width = float(grid.resolution_x) * radians
     return np.asarray(np.abs(np.diff(below)) * width * b**2 / 2 / SQUARE_METRES)
+
+
+@lru_cache(maxsize=8)
+def _measures(crs_text: str) -> tuple[float, tuple[float, float, float] | None]:
+    """Square metres of a projection's square unit, and None; or of longitudes and latitudes the ellipsoid's half axes and radians of a unit."""
+    crs = parse_crs(crs_text)
+    if not crs.is_geographic:
+        return math.prod(axis.unit_conversion_factor for axis in crs.axis_info[:2]), None
+    ellipsoid, radians = crs.ellipsoid, crs.axis_info[0].unit_conversion_factor
+    if ellipsoid is None:
+        return 1.0, (6378137.0, 6356752.314245179, radians)
+    return 1.0, (ellipsoid.semi_major_metre, ellipsoid.semi_minor_metre, radians)
 
 
 def _zone(latitude: npt.NDArray[np.float64], e: float) -> npt.NDArray[np.float64]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cubeingest.analyze.parts import Filled, Gaps, Where, cut, part_pixels, read_filled
+from cubeingest.analyze.parts import Filled, Gaps, Where, cut, on_kept_thread, part_pixels, read_filled
 from cubeingest.analyze.quantity import Quantity, Reader
 from cubeingest.analyze.reduce import Reduction, compute_window, result_variable
 from cubeingest.axes import axis_label
@@ -53,6 +53,9 @@ class Computed:
 
     def __call__(self, geobox: GeoBox, **axes: Any) -> np.ndarray[Any, Any] | None:
         """One region, at one value of each axis that is left; None if the cube has nothing there."""
+        return on_kept_thread(self._compute, geobox, axes)
+
+    def _compute(self, geobox: GeoBox, axes: Mapping[str, Any]) -> np.ndarray[Any, Any] | None:
         reader, filled = _opened(self.uri, self.snapshot, _Same(self.reduction))
         spec, quantity = reader.spec, self.reduction.quantity
         y, x = spec.tiling.window(_bounds(geobox))

@@ -74,14 +74,18 @@ def units_of(method: Method, variable: Variable | None) -> str | None:
     return None if variable is None else variable.attrs.get("units")
 
 
-class Accumulator:
-    """Takes values of the same pixels, some positions at a time, and gives the result (n, y, x) as float64, NaN where no value was."""
+Rows = slice
+"""Some of an accumulator's rows: it is worked on in strips, but its arrays are whole, since many small ones would lie about in memory."""
 
-    def take(self, values: Array, valid: Valid) -> None:
-        """Values (pixels' shape) of one more position."""
+
+class Accumulator:
+    """Takes values of the same pixels (y, x), position by position, and gives the result as float64, NaN where no value was."""
+
+    def take(self, values: Array, valid: Valid, rows: Rows) -> None:
+        """Values of some rows, of one more position."""
         raise NotImplementedError
 
-    def result(self) -> npt.NDArray[np.float64]:
+    def result(self, rows: Rows) -> npt.NDArray[np.float64]:
         raise NotImplementedError
 
 
@@ -89,28 +93,28 @@ class Mean(Accumulator):
     def __init__(self, shape: tuple[int, ...]) -> None:
         self.total, self.count = np.zeros(shape), np.zeros(shape, np.uint32)
 
-    def take(self, values: Array, valid: Valid) -> None:
+    def take(self, values: Array, valid: Valid, rows: Rows) -> None:
         if valid is None:
-            self.total += values
-            self.count += 1
+            self.total[rows] += values
+            self.count[rows] += 1
             return
-        self.total += np.where(valid, values, values.dtype.type(0))
-        self.count += valid
+        self.total[rows] += np.where(valid, values, values.dtype.type(0))
+        self.count[rows] += valid
 
-    def result(self) -> npt.NDArray[np.float64]:
+    def result(self, rows: Rows) -> npt.NDArray[np.float64]:
         with np.errstate(invalid="ignore", divide="ignore"):
-            return np.asarray(self.total / self.count)
+            return np.asarray(self.total[rows] / self.count[rows])
 
 
 class Count(Accumulator):
     def __init__(self, shape: tuple[int, ...]) -> None:
         self.count = np.zeros(shape, np.uint32)
 
-    def take(self, values: Array, valid: Valid) -> None:
-        self.count += 1 if valid is None else valid
+    def take(self, values: Array, valid: Valid, rows: Rows) -> None:
+        self.count[rows] += 1 if valid is None else valid
 
-    def result(self) -> npt.NDArray[np.float64]:
-        return self.count.astype(np.float64)
+    def result(self, rows: Rows) -> npt.NDArray[np.float64]:
+        return self.count[rows].astype(np.float64)
 
 
 class Extreme(Accumulator):
@@ -118,11 +122,12 @@ class Extreme(Accumulator):
         self._pick: Callable[..., Any] = np.fmin if least else np.fmax
         self.kept = np.full(shape, np.nan)
 
-    def take(self, values: Array, valid: Valid) -> None:
-        self._pick(self.kept, values if valid is None else np.where(valid, values, np.nan), out=self.kept)
+    def take(self, values: Array, valid: Valid, rows: Rows) -> None:
+        kept = self.kept[rows]
+        self._pick(kept, values if valid is None else np.where(valid, values, np.nan), out=kept)
 
-    def result(self) -> npt.NDArray[np.float64]:
-        return self.kept
+    def result(self, rows: Rows) -> npt.NDArray[np.float64]:
+        return self.kept[rows]
 
 
 class Std(Accumulator):
@@ -131,17 +136,18 @@ class Std(Accumulator):
     def __init__(self, shape: tuple[int, ...]) -> None:
         self.mean, self.squares, self.count = np.zeros(shape), np.zeros(shape), np.zeros(shape, np.uint32)
 
-    def take(self, values: Array, valid: Valid) -> None:
-        self.count += 1 if valid is None else valid
-        from_mean = values - self.mean
+    def take(self, values: Array, valid: Valid, rows: Rows) -> None:
+        mean, count = self.mean[rows], self.count[rows]
+        count += 1 if valid is None else valid
+        from_mean = values - mean
         if valid is not None:
             from_mean[~valid] = 0
-        self.mean += from_mean / np.maximum(self.count, 1)
-        self.squares += from_mean * (values - self.mean if valid is None else np.where(valid, values - self.mean, 0))
+        mean += from_mean / np.maximum(count, 1)
+        self.squares[rows] += from_mean * (values - mean if valid is None else np.where(valid, values - mean, 0))
 
-    def result(self) -> npt.NDArray[np.float64]:
+    def result(self, rows: Rows) -> npt.NDArray[np.float64]:
         with np.errstate(invalid="ignore", divide="ignore"):
-            return np.asarray(np.sqrt(self.squares / self.count))
+            return np.asarray(np.sqrt(self.squares[rows] / self.count[rows]))
 
 
 def make_accumulator(method: Method, shape: tuple[int, ...]) -> Accumulator:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import math
 import pickle
 from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,6 +35,9 @@ Places = Collection[tuple[int, int]]
 PART_PIXELS = 4 * 2**20
 """Pixels of a part, in whole chunks but at least one: what a worker holds, several times as float64, and gives back at once."""
 
+
+THREADS = 2
+"""Parts that one process works on at a time: one is read while another is computed."""
 
 READERS_KEPT = 4
 _readers: dict[tuple[bytes, str], Reader] = {}
@@ -123,19 +129,21 @@ def plan_parts(
     groups: Sequence[Sequence[str]] = (),
     most_pixels: int = PART_PIXELS,
     filled: npt.NDArray[np.bool_] | None = None,
+    multiple: int = 1,
 ) -> Iterator[PartPlan]:
     """Parts that cover a window: each of whole chunks of one region (``where.window``'s and the array's ends excepted), not much
     more than ``most_pixels``.
 
     Axes in ``groups`` are whole in every part; of others a part has the selected positions of one axis block. Regions that
-    are not ``filled`` (region rows, region columns) are left out.
+    are not ``filled`` (region rows, region columns) are left out. Sides of parts are a multiple of ``multiple``, if that is possible.
     """
     grid = spec.tiling
     whole = {name for group in groups for name in group}
     along = [
         [quantity.positions[a]] if a in whole else quantity.blocks(grid.axis(a)) for a in quantity.axes
     ]  # fmt: skip
-    chunk = quantity.written(spec)
+    cy, cx = (_stretched(c, r, multiple) for c, r in zip(quantity.written(spec), grid.region_shape_yx, strict=True))
+    chunk = (cy, cx) if cy * cx <= most_pixels else quantity.written(spec)
     name = quantity.columns[0].variable
     for place in _places(spec, where):
         if filled is not None and not filled[place]:
@@ -159,6 +167,12 @@ def part_pixels(spec: CubeSpec, quantity: Quantity, method: str, over: Sequence[
     n = int(np.prod([len(quantity.positions[a]) for a in over]))
     size = 8 if quantity.is_expression else spec.variable(quantity.text).np_dtype.itemsize
     return max(1, min(PART_PIXELS, STACK_BYTES // (n * size)))
+
+
+def _stretched(chunk: int, region: int, multiple: int) -> int:
+    """Pixels of the fewest chunks that are a multiple of ``multiple``; of one chunk if regions are not."""
+    wanted = math.lcm(chunk, multiple)
+    return wanted if region % wanted == 0 else chunk
 
 
 def _places(spec: CubeSpec, where: Where) -> Iterator[tuple[int, int]]:
@@ -205,6 +219,26 @@ def pixels_of(part: PartPlan) -> int:
     return positions * int(part.y.stop - part.y.start) * int(part.x.stop - part.x.start)
 
 
+@dataclass(frozen=True)
+class _OnKeptThreads:
+    """A worker function that runs on threads which stay. Each new one would keep its own share of freed memory: it came to 1 GB."""
+
+    function: Callable[[Any, Any], SlotResult]
+
+    def __call__(self, job: Any, plan: Any) -> SlotResult:
+        return on_kept_thread(self.function, job, plan)
+
+
+def on_kept_thread[T](function: Callable[..., T], *args: Any) -> T:
+    """What a function returns, run on a thread that stays."""
+    return _threads().submit(function, *args).result()
+
+
+@cache
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(THREADS, "cubeingest-part")
+
+
 def run_parts(
     store: Store,
     function: Callable[[Any, Any], SlotResult],
@@ -226,7 +260,7 @@ def run_parts(
     on_progress(total)
     with interrupts() as stop, open_pool(options.workers, options.scheduler, len(tasks), n_bytes, overlap=True) as pool:
         pool.prove(store, writes=False)
-        for results in pool.run(EachSlot(function), job, [(task,) for task in tasks], stop):
+        for results in pool.run(EachSlot(_OnKeptThreads(function)), job, [(task,) for task in tasks], stop):
             for result in results:
                 if result.error is not None:
                     stop.halted = True

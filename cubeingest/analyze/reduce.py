@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -45,7 +46,7 @@ from cubeingest.look import MapView, Picture, check_file, picture_map, read_colo
 from cubeingest.plan import Selection
 from cubeingest.spec import CLASS_ATTRS, CubeSpec, Variable
 from cubeingest.store import Store
-from cubeingest.tile import RasterForm, write_raster
+from cubeingest.tile import BLOCK, RasterForm, write_raster
 
 Array = np.ndarray[Any, Any]
 
@@ -108,11 +109,8 @@ def reduce_part(job: ReduceJob, plan: PartPlan) -> SlotResult:
 
 def compute_window(reader: Reader, reduction: Reduction, index: Index, y: slice, x: slice) -> Array:
     """(rest axes..., y, x) of some rows and columns. Every chunk is read once, if the rows are whole chunks."""
-    if reduction.method in STACKED:
-        values = _stacked(reader, reduction, index, y, x)
-    else:
-        values = _streamed(reader, reduction, index, y, x)
-    return to_result(values, reduction.dtype, reduction.fill)
+    work = _stacked if reduction.method in STACKED else _streamed
+    return work(reader, reduction, index, y, x)
 
 
 def _streamed(reader: Reader, reduction: Reduction, index: Index, y: slice, x: slice) -> Array:
@@ -121,21 +119,17 @@ def _streamed(reader: Reader, reduction: Reduction, index: Index, y: slice, x: s
     lengths = tuple(len(index[a]) for a in reduction.rest)
     size = y.stop - y.start, x.stop - x.start
     strips = list(_strips(size))
-    accumulators = {
-        (at, n): make_accumulator(reduction.method, (strip.stop - strip.start, size[1]))
-        for at in np.ndindex(*lengths)
-        for n, strip in enumerate(strips)
-    }
+    accumulators = {at: make_accumulator(reduction.method, size) for at in np.ndindex(*lengths)}
     blocks = {a: [index[a]] if a in reduction.rest else quantity.blocks(spec.tiling.axis(a)) for a in quantity.axes}
     for positions in itertools.product(*blocks.values()):
         values, valid = reader.read(dict(zip(blocks, positions, strict=True)), y, x)
         for at in np.ndindex(*values.shape[:-2]):
             rest = tuple(i for i, a in zip(at, quantity.axes, strict=True) if a in reduction.rest)
-            for n, strip in enumerate(strips):
-                accumulators[rest, n].take(values[at][strip], None if valid is None else valid[at][strip])
-    out = np.empty((*lengths, *size))
-    for (at, n), accumulator in accumulators.items():
-        out[at][strips[n]] = accumulator.result()
+            for rows in strips:
+                accumulators[rest].take(values[at][rows], None if valid is None else valid[at][rows], rows)
+    out = np.empty((*lengths, *size), reduction.dtype)
+    for (at, accumulator), rows in itertools.product(accumulators.items(), strips):
+        out[at][rows] = to_result(accumulator.result(rows), reduction.dtype, reduction.fill)
     return out
 
 
@@ -154,14 +148,14 @@ def _stacked(reader: Reader, reduction: Reduction, index: Index, y: slice, x: sl
     order = (*over, *rest, len(quantity.axes), len(quantity.axes) + 1)
     lengths = tuple(len(index[a]) for a in reduction.rest)
     raw = _read_stack(reader, quantity, index, y, x)
-    out = np.empty((*lengths, *size))
+    out = np.empty((*lengths, *size), reduction.dtype)
     for strip in _strips(size):
         if quantity.is_expression:
             floats = raw[..., strip, :].astype(np.float64)
         else:
             floats = to_floats(raw[..., strip, :], spec.variable(quantity.text), spec)
         stack = floats.transpose(order).reshape(-1, *lengths, strip.stop - strip.start, size[1])
-        out[..., strip, :] = reduce_stack(reduction.method, stack)
+        out[..., strip, :] = to_result(reduce_stack(reduction.method, stack), reduction.dtype, reduction.fill)
     return out
 
 
@@ -342,12 +336,20 @@ def _raster(
         affine=spec.tiling.affine(y.start, x.start), nodata=reduction.fill,
         descriptions=tuple(" ".join([reduction.method, *(f"{a} {v}" for a, v in label.items())]) for label in labels),
         tags={"TITLE": reduction.title, "SOURCE": f"{spec.name}, snapshot {computing.store.tip}", **({"DDOF": "0"} if reduction.method == "std" else {})},
-        block_yx=reduction.quantity.written(spec),
+        step_yx=_step(computing),
     )  # fmt: skip
     with write_raster(path, form) as raster:
         for bands, plan, found in _results(computing, options, on_progress):
             _count(report, reduction, found)
             raster.write(bands, found, plan.y.start - y.start, plan.x.start - x.start)
+
+
+def _step(computing: Computing) -> tuple[int, int]:
+    """The largest number of rows, and of columns, of which all parts' first rows and columns are multiples; of one part its own."""
+    y, x = computing.where.window
+    firsts = [[p.y.start - y.start for p in computing.parts], [p.x.start - x.start for p in computing.parts]]
+    rows, columns = (math.gcd(*found) or BLOCK for found in firsts)
+    return rows, columns
 
 
 def _picture(

@@ -96,7 +96,12 @@ def zonal_part(job: ZonalJob, plan: ZonePart) -> SlotResult:
     spec, quantity = reader.spec, job.part.quantity
     shape = plan.y.stop - plan.y.start, plan.x.stop - plan.x.start
     zone, cell, coverage = _cells(job, reader, plan, shape)
-    keys, at = np.unique(zone, return_inverse=True)
+    if (np.diff(zone) < 0).any():  # zones that are pixels, or lie in several turns
+        order = np.argsort(zone, kind="stable")
+        zone, cell, coverage = zone[order], cell[order], coverage[order]
+    starts = _starts(zone)
+    keys = zone[starts]
+    at = np.repeat(np.arange(len(keys)), np.diff(starts, append=zone.size))
     areas = coverage * row_areas(spec.tiling, plan.y)[cell // shape[1]]
     index = dict(plan.index)
     lengths = tuple(len(index[a]) for a in quantity.axes)
@@ -105,8 +110,6 @@ def zonal_part(job: ZonalJob, plan: ZonePart) -> SlotResult:
     least, most = np.full((each, n), np.nan), np.full((each, n), np.nan)
     kept: dict[int, list[tuple[int, Array, Array]]] = {}
     classes: list[tuple[int, Array, Array, Array, Array]] = []
-    order = np.argsort(at, kind="stable")
-    at, cell, coverage, areas = at[order], cell[order], coverage[order], areas[order]
     for place, plane in _planes(reader, quantity, index, plan, lengths) if n else ():
         values = plane.ravel()[cell]
         there = ~np.isnan(values)
@@ -115,7 +118,8 @@ def zonal_part(job: ZonalJob, plan: ZonePart) -> SlotResult:
         out["count"][place] = np.bincount(own, weights, n)
         out["total"][place] = np.bincount(own, weights * values, n)
         out["area"][place] = np.bincount(own, areas if own is at else areas[there], n)
-        present, starts = np.unique(own, return_index=True)
+        starts = _starts(own)
+        present = own[starts]
         if present.size:
             least[place, present] = np.minimum.reduceat(values, starts)
             most[place, present] = np.maximum.reduceat(values, starts)
@@ -126,6 +130,11 @@ def zonal_part(job: ZonalJob, plan: ZonePart) -> SlotResult:
             classes.append((place, *_class_sums(own, values, weights, areas if own is at else areas[there])))
     detail = (keys, out, least, most, kept, classes, np.bincount(at, coverage, n), plan)
     return SlotResult(plan.slot, "", "done", n_pixels=pixels_of(plan), detail=detail)
+
+
+def _starts(ordered: Array) -> npt.NDArray[np.int64]:
+    """Where each run of equal numbers begins."""
+    return np.flatnonzero(np.diff(ordered, prepend=ordered[:1] - 1)) if ordered.size else np.empty(0, np.int64)
 
 
 def _class_sums(own: Array, values: Array, weights: Array, areas: Array) -> tuple[Array, Array, Array, Array]:

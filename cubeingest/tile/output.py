@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from rasterio.io import DatasetWriter
 
 BLOCK = 512
-"""Rows and columns of a block, where those of the windows that are written do not do."""
+"""Rows and columns of a block, at most, and where the windows that are written have no common divisor that would do."""
 
-LARGEST_BLOCK = 2048
+LEAST_BLOCK = 128
 
 CACHE_MB = 64
 """What GDAL keeps of blocks that are not written yet."""
@@ -31,7 +31,8 @@ CACHE_MB = 64
 class RasterForm:
     """What a raster is to be: its lattice, bands and nodata. ``affine`` may run south to north: the file runs north to south.
 
-    ``block_yx`` is of what windows are made; blocks of the file are the same if a TIFF can have such.
+    ``step_yx``: windows start at multiples of it, along y and x. Blocks that divide it are compressed when they are written; if there
+    are none, the file is first written as it is, and compressed at the end.
     """
 
     shape_yx: tuple[int, int]
@@ -40,7 +41,7 @@ class RasterForm:
     crs: str
     affine: Affine
     nodata: float | int | None
-    block_yx: tuple[int, int]
+    step_yx: tuple[int, int]
     descriptions: Sequence[str] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
 
@@ -68,6 +69,7 @@ def write_raster(path: Path, form: RasterForm) -> Iterator[RasterFile]:
     Raises :class:`StoreError` if it cannot be written.
     """
     import rasterio
+    import rasterio.shutil
     from affine import Affine
     from rasterio.errors import RasterioError
 
@@ -76,22 +78,42 @@ def write_raster(path: Path, form: RasterForm) -> Iterator[RasterFile]:
     a, (height, width) = form.affine, form.shape_yx
     if a.e > 0:
         a = Affine(a.a, a.b, a.c, a.d, -a.e, a.f + a.e * height)
-    rows, columns = (n if n % 16 == 0 and n <= LARGEST_BLOCK else BLOCK for n in form.block_yx)
+    steps = form.step_yx
+    # Of a file that is turned round, windows end at multiples of it, counted from the last row.
+    turned = a is not form.affine and height % steps[0] != 0
+    blocks = [None if turned and n == 0 else block_of(step) for n, step in enumerate(steps)]
     kind = form.dtype.kind
     options: dict[str, Any] = {
         "driver": "GTiff", "height": height, "width": width, "count": form.n_bands, "crs": form.crs, "transform": a,
-        "dtype": "uint8" if kind == "b" else form.dtype.name, "nodata": form.nodata, "tiled": True, "blockysize": rows,
-        "blockxsize": columns, "compress": "deflate", "predictor": 3 if kind == "f" else 2, "interleave": "band", "bigtiff": "if_safer",
+        "dtype": "uint8" if kind == "b" else form.dtype.name, "nodata": form.nodata, "tiled": True, "blockysize": blocks[0] or BLOCK,
+        "blockxsize": blocks[1] or BLOCK, "interleave": "band", "bigtiff": "if_safer",
     }  # fmt: skip
+    packed = {"compress": "deflate", "predictor": 3 if kind == "f" else 2, "num_threads": "all_cpus"}
+    at_once = None not in blocks
     try:
-        with rasterio.Env(GDAL_CACHEMAX=CACHE_MB), rasterio.open(making, "w", **options) as dst:
+        with (
+            rasterio.Env(GDAL_CACHEMAX=CACHE_MB),
+            rasterio.open(making, "w", **options, **(packed if at_once else {})) as dst,
+        ):
             for n, text in enumerate(form.descriptions, 1):
                 dst.set_band_description(n, text)
             dst.update_tags(**form.tags)
             yield RasterFile(dst, form)
+        if not at_once:
+            loose = making.replace(making.with_suffix(".loose"))
+            with rasterio.Env(GDAL_CACHEMAX=CACHE_MB):
+                rasterio.shutil.copy(
+                    loose, making, driver="GTiff", tiled=True, bigtiff="if_safer", interleave="band", **packed
+                )
         making.replace(place)
     except (RasterioError, OSError) as e:
         raise StoreError(f"raster {str(path)!r} cannot be written: {' '.join(str(e).split())[:160]}") from e
     finally:
-        with suppress(OSError):
-            making.unlink()
+        for left in (making, making.with_suffix(".loose")):
+            with suppress(OSError):
+                left.unlink()
+
+
+def block_of(step: int) -> int | None:
+    """The side of blocks that windows which start at multiples of ``step`` never cut: a multiple of 16, as TIFF wants it; None if there is none."""
+    return next((n for n in range(BLOCK, LEAST_BLOCK - 1, -16) if step % n == 0), None)
