@@ -31,9 +31,10 @@ from cubeingest.analyze.parts import (
 from cubeingest.analyze.quantity import Quantity, Reader, classes_of, find_quantity
 from cubeingest.analyze.tables import Rows, to_records
 from cubeingest.analyze.vectors import Features
-from cubeingest.analyze.zones import SHOWN, Zones, cover_cells, place_zones
+from cubeingest.analyze.zones import SHOWN, Zones, cover_cells, place_zones, sum_planes
 from cubeingest.engine import Options, Progress, SlotResult
 from cubeingest.errors import GridError, nearest
+from cubeingest.grid import TilingGrid
 from cubeingest.ledger import NOTHING
 from cubeingest.plan import Selection
 from cubeingest.spec import CubeSpec, Variable
@@ -46,6 +47,8 @@ Array = np.ndarray[Any, Any]
 
 STATISTICS = ("count", "mean", "sum", "min", "max", "area", "median")
 """Besides ``qNN``, a quantile in percent. ``count``: pixels with a value, each as far as it is covered; ``area``: theirs, in km²."""
+
+PLAIN = {"count", "mean", "sum", "min", "max"}
 
 DEFAULT = ("count", "mean", "min", "max")
 
@@ -64,7 +67,7 @@ class ZonePart(PartPlan):
 
 @dataclass(frozen=True)
 class ZonalJob:
-    """What a worker needs besides a part. ``unfilled`` are (region, places along the axes) that the cube does not hold.
+    """What a worker needs besides a part. ``plain``: no more than count, sum, min and max is wanted, of polygons.
 
     ``zone_variable`` is where zones are, with its positions, if they are no polygons.
     """
@@ -72,6 +75,7 @@ class ZonalJob:
     part: PartJob
     quantiles: bool
     classes: bool
+    plain: bool = False
     zone_variable: str | None = None
     zone_index: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
@@ -93,6 +97,8 @@ class Sums:
 def zonal_part(job: ZonalJob, plan: ZonePart) -> SlotResult:
     """By zone, the sums of one part, in ``detail``."""
     reader = job.part.reader()
+    if job.plain:
+        return SlotResult(plan.slot, "", "done", n_pixels=pixels_of(plan), detail=_plain_sums(reader, job, plan))
     spec, quantity = reader.spec, job.part.quantity
     shape = plan.y.stop - plan.y.start, plan.x.stop - plan.x.start
     zone, cell, coverage = _cells(job, reader, plan, shape)
@@ -110,7 +116,8 @@ def zonal_part(job: ZonalJob, plan: ZonePart) -> SlotResult:
     least, most = np.full((each, n), np.nan), np.full((each, n), np.nan)
     kept: dict[int, list[tuple[int, Array, Array]]] = {}
     classes: list[tuple[int, Array, Array, Array, Array]] = []
-    for place, plane in _planes(reader, quantity, index, plan, lengths) if n else ():
+    blocks = _blocks(reader, quantity, index, plan, lengths) if n else ()
+    for place, plane in ((p, v) for places, planes in blocks for p, v in zip(places, planes, strict=True)):
         values = plane.ravel()[cell]
         there = ~np.isnan(values)
         own, weights = (at, coverage) if there.all() else (at[there], coverage[there])
@@ -130,6 +137,35 @@ def zonal_part(job: ZonalJob, plan: ZonePart) -> SlotResult:
             classes.append((place, *_class_sums(own, values, weights, areas if own is at else areas[there])))
     detail = (keys, out, least, most, kept, classes, np.bincount(at, coverage, n), plan)
     return SlotResult(plan.slot, "", "done", n_pixels=pixels_of(plan), detail=detail)
+
+
+def _plain_sums(reader: Reader, job: ZonalJob, plan: ZonePart) -> Any:
+    """As :func:`zonal_part`, by exactextract's own sums of the planes of one axis block after another."""
+    quantity, index = job.part.quantity, dict(plan.index)
+    lengths = tuple(len(index[a]) for a in quantity.axes)
+    each = int(np.prod(lengths, dtype=int))
+    keys, at = np.unique(np.asarray(plan.zones, np.int64), return_inverse=True)
+    out = {name: np.zeros((each, len(keys))) for name in ("count", "total", "area")}
+    least, most, covered = np.full((each, len(keys)), np.nan), np.full((each, len(keys)), np.nan), np.zeros(len(keys))
+    turn = slice(None, None, -1 if reader.spec.tiling.resolution_y > 0 else 1)
+    for places, planes in _blocks(reader, quantity, index, plan, lengths):
+        sums, pixels = sum_planes(plan.shapes, _bounds(reader.spec.tiling, plan), [p[turn] for p in planes])
+        covered = np.bincount(at, pixels, len(keys))
+        for place, found in zip(places, sums, strict=True):
+            out["count"][place] = np.bincount(at, found[:, 0], len(keys))
+            out["total"][place] = np.bincount(at, found[:, 1], len(keys))
+            for kept, pick, column in ((least, np.fmin, 2), (most, np.fmax, 3)):
+                pick.at(kept[place], at, found[:, column])
+    return keys, out, least, most, {}, [], covered, plan
+
+
+def _bounds(grid: TilingGrid, plan: PartPlan) -> tuple[float, float, float, float]:
+    """(left, bottom, right, top) of a part in CRS units."""
+    ys, xs = (
+        [float(origin + i * step) for i in (s.start, s.stop)]
+        for origin, step, s in ((grid.origin_y, grid.resolution_y, plan.y), (grid.origin_x, grid.resolution_x, plan.x))
+    )
+    return xs[0], min(ys), xs[1], max(ys)
 
 
 def _starts(ordered: Array) -> npt.NDArray[np.int64]:
@@ -155,11 +191,7 @@ def _cells(job: ZonalJob, reader: Reader, plan: ZonePart, shape: tuple[int, int]
         raw = _zone_array(reader, variable, job, plan).reshape(shape).ravel()
         cell = np.flatnonzero(raw != variable.np_fill)
         return raw[cell].astype(np.int64), cell, np.ones(cell.size)
-    ys, xs = (
-        [float(origin + i * step) for i in (s.start, s.stop)]
-        for origin, step, s in ((grid.origin_y, grid.resolution_y, plan.y), (grid.origin_x, grid.resolution_x, plan.x))
-    )
-    polygon, cell, coverage = cover_cells(plan.shapes, (xs[0], min(ys), xs[1], max(ys)), shape)
+    polygon, cell, coverage = cover_cells(plan.shapes, _bounds(grid, plan), shape)
     if grid.resolution_y > 0:  # cells count from the north, rows from the south
         cell = (shape[0] - 1 - cell // shape[1]) * shape[1] + cell % shape[1]
     return np.asarray(plan.zones, np.int64)[polygon], cell, coverage
@@ -173,10 +205,10 @@ def _zone_array(reader: Reader, variable: Variable, job: ZonalJob, plan: ZonePar
     return np.asarray(open_array(session, variable.name)[(*index, plan.y, plan.x)])
 
 
-def _planes(
+def _blocks(
     reader: Reader, quantity: Quantity, index: Mapping[str, tuple[int, ...]], plan: PartPlan, lengths: tuple[int, ...]
-) -> Iterator[tuple[int, Array]]:
-    """(place along all axes, (y, x) as float64) of each set of positions; each chunk is read once."""
+) -> Iterator[tuple[list[int], list[Array]]]:
+    """Places along all axes, and (y, x) as float64 for each, of one axis block after another; each chunk is read once."""
     along = []
     for name in quantity.axes:
         size = reader.spec.tiling.axis(name).block
@@ -185,9 +217,9 @@ def _planes(
     for places in itertools.product(*along):
         part = {a: tuple(index[a][p] for p in group) for a, group in zip(quantity.axes, places, strict=True)}
         block = reader.read_floats(part, plan.y, plan.x)
-        for at in np.ndindex(*block.shape[:-2]):
-            place = tuple(group[k] for group, k in zip(places, at, strict=True))
-            yield int(np.ravel_multi_index(place, lengths)) if lengths else 0, block[at]
+        every = list(np.ndindex(*block.shape[:-2]))
+        found = [tuple(group[k] for group, k in zip(places, at, strict=True)) for at in every]
+        yield [int(np.ravel_multi_index(p, lengths)) if lengths else 0 for p in found], [block[at] for at in every]
 
 
 # ---- the whole of it ------------------------------------------------------------------------------------------
@@ -365,7 +397,9 @@ def zonal(
     session = store.readonly()
     filled = read_filled(session, spec, quantity)
     needs = any(name == "median" or name not in STATISTICS for name in statistics)
-    job = ZonalJob(PartJob(spec, quantity, pickle.dumps(session)), needs, by_class, None if isinstance(zones, Features) else zones, zone_axes)  # fmt: skip
+    is_plain = isinstance(zones, Features) and not by_class and set(statistics) <= PLAIN
+    of_variable = None if isinstance(zones, Features) else zones
+    job = ZonalJob(PartJob(spec, quantity, pickle.dumps(session)), needs, by_class, is_plain, of_variable, zone_axes)
     groups = (quantity.axes,)
     if isinstance(zones, Features):
         placed = place_zones(spec.tiling, zones, make_valid)
@@ -425,14 +459,7 @@ def _parts_of_polygons(
     hull = _window_of(grid, shapely.total_bounds(zones.geometries), where)
     out, places = [], set()
     for part in plan_parts(spec, quantity, replace(where, window=hull), (quantity.axes,)):
-        ys, xs = (
-            [float(origin + i * step) for i in (s.start, s.stop)]
-            for origin, step, s in (
-                (grid.origin_y, grid.resolution_y, part.y),
-                (grid.origin_x, grid.resolution_x, part.x),
-            )
-        )
-        hits = sorted(tree.query(shapely.box(xs[0], min(ys), xs[1], max(ys)), predicate="intersects").tolist())
+        hits = sorted(tree.query(shapely.box(*_bounds(grid, part)), predicate="intersects").tolist())
         if hits:
             places.add((part.slot.iy, part.slot.ix))
             out.append(_with_zones(part, tuple(int(zones.owners[i]) for i in hits), tuple(packed[i] for i in hits)))

@@ -115,6 +115,29 @@ def cover_cells(
 
     ``bounds`` are (left, bottom, right, top) of the raster of ``shape_yx``. Fractions are exact.
     """
+    found = _extract(geometries, bounds, {"": np.broadcast_to(np.uint8(0), shape_yx)}, ["cell_id", "coverage"])
+    polygon = np.repeat(np.arange(len(found)), [len(f["cell_id"]) for f in found])
+    return polygon, _joined(found, "cell_id", np.int64), _joined(found, "coverage", np.float64)
+
+
+def sum_planes(
+    geometries: Sequence[bytes], bounds: tuple[float, float, float, float], planes: Sequence[Array]
+) -> tuple[Array, Array]:
+    """Of each plane (y, x; NaN is missing) and polygon: (plane, polygon, of count, sum, min, max), and pixels of each polygon.
+
+    A third of the time that the cells themselves take, each covered pixel of which is 16 bytes.
+    """
+    rasters = {f"p{n}": plane for n, plane in enumerate(planes)} | {"all": np.zeros(planes[0].shape, np.uint8)}
+    ops = ["count", "sum", "min", "max"]
+    found = _extract(geometries, bounds, rasters, ops)
+    rows = [[[f[f"p{n}_{op}"] for op in ops] for f in found] for n in range(len(planes))]
+    return np.array(rows, float), np.array([f["all_count"] for f in found], float)
+
+
+def _extract(
+    geometries: Sequence[bytes], bounds: tuple[float, float, float, float], planes: Mapping[str, Array], ops: list[str]
+) -> list[dict[str, Any]]:
+    """What exactextract says of each polygon."""
     exactextract = need("exactextract", "statistics of polygons")
     raster = need("exactextract.raster", "statistics of polygons")
     feature = need("exactextract.feature", "statistics of polygons")
@@ -140,10 +163,8 @@ def cover_cells(
         def srs_wkt(self) -> None:
             return None
 
-    cells = raster.NumPyRasterSource(np.broadcast_to(np.uint8(0), shape_yx), *bounds)
-    found = [f["properties"] for f in exactextract.exact_extract(cells, Polygons(), ["cell_id", "coverage"])]
-    polygon = np.repeat(np.arange(len(found)), [len(f["cell_id"]) for f in found])
-    return polygon, _joined(found, "cell_id", np.int64), _joined(found, "coverage", np.float64)
+    rasters = [raster.NumPyRasterSource(plane, *bounds, name=name or None) for name, plane in planes.items()]
+    return [f["properties"] for f in exactextract.exact_extract(rasters, Polygons(), ops)]
 
 
 def _joined(found: Sequence[Mapping[str, Any]], name: str, dtype: Any) -> Array:
