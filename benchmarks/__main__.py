@@ -29,6 +29,7 @@ OTHERS: dict[str, tuple[list[str], list[str]]] = {
     "commits": (["--runs", "2"], ["--processes", "2", "--each", "2", "--runs", "1"]),
     "resume": ([], ["--side", "20", "--runs", "1"]),
     "aggregate": ([], ["--points", "40000", "--runs", "1"]),
+    "points": ([], ["--points", "40000", "--runs", "1"]),
     "plan": ([], ["--rows", "1000", "--tiles", "20", "--runs", "1"]),
 }
 """Scripts that only print: their arguments, and those of a quick run."""

@@ -237,6 +237,9 @@ def _changeable(spec: CubeSpec) -> dict[str, Any]:
                 "attrs": dict(v.attrs),
                 "source": None if v.source is None else asdict(v.source),
                 "overviews": v.overviews,
+                "aggregate": None if v.aggregate is None else v.aggregate.text,
+                "points": None if v.points is None or v.aggregate is None else v.points.reading_of(v.aggregate),
+                "catalog": None if v.points is None else v.points.catalog,
             }
             for v in spec.variables
         },

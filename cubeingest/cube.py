@@ -32,6 +32,8 @@ from cubeingest.boxes import read_polygon
 from cubeingest.branches import Published, discard_branch, make_tag, publish, start_branch
 from cubeingest.changes import SlotChange, read_changes
 from cubeingest.check import CheckReport, check
+from cubeingest.contents import Contents, read_contents
+from cubeingest.cost import Cost, Link, read_cost
 from cubeingest.create import Created, init_cube
 from cubeingest.engine import Options, Progress
 from cubeingest.errors import GridError, nearest
@@ -309,6 +311,29 @@ class Cube:
     def status(self, **selection: Any) -> Status:
         """Slots done, empty, pending and absent; read from the cube alone."""
         return read_status(self.store, self.select(**selection))
+
+    def chunks(self, **selection: Any) -> Contents:
+        """What is stored: chunks there are of how many, bytes, sizes; from the chunk index. See ``docs/chunks.md``."""
+        return read_contents(self.store, self.select(**selection))
+
+    def cost(
+        self,
+        query: str,
+        *,
+        variable: str | Iterable[str] | None = None,
+        latency: float = 50.0,
+        bandwidth: float = 100.0,
+        concurrency: int = 10,
+        compare: str | Iterable[str] = (),
+    ) -> Cost:
+        """What a read would take: chunks, requests, bytes, and seconds by milliseconds a request, MB/s and requests at a time.
+
+        A ``query`` is ``"pixel LON LAT"``, ``"map year=2000"``, ``"region W S E N"``, ``"region ID"``, ``"scan"`` or a slice such as
+        ``"year=2000..2010 y=0:4000 x=100:300"``; see :mod:`cubeingest.cost.query`. ``compare`` are other shapes of chunks (``"year=5,y=400,x=400"``), of
+        which estimates are made. Raises :class:`GridError` for what the cube does not have.
+        """
+        shapes = [compare] if isinstance(compare, str) else list(compare)
+        return read_cost(self.store, query, Link(latency, bandwidth, concurrency), shapes, _several("variable", variable))
 
     def report(self, path: str | os.PathLike[str], **selection: Any) -> Path:
         """Write a page of what is selected: one HTML file that needs no network; where it is, absolute. See ``docs/report.md``.

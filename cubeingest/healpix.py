@@ -152,6 +152,24 @@ def outlines(cells: Any, order: int, ellipsoid: str, points_per_edge: int) -> li
     return out
 
 
+def latitudes(order: int, ellipsoid: str) -> npt.NDArray[np.float64]:
+    """The latitudes of corners of cells from the south pole to the north pole, each once: evenly spaced in the plane of the projection.
+
+    >>> latitudes(0, "sphere").round(3).tolist()
+    [-90.0, -41.81, 0.0, 41.81, 90.0]
+    """
+    nested = _nested(order, ellipsoid)
+    n = 1 << order
+    i = np.arange(n)
+    out = []
+    for base in (8, 0):  # up the middle of a southern base cell, and of the northern one above it
+        cells = nested.base_cell_coordinates_to_healpix(np.full(n, base), i, i, order)
+        _, lat = nested.vertices(cells, order, ellipsoid=ellipsoid)
+        out.append(lat[:, :2].ravel())
+    found: npt.NDArray[np.float64] = np.concatenate([*out, [90.0]])
+    return found
+
+
 # ---- what shares an area with a box ---------------------------------------------------------------------------
 
 

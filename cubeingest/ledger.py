@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from cubeingest.spec import CubeSpec, Variable
-from cubeingest.store import LEDGER, ledger_dims, open_array
+from cubeingest.store import LEDGER, ledger_dims, open_array, put_chunk
 from cubeingest.tile import SourceId
 
 if TYPE_CHECKING:
@@ -144,7 +144,13 @@ def _array(
 
 def write_record(session: icechunk.Session, slot: Slot, record: Record, is_new: bool = False, layout: str = "") -> None:
     """Put a slot's record into a session, beside its pixels. ``is_new`` says that it has none yet; ``layout`` is the store's ``layout_key``."""
-    _array(session, slot, "record", "r+", layout)[slot.index] = record.to_json()
+    array = _array(session, slot, "record", "r+", layout)
+    if _is_plain(array):
+        encode_text, pack = _decoders()
+        content = pack.encode(encode_text.encode(np.array([record.to_json()], object)))
+        put_chunk(session, array, slot.index, content)
+    else:
+        array[slot.index] = record.to_json()
     if record.state == "empty" or not is_new:
         _array(session, slot, "empty", "r+", layout)[slot.index] = record.state == "empty"
     if record.how == VIRTUAL:
@@ -231,11 +237,9 @@ def _inline_texts(session: icechunk.Session, variable: str, wanted: list[Slot], 
     """Texts of those records that Icechunk keeps in its manifest, decoded as Zarr would but without asking for each by itself,
     which took four times as long; and "" for slots that have none, which took as long again.
     """
-    from zarr.codecs import VLenUTF8Codec, ZstdCodec
     from zarr.core.sync import sync
 
-    metadata: Any = _array(session, variable, "record", layout=layout).metadata
-    if [type(codec) for codec in metadata.codecs] != [VLenUTF8Codec, ZstdCodec]:
+    if not _is_plain(_array(session, variable, "record", layout=layout)):
         return {}
     places = {slot.index: slot for slot in wanted}
     texts = dict.fromkeys(wanted, "")
@@ -253,6 +257,14 @@ def _inline_texts(session: icechunk.Session, variable: str, wanted: list[Slot], 
 
     sync(collect())
     return texts
+
+
+def _is_plain(array: zarr.Array[Any]) -> bool:
+    """Whether records are encoded as we do it ourselves, which takes a third of the time that Zarr takes for one element."""
+    from zarr.codecs import VLenUTF8Codec, ZstdCodec
+
+    metadata: Any = array.metadata
+    return [type(codec) for codec in metadata.codecs] == [VLenUTF8Codec, ZstdCodec]
 
 
 @cache

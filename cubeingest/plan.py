@@ -139,10 +139,10 @@ def _places(spec: CubeSpec, selection: Selection) -> frozenset[tuple[int, int]] 
 
 def find_positions(axis: Axis, texts: Iterable[str]) -> tuple[int, ...]:
     """Positions of texts as in :class:`Selection`, in order; parts of axis blocks, too. Raises :class:`GridError`."""
-    return tuple(sorted({i for text in texts for i in _positions_of(axis, text)}))
+    return tuple(sorted({i for text in texts for i in positions_of(axis, text)}))
 
 
-def _positions_of(axis: Axis, text: str) -> Iterable[int]:
+def positions_of(axis: Axis, text: str) -> Iterable[int]:
     """Positions of ``2000``, ``2000..2020`` or, on a date axis, a prefix such as ``2000-03``."""
     if text in axis.labels:
         return (axis.labels.index(text),)

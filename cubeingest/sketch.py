@@ -12,6 +12,7 @@ import numpy as np
 
 from cubeingest.boxes import Box, parse_crs
 from cubeingest.coast import coast_within
+from cubeingest.healpix import cells_at
 
 STATE_COLOURS = {"done": "#1f7a6d", "empty": "#a5d5c9", "pending": "#f2a93b", "absent": "#c9ced2", "virtual": "#4a6fb3"}
 """By state of a slot; people who are colour-blind tell them apart, and in grey they are of different lightness."""
@@ -30,6 +31,9 @@ COAST_PIXELS = 260
 
 MOST_LINES = 120
 """Edges of regions along a side that are drawn."""
+
+GLOBE_ROWS, REGION_COLOUR = 90, "#8fbfb4"
+"""Rows of a small map of the globe, and the colour of those of its cells whose middle is of a grid's regions."""
 
 TALLEST_ASPECT_AT = 75.0
 """Degrees of latitude beyond which pictures are not stretched further."""
@@ -139,6 +143,23 @@ def describe_grid(grid: Any) -> str:
     ]
     drawing = draw_lattice(grid.region_edges, grid.bounds(), grid.crs)
     return f"<div><b>TilingGrid</b>{write_table(table)}{drawing}</div>"
+
+
+def describe_cells(grid: Any) -> str:
+    """A :class:`HealpixGrid` as HTML: a table, and on coastlines the regions that it is restricted to, if it is."""
+    table = [
+        ("cells", f"{grid.spatial_shape[0]:,} of HEALPix order {grid.order} (nested) on {grid.ellipsoid}"),
+        ("regions", f"{grid.n_regions:,} cells of order {grid.region_order}, each of {grid.cells_in_region:,}"),
+        ("ids", f"{grid.region_id(0, 0)} … {grid.region_id(0, grid.n_regions - 1)}"),
+        *((f"axis {a.name}", f"{a.size:,}: {a.labels[0]}" + f" … {a.labels[-1]}" * (a.size > 1)) for a in grid.axes),
+    ]
+    y, x = np.linspace(90, -90, GLOBE_ROWS + 1), np.linspace(-180, 180, 2 * GLOBE_ROWS + 1)
+    colours: list[list[str | None]] = []
+    if grid.parents is not None:
+        middles = np.meshgrid((x[1:] + x[:-1]) / 2, (y[1:] + y[:-1]) / 2)
+        held = grid.places_of(cells_at(*middles, grid.region_order, grid.ellipsoid)) >= 0
+        colours = [[REGION_COLOUR if there else None for there in row] for row in held.tolist()]
+    return f"<div><b>HealpixGrid</b>{write_table(table)}{draw_lattice((y, x), grid.bounds(), grid.crs, colours, lines=False)}</div>"
 
 
 def _edges(x: Any, y: Any, width: float, height: float) -> str:

@@ -21,6 +21,7 @@ from cubeingest.ingest import (
     RegionStatistics,
     aggregate_task,
     functions_of,
+    left_by_granules,
     reading,
     statistics_windows,
     stored_checksum,
@@ -236,6 +237,7 @@ def verify(
     done = [s for s in slots_of(spec, chosen) if states[s.variable][s.index] != NOTHING and (only is None or s in only)]
     catalog = read_catalog(spec, chosen.positions, [v.name for v in chosen.variables])
     tiles = tiles_by_slot(spec, chosen, catalog)
+    tiles |= left_by_granules(spec, chosen, catalog, tiles, session, states).tiles
     computed = {s: r for s, r in read_records(session, done).items() if r.reading == COMPUTED}
     known = {s: () if s in computed else tiles[s] for s in done if s in computed or s in tiles}
     plan = make_plan(spec, known, computed, {}, selection, redo=True)

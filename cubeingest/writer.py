@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 ENCODERS = 2
 """Threads that encode, beside the one that reads: for the two cores that a worker has."""
 
+INLINE_BYTES = 2**18
+"""A window up to this size is encoded by who gives it: that takes no longer than to start a thread and to hear from it."""
+
 PUTS_AT_ONCE = 16
 """Encoded chunks that are on their way to the store at a time: to one across a network, each takes tens of milliseconds."""
 
@@ -90,7 +93,10 @@ class WindowEncoder:
                     done()
 
         for place in places:
-            self._threads.submit(work, place)
+            if pixels.nbytes <= INLINE_BYTES:
+                work(place)
+            else:
+                self._threads.submit(work, place)
 
     def check(self) -> None:
         """Raise what went wrong in a thread, if anything has."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,8 @@ from rasterio.transform import from_origin
 from tests.objectstore import bucket, s3_server
 
 if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
     from cubeingest import Cube
 
 __all__ = ["bucket", "s3_server"]
@@ -141,6 +144,22 @@ def world(tmp_path: Path) -> World:
     for region in ("20N_000E", "10N_020E"):
         made.add_tile(2005, region)
     return made
+
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    from playwright.sync_api import sync_playwright
+
+    found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
+    if found is None:
+        pytest.fail(f"no browser is on PATH ({', '.join(BROWSERS)}): apt-get install chromium")
+    with sync_playwright() as play:
+        chromium = play.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
 
 
 @pytest.fixture

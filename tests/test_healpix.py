@@ -29,6 +29,7 @@ from cubeingest.healpix import (
 Box = tuple[float, float, float, float]
 
 ellipsoids = st.sampled_from(["WGS84", "sphere"])
+EITHER = ["WGS84", pytest.param("sphere", marks=pytest.mark.slow)]
 
 
 def hit(box: Box, order: int, ellipsoid: str, n: int = 300) -> set[int]:
@@ -164,7 +165,7 @@ def test_heights_in_the_plane_equal_those_of_the_librarys_corners(ellipsoid: str
 # ---- boxes ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("ellipsoid", ["WGS84", "sphere"])
+@pytest.mark.parametrize("ellipsoid", EITHER)
 @pytest.mark.parametrize(
     "box",
     [
@@ -274,7 +275,7 @@ SHAPES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("ellipsoid", ["WGS84", "sphere"])
+@pytest.mark.parametrize("ellipsoid", EITHER)
 @pytest.mark.parametrize("name", SHAPES)
 def test_cells_of_a_polygon_equal_brute_force(name: str, ellipsoid: str) -> None:
     shape = SHAPES[name]

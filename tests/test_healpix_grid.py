@@ -83,10 +83,8 @@ def test_points_lie_in_the_pixels_whose_edges_hold_them(grid: TilingGrid, points
             name = grid.region_at(x, y)
         except GridError:
             left, bottom, right, top = grid.bounds()
-            on_end = (
-                y == bottom or y == top or (right - left < 360 and any(x + turn == right for turn in (-360, 0, 360)))
-            )
-            assert cell < 0 or on_end
+            on_right = right - left < 360 and any(x + turn == right for turn in (-360, 0, 360))
+            assert cell < 0 or on_right or y in (bottom, top)
             continue
         row, column = divmod(cell, grid.shape_yx[1])
         assert grid.region_id(*divmod(region, nx)) == name

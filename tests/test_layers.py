@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,7 +21,20 @@ LAYERS: list[set[str]] = [
     {"demo"},
     {"cube"},
     {"branches", "check", "page"},
-    {"analyze", "create", "extend", "preflight", "verify", "status", "look", "changes", "garbage", "inference"},
+    {
+        "analyze",
+        "contents",
+        "cost",
+        "create",
+        "extend",
+        "preflight",
+        "verify",
+        "status",
+        "look",
+        "changes",
+        "garbage",
+        "inference",
+    },  # fmt: skip
     {"overviews"},
     {"ingest"},
     {"engine"},
@@ -142,3 +156,14 @@ with rasterio.open({str(tmp_path / "a.tif")!r}, "w", driver="GTiff", width=8, he
         read = f"[*ThreadPoolExecutor(32).map({name}, [{str(tmp_path / 'a.tif')!r}] * 64)]"
         done = subprocess.run([sys.executable, "-c", f"{many}; {read}"], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
+
+
+def test_drawing_in_the_documents_is_of_these_layers() -> None:
+    text = (PACKAGE.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
+    drawn = text.split("A module knows the ones to its right")[1].split("```")[1]
+    layers = [set(part.strip(" {}\n").replace("\n", " ").split(", ")) for part in drawn.split("→")]
+    assert layers == LAYERS[1:]
+    table = set(
+        re.findall(r"`(\w+)`", "".join(line.split("|")[1] for line in text.splitlines() if line.startswith("| `")))
+    )
+    assert table == set(MODULES) - {"__main__"}

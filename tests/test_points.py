@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -60,6 +61,7 @@ def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (parquet, hdf5, csvfile, region):
         monkeypatch.setattr(module, "BATCH_POINTS", 128)
     monkeypatch.setattr(csvfile, "BLOCK_BYTES", 8192)
+    monkeypatch.setattr(region, "STRETCH_POINTS", 100)
 
 
 def same(got: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
@@ -283,6 +285,59 @@ def test_hdf5_chunk_that_is_damaged_is_named(tmp_path: Path) -> None:
     assert len(read_part(str(path), Source(), "", 0, 300, ("h",))["h"]) == 300
 
 
+def test_parquet_page_that_is_damaged_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table(some_points(5000)), path, compression="zstd", use_dictionary=False)
+    column = pq.ParquetFile(path).metadata.row_group(0).column(3)
+    content = bytearray(path.read_bytes())
+    for i in range(column.data_page_offset + 60, column.data_page_offset + 400):
+        content[i] ^= 0xFF
+    path.write_bytes(content)
+    with pytest.raises(TileError, match=r"granule '.*a.parquet' cannot be read"):
+        read_part(str(path), Source(), "0", 0, None, ("h",))
+    assert len(read_part(str(path), Source(), "0", 0, None, ("i",))["i"]) == 5000
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_granule_that_has_become_shorter_is_noticed(tmp_path: Path, suffix: str) -> None:
+    href = write_as(suffix, tmp_path, some_points(3000))
+    rows = rows_by_region([(href, scan_granule(href, Source(), Boxes()))])
+    run = read_runs(href, Source())[0].name
+    write_as(suffix, tmp_path, some_points(300))
+    with pytest.raises(TileError, match=rf"points{suffix}'.*(again|can be read)"):
+        read_part(href, Source(), run, 0, 3000, ())
+    if not suffix.startswith(".csv"):
+        with RegionReader(Source(), Boxes()) as reader, pytest.raises(TileError, match="run the command again"):
+            read_all(reader, rows, ("i",))
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv", ".h5"])
+def test_missing_library_says_what_to_install(tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    href = write_as(suffix, tmp_path, some_points(3))
+    for module in ("h5py", "pyarrow", "pyarrow.csv", "pyarrow.parquet"):
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(TileError, match=r"need.? pip install 'cubeingest\[points\]'"):
+        read_runs(href, Source())
+
+
+def test_column_within_a_struct_is_found_and_others_are_named(tmp_path: Path) -> None:
+    nested = pa.StructArray.from_arrays([pa.array([1.5, 2.5]), pa.array([3, 4])], ["a", "b"])
+    stamps = pa.array([1, 2], pa.timestamp("s"))
+    pq.write_table(pa.table({"lon": [1, 2], "lat": [3, 4], "s": nested, "t": stamps, "l": [[1], [2]], "d": pa.array([1, 2]).cast(pa.decimal128(30, 3)), "e": pa.nulls(2), "o": [True, None]}), tmp_path / "a.parquet")  # fmt: skip
+    href, names = str(tmp_path / "a.parquet"), {"a": "s.a", "d": "d", "e": "e", "o": "o"}
+    got = read_part(href, Source(columns=names), "0", 0, None, tuple(names))
+    same(
+        {n: got[n] for n in names},
+        {"a": np.array([1.5, 2.5]), "d": np.array([1.0, 2]), "e": np.full(2, np.nan), "o": np.array([1, np.nan])},
+    )
+    for path, message in (
+        ("s.c", r"has no column 's.c'.*\(it has a, b\)"), ("lon.c", "has no column 'lon.c': 'lon' is int64"), ("s", "'s' is struct.*, not a number"),
+        ("t", r"'t' is timestamp.*, not a number"), ("l", "'l' is list.*, not a number"),
+    ):  # fmt: skip
+        with pytest.raises(TileError, match=message):
+            read_part(href, Source(columns={"h": path}), "0", 0, None, ("h",))
+
+
 def test_old_netcdf_says_how_to_convert_it(tmp_path: Path) -> None:
     (tmp_path / "a.nc").write_bytes(b"CDF\x01" + bytes(100))
     with pytest.raises(TileError, match="it is netCDF 3: convert it with nccopy -k nc4"):
@@ -430,7 +485,7 @@ def test_filter_keeps_what_it_is_true_for(tmp_path: Path, suffix: str, shape: st
 
 def test_filter_that_keeps_nothing_gives_nothing(tmp_path: Path) -> None:
     href = write_parquet(tmp_path / "a.parquet", some_points(100))
-    for answer in (lambda: False, lambda: np.False_):
+    for answer in (lambda: False, lambda: np.False_, lambda: np.zeros(()), lambda: np.full(100, np.nan)):
         source = Source(filter=Chosen(frozenset(), answer))
         rows = rows_by_region([(href, scan_granule(href, source, Boxes()))])
         with RegionReader(source, Boxes()) as reader:

@@ -7,10 +7,10 @@ import contextlib
 import os
 import sys
 
-from cubeingest.cli import compute, cubes, extend, infer, materialize, overviews, show, upkeep
+from cubeingest.cli import compute, contents, cubes, extend, infer, materialize, overviews, show, upkeep
 from cubeingest.cli.app import app
 
-__all__ = ["app", "compute", "cubes", "extend", "infer", "main", "materialize", "overviews", "show", "upkeep"]
+__all__ = ["app", "compute", "contents", "cubes", "extend", "infer", "main", "materialize", "overviews", "show", "upkeep"]
 
 
 def main() -> None:

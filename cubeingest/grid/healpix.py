@@ -237,3 +237,9 @@ class HealpixGrid(Grid):
     def _places(self, parents: set[int]) -> list[tuple[int, int]]:
         places = self.places_of(np.array(sorted(parents), np.int64))
         return [(0, ix) for ix in places[places >= 0].tolist()]
+
+    def _repr_html_(self) -> str:
+        """A table and a small map, for notebooks."""
+        from cubeingest.sketch import describe_cells
+
+        return describe_cells(self)

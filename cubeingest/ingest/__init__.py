@@ -7,7 +7,7 @@ from cubeingest.ingest.fill import IngestJob, fill_slot
 from cubeingest.ingest.function import FunctionSource, SourceFunction
 from cubeingest.ingest.materialize import MATERIALIZED, why_unreadable
 from cubeingest.ingest.points import RegionStatistics, aggregate_task, reading, statistics_windows
-from cubeingest.ingest.prepare import Prepared, current_ids, expected_slots, prepare
+from cubeingest.ingest.prepare import Prepared, current_ids, expected_slots, left_by_granules, prepare
 from cubeingest.ingest.registered import functions_of, register_statistic
 from cubeingest.ingest.report import REGIONS_IN_METADATA, Failure, IngestReport, failure_of
 from cubeingest.ingest.run import ingest
@@ -30,6 +30,7 @@ __all__ = [
     "fill_unit",
     "functions_of",
     "ingest",
+    "left_by_granules",
     "prepare",
     "reading",
     "refuse_large",

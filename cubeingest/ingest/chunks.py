@@ -56,7 +56,7 @@ class Chunks:
 
     def clear(self, indices: Iterable[ChunkIndex]) -> None:
         """Take away the chunks at ``indices`` that are there, of an earlier time."""
-        delete_present(self._store, map(self.key, indices))
+        delete_present(self._store, [self.key(i) for i in indices])
 
     def take(self, indices: Sequence[ChunkIndex]) -> Iterator[tuple[ChunkIndex, bytes]]:
         """The bytes of the chunks that are there of ``indices``, in their order; of references, those that they mean.

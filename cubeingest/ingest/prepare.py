@@ -13,7 +13,7 @@ import numpy as np
 from cubeingest.catalog import REQUESTS_AT_ONCE, Catalog, TileRow, read_catalog
 from cubeingest.errors import CubeIngestError
 from cubeingest.ingest.function import FunctionSource
-from cubeingest.ledger import DONE, NOTHING, Record, Slot, read_records, read_states
+from cubeingest.ledger import NOTHING, Record, Slot, read_records, read_states
 from cubeingest.plan import Chosen, Plan, Selection, choose, hrefs_of, make_plan, slots_of, tiles_by_slot
 from cubeingest.spec import CubeSpec, Variable
 from cubeingest.storage import Storage, is_remote
@@ -49,7 +49,7 @@ def prepare(store: Store, selection: Selection, redo: bool = False) -> Prepared:
     states = read_states(session, spec)
     held = {s for s in tiles if states[s.variable][s.index] != NOTHING}
     records = read_records(session, sorted(held))
-    left = _left_by_granules(spec, chosen, catalog, tiles, session, states)
+    left = left_by_granules(spec, chosen, catalog, tiles, session, states)
     tiles, records, held = {**tiles, **left.tiles}, {**records, **left.records}, held | left.tiles.keys()
     current = (
         {}
@@ -65,21 +65,21 @@ def prepare(store: Store, selection: Selection, redo: bool = False) -> Prepared:
 
 
 @dataclass(frozen=True)
-class _Left:
-    """Slots without a granule that are done from granules which are there, but have no points in them any more."""
+class Left:
+    """Slots that no granule has points in, but that were done from granules which are there still."""
 
     tiles: Mapping[Slot, tuple[TileRow, ...]]
     records: Mapping[Slot, Record]
 
 
-def _left_by_granules(
+def left_by_granules(
     spec: CubeSpec,
     chosen: Chosen,
     catalog: Catalog,
     tiles: Mapping[Slot, tuple[TileRow, ...]],
     session: icechunk.Session,
     states: Mapping[str, Any],
-) -> _Left:
+) -> Left:
     """What a granule that is another by now has left behind: it is to be aggregated again, of no points. A granule that is not listed any more
     leaves what is done as it is, as a tile does.
     """
@@ -87,7 +87,7 @@ def _left_by_granules(
     lost = [
         s
         for s in slots_of(spec, replace(chosen, variables=variables))
-        if s not in tiles and states[s.variable][s.index] == DONE
+        if s not in tiles and states[s.variable][s.index] != NOTHING
     ]
     records = read_records(session, lost)
     found: dict[Slot, tuple[TileRow, ...]] = {}
@@ -97,7 +97,7 @@ def _left_by_granules(
         rows = tuple(TileRow(s.href, position, slot.iy, slot.ix) for s in record.sources if s.href in catalog.granules)
         if rows:
             found[slot] = rows
-    return _Left(found, {slot: records[slot] for slot in found})
+    return Left(found, {slot: records[slot] for slot in found})
 
 
 def prepare_function(store: Store, selection: Selection, source: FunctionSource, redo: bool = False) -> Prepared:

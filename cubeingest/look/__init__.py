@@ -1,6 +1,6 @@
 """Pictures of a cube: its grid, how far it is, its pixels, what has changed."""
 
-from cubeingest.look.cells import shrink_counts
+from cubeingest.look.cells import seen_box, shrink_counts
 from cubeingest.look.colours import Colours, read_colours
 from cubeingest.look.frame import draw_edges, new_figure
 from cubeingest.look.maps import MapView, picture_map, read_map, window_of_bbox
@@ -38,6 +38,7 @@ __all__ = [
     "read_map",
     "read_pixels",
     "save_picture",
+    "seen_box",
     "share_done",
     "show_cube_grid",
     "show_diff",

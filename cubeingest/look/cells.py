@@ -76,9 +76,9 @@ def spread_counts(counts: Counts, grid: HealpixGrid, box: Box, shape_yx: tuple[i
         x, y = np.meshgrid((lon + 180) % 360 - 180, lat[row * n : (row + 1) * n])
         places = grid.places_of(cells_at(x, y, grid.region_order, grid.ellipsoid))
         cell = np.broadcast_to(np.arange(columns * n) // n, places.shape)
-        pairs = np.unique(np.stack([cell[places >= 0], places[places >= 0]]), axis=1)
+        at, ix = np.divmod(np.unique((cell * grid.n_regions + places)[places >= 0]), grid.n_regions)
         for kind, lattice in counts.items():
-            out[kind][row] = np.bincount(pairs[0], lattice[0, pairs[1]], columns).astype(np.int64)
+            out[kind][row] = np.bincount(at, lattice[0, ix], columns).astype(np.int64)
     return out
 
 

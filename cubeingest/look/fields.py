@@ -36,8 +36,8 @@ Places = Collection[tuple[int, int]]
 EDGE_POINTS = 12
 """Parts into which an edge of a region is cut where it is drawn on the globe."""
 
-LEAST_REGION_PX = 7
-"""Pixels along a region of a globe below which its edges are not drawn: nothing else would be seen."""
+LEAST_REGION_PX, FULL_REGION_PX = 10, 60
+"""Pixels along a region of a globe below which its edges are not drawn, as nothing else would be seen, and from which on they are as strong as can be."""
 
 GLOBE_LEFT = 0.5
 """Inches at the left of a globe that labels of its graticule take."""
@@ -155,7 +155,7 @@ class GlobeField:
         shown = found[found >= 0]
         if not len(shown) or self.region_pixels(axes) < LEAST_REGION_PX:
             return
-        width *= min(1.0, 60 / np.sqrt(len(shown)) + 0.1)
+        width *= min(1.0, self.region_pixels(axes) / FULL_REGION_PX)
         key = raster_shape(axes)
         if key not in self._lines:
             self._lines[key] = self.outlines(shown)

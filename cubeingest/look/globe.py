@@ -41,6 +41,9 @@ LINE_POINTS = 181
 STEPS = (1, 2, 5, 10, 15, 30)
 """Degrees between lines of the graticule."""
 
+MOST_ACROSS = 5
+"""Lines of a graticule across a view, about."""
+
 LIMB_X, LIMB_Y = 1.004, 1.008
 """How much larger than the ellipse its picture is, for the line around it."""
 
@@ -178,28 +181,41 @@ class Globe:
     def _polar_graticule(self) -> tuple[list[Array], list[tuple[str, float, float, int, int]]]:
         left, bottom, right, top = self.bounds
         north = 1 if "lat_0=90" in self.crs else -1
-        reach = np.degrees(max(abs(v) for v in self.bounds) / 6.371e6)
-        step = next((s for s in STEPS if reach / s <= 5), STEPS[-1])
-        lat, lon = north * np.linspace(90 - 2 * reach, 90, 4 * LINE_POINTS), np.linspace(-180, 180, 2 * LINE_POINTS)
+        seen_lon, seen_lat = self.places(BOX_POINTS, BOX_POINTS)
+        has_pole = left <= 0 <= right and bottom <= 0 <= top
+        turned = (seen_lon - self.middle + 180) % 360 - 180
+        across = 30 if has_pole else _step(float(np.ptp(turned)))
+        up = _step(float(np.ptp(seen_lat)) + (90 - float(np.abs(seen_lat).max())) * has_pole)
+        nearest = 0.0 if has_pole else 90 - float(np.abs(seen_lat).max())
+        farthest = 90 - float(np.abs(seen_lat).min())
+        # From beyond the edge inwards: the first point that is in the picture is where a meridian leaves it.
+        lat = north * (90 - np.linspace(farthest * 1.5, max(0.1, nearest / 1.5), 6 * LINE_POINTS))
+        lon = np.linspace(-180, 180, 4 * LINE_POINTS)
         lines, names = [], []
-        for m in range(-180, 180, 30):
-            x, y = self._project(np.full(lat.size, m), np.clip(lat, -89.9, 89.9))
+        for m in range(-180, 180, across):
+            x, y = self._project(np.full(lat.size, m), lat)
             lines.append(np.stack([x, y], axis=1))
             inside = np.flatnonzero((x >= left) & (x <= right) & (y >= bottom) & (y <= top))
             if not len(inside) or not inside[0]:
-                continue  # it does not leave the picture
+                continue
             at_x, at_y = float(x[inside[0]]), float(y[inside[0]])
             gaps = {(-1, 0): at_x - left, (1, 0): right - at_x, (0, -1): at_y - bottom, (0, 1): top - at_y}
             side = min(gaps, key=lambda k: gaps[k])
             if side != (1, 0):  # there the legend is
                 names.append((name_degrees(("E", "W"))(m), at_x, at_y, *side))
-        for p in range(step, 90, step):
-            x, y = self._project(lon, np.full(lon.size, north * (90 - p)))
-            lines.append(np.stack([x, y], axis=1))
-            at_x, at_y = (float(v) for v in self._project(self.middle + 15, float(north * (90 - p))))
-            if left < at_x < right and bottom < at_y < top and p < reach * 1.2:
-                names.append((name_degrees(("N", "S"))(north * (90 - p)), at_x, at_y, 0, 0))
+        for p in range(up, 90, up):
+            if nearest * 0.8 < p < farthest * 1.2:
+                x, y = self._project(lon, np.full(lon.size, north * (90 - p)))
+                lines.append(np.stack([x, y], axis=1))
+                at_x, at_y = (float(v) for v in self._project(self.middle + across / 2, float(north * (90 - p))))
+                if left < at_x < right and bottom < at_y < top:
+                    names.append((name_degrees(("N", "S"))(north * (90 - p)), at_x, at_y, 0, 0))
         return lines, names
+
+
+def _step(degrees: float) -> int:
+    """Degrees between lines of a graticule that spans so many."""
+    return next((s for s in STEPS if degrees / s <= MOST_ACROSS), STEPS[-1])
 
 
 def choose_globe(box: Box, is_cut: bool = False) -> Globe:
@@ -248,5 +264,5 @@ def enclosing_box(boxes: npt.NDArray[np.float64]) -> Box:
         return -180.0, south, 180.0, north
     first = (widest + 1) % len(west)
     left = float(west[first])
-    right = float(reached[widest]) + (360 if first else 0)
+    right = max(float(reached[widest]) + 360, float(reached[-1])) if first else float(reached[-1])
     return left, south, right, north

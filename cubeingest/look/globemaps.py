@@ -17,7 +17,8 @@ from cubeingest.look.colours import Colours, read_colours
 from cubeingest.look.fields import GlobeField, Places, box_of, paint_pixels
 from cubeingest.look.frame import COAST_PIXELS, DPI, EDGE, INK
 from cubeingest.look.globe import LONLAT, choose_globe
-from cubeingest.look.scattered import read_scattered, stored_chunks
+from cubeingest.look.pixels import LEAST_PIXELS, MOST_SECONDS
+from cubeingest.look.scattered import read_scattered, reading_seconds, stored_chunks
 from cubeingest.plan import Selection, choose
 from cubeingest.spec import CubeSpec, Variable
 from cubeingest.store import Store
@@ -39,7 +40,8 @@ class GlobeMap:
     """What a map shows: cells of one variable at one value of each axis (``labels``), on a view of the globe, and how they are coloured.
 
     ``pixels`` are values, (rows, columns) from the top, each of the cell at the pixel's centre; ``there`` says which of them are of regions that are
-    selected, ``left_out`` which are of others. ``notes`` say what the picture cannot.
+    selected, ``left_out`` which are of others. ``notes`` say what the picture cannot. Where ``step`` is more than 1, so many pixels along each side are
+    all of the cell at the centre of the middle one.
     """
 
     spec: CubeSpec
@@ -52,6 +54,7 @@ class GlobeMap:
     left_out: npt.NDArray[np.bool_]
     colours: Colours
     notes: tuple[str, ...] = ()
+    step: int = 1
 
     @property
     def shown(self) -> np.ndarray[Any, Any]:
@@ -61,7 +64,7 @@ class GlobeMap:
     @property
     def own_note(self) -> str:
         """That note which says how the pixels were read."""
-        return _cells_note(self.field, self.pixels.shape)
+        return _cells_note(self.field, self.pixels.shape, self.step)
 
     @property
     def size(self) -> tuple[float, float]:
@@ -93,7 +96,7 @@ class GlobeMap:
         left, bottom, right, top = self.field.bounds
         return {
             "view": {"kind": self.field.globe.kind, "crs": self.field.crs, "bounds": [left, bottom, right, top]},
-            "shape": list(self.pixels.shape),
+            "shape": list(self.pixels.shape), "step": self.step,
         }  # fmt: skip
 
 
@@ -127,11 +130,15 @@ def read_globe_map(store: Store, selection: Selection, variable: Variable, posit
         lattice = np.zeros(grid.lattice_shape_yx[1], bool)
         lattice[[ix for _, ix in places]] = True
         there &= lattice[np.where(held, positions // grid.cells_in_region, 0)]
-    pixels = read_scattered(session, variable, index, np.where(there, positions, -1))
+    wanted = np.where(there, positions, -1)
+    step = _step(session, variable, index, wanted)
+    at = [(np.arange(n) // step * step + step // 2).clip(max=n - 1) for n in wanted.shape]
+    thin = read_scattered(session, variable, index, wanted[np.ix_(*(a[::step] for a in at))])
+    pixels = thin if step == 1 else thin[np.ix_(*(np.arange(n) // step for n in wanted.shape))]
     colours = read_colours(variable, pixels[there])
     left_out = held & ~there
     labels = {a.name: a.labels[position.get(a.name, 0)] for a in spec.axes_of(variable)}
-    view = GlobeMap(spec, store.tip, variable, labels, field, pixels, there, left_out, colours)
+    view = GlobeMap(spec, store.tip, variable, labels, field, pixels, there, left_out, colours, step=step)
     notes = ["white: not selected" * bool(left_out.any()), view.own_note]
     return replace(view, notes=tuple(note for note in notes if note))
 
@@ -157,11 +164,23 @@ def _within(box: Box, lon: npt.NDArray[np.float64], lat: npt.NDArray[np.float64]
     return inside
 
 
-def _cells_note(field: GlobeField, shape: tuple[int, ...]) -> str:
+def _step(session: Any, variable: Variable, index: tuple[int, ...], positions: npt.NDArray[np.int64]) -> int:
+    """Of how many pixels along each side only one is read, so that it does not take long; a picture of ``LEAST_PIXELS`` is read all the same."""
+    step, longest = 1, max(positions.shape)
+    while (
+        step * LEAST_PIXELS < longest
+        and reading_seconds(session, variable, index, positions[step // 2 :: step, step // 2 :: step]) > MOST_SECONDS
+    ):
+        step += 1
+    return step
+
+
+def _cells_note(field: GlobeField, shape: tuple[int, ...], step: int) -> str:
     """How many cells a pixel stands for, where it is of one of several."""
     left, bottom, right, top = field.bounds
-    area = (right - left) * (top - bottom) / (shape[0] * shape[1])
+    area = (right - left) * (top - bottom) / (shape[0] * shape[1]) * step**2
     if field.globe.kind == "plain":
         area *= math.cos(math.radians((bottom + top) / 2)) * 111_195.0**2
     n = area / EARTH_AREA * count_cells(field.grid.order)
-    return f"each pixel is the cell at its centre, one of about {n:,.0f}" if n > WORTH_SAYING_CELLS else ""
+    thinned = ", as more would take long to read: --bbox shows a part in full" * (step > 1)
+    return f"each pixel is the cell at its centre, one of about {n:,.0f}{thinned}" if n > WORTH_SAYING_CELLS else ""

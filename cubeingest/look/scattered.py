@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cubeingest.errors import StoreError
-from cubeingest.look.samples import LIST_FROM, LISTED_AT_ONCE, MOST_BYTES
+from cubeingest.look.samples import BYTES_PER_SECOND, CHUNK_SECONDS, LIST_FROM, LISTED_AT_ONCE, MOST_BYTES
 from cubeingest.spec import Variable
 
 if TYPE_CHECKING:
@@ -55,6 +55,19 @@ def read_scattered(
         ) from e
     found: Array = out[back].reshape(positions.shape)
     return found
+
+
+def reading_seconds(
+    session: icechunk.Session, variable: Variable, index: tuple[int, ...], positions: npt.NDArray[np.int64]
+) -> float:
+    """About how long it takes to read cells at ``positions``: whole chunks are decoded, and those of a shard one after another."""
+    inner = variable.chunks[-1]
+    wanted = np.unique(positions[positions >= 0] // inner)
+    each = CHUNK_SECONDS + math.prod(variable.chunks) * variable.np_dtype.itemsize / BYTES_PER_SECOND
+    if wanted.size < LIST_FROM:
+        return wanted.size * each  # as if all were there: not worth a look
+    held = stored_chunks(session, variable, index)
+    return int(np.isin(wanted * inner // variable.write_shape[-1], held).sum()) * each
 
 
 def stored_chunks(session: icechunk.Session, variable: Variable, index: tuple[int, ...]) -> npt.NDArray[np.int64]:

@@ -6,15 +6,18 @@ import itertools
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cubeingest.axes import Axis
-from cubeingest.boxes import parse_crs
-from cubeingest.grid import TilingGrid
+from cubeingest.boxes import Box, parse_crs
+from cubeingest.grid import HealpixGrid, TilingGrid
+from cubeingest.healpix import latitudes
 from cubeingest.ingest import Failure
 from cubeingest.ledger import Record, Slot, read_records
+from cubeingest.look import seen_box
 from cubeingest.page.commits import History, find_commits, gather_history, seconds_of
 from cubeingest.page.packing import Texts, href_pattern, run_lengths
 from cubeingest.plan import Selection, slot_labels
@@ -46,6 +49,9 @@ MAX_SOURCES = 8
 
 MAX_FAILURES = 300
 """Failures that are listed; the rest are counted."""
+
+TABLE_ORDER = 8
+"""Of the cells by whose corners a page knows latitudes, at least: between two of them it is off by less than a thousandth of a degree."""
 
 MAX_MESSAGE, MAX_MESSAGES = 1000, 150_000
 """Characters of one message, and of all that are listed."""
@@ -112,6 +118,16 @@ class PageData:
     notes: list[str] = field(default_factory=list)
     levels: int = 0
 
+    @cached_property
+    def bounds(self) -> Box:
+        """What its map shows, in CRS units: all of a grid; of one of HEALPix cells the part around the regions that it is restricted to, or that
+        have something in them or to come.
+        """
+        if self.spec.healpix is None:
+            return self.spec.grid.bounds()
+        told = [(v.codes > CODES.index(OUTSIDE)) & (v.codes != CODES.index("absent")) for v in self.variables]
+        return seen_box(self.spec.healpix, {"told": sum(t.sum(axis=tuple(range(t.ndim - 2))) for t in told)})
+
     def counts(self) -> dict[str, int]:
         """Slots by state, over all variables; the states of a run only where there are such."""
         return _count([v.codes for v in self.variables])
@@ -145,7 +161,7 @@ class PageData:
         return {
             "name": spec.name, "store": self.store, "branch": self.branch, "snapshot": self.snapshot, "version": __version__,
             "at": int(time.time()), "attrs": {str(k): str(v) for k, v in spec.attrs.items()},
-            "grid": grid_json(spec.tiling),
+            "grid": grid_json(spec.tiling) if spec.healpix is None else cells_json(spec.healpix, self.bounds),
             "axes": [axis_json(axis) for axis in spec.grid.axes],
             "letters": dict(zip(LETTERS, CODES, strict=True)),
             "variables": [self._variable_json(v) for v in self.variables],
@@ -199,6 +215,17 @@ def grid_json(grid: TilingGrid) -> dict[str, Any]:
         "y": [float(grid.origin_y + i * grid.resolution_y) for i in rows],
         "x": [float(grid.origin_x + i * grid.resolution_x) for i in columns],
         "rows": rows, "columns": columns, "ids": grid.ids.pieces((ny, nx)),
+    }  # fmt: skip
+
+
+def cells_json(grid: HealpixGrid, bounds: Box) -> dict[str, Any]:
+    """A grid of HEALPix cells: regions by their ids, the box that is shown, and latitudes from pole to pole, evenly spaced in the plane of the projection, by
+    which the script finds out where a region lies.
+    """
+    table = latitudes(max(TABLE_ORDER, grid.region_order), grid.ellipsoid)
+    return {
+        "crs": grid.crs, "geographic": True, "dims": list(grid.spatial_dims), "order": grid.region_order, "cells": grid.cells_in_region,
+        "parents": None if grid.parents is None else list(grid.parents), "box": list(bounds), "latitudes": table.round(6).tolist(),
     }  # fmt: skip
 
 

@@ -2,12 +2,7 @@
 
 const MARKS = "\u0001\u0002\u0003\u0004\u0005\u0006\u0007\u0008";
 
-const data = JSON.parse(document.getElementById("data").textContent);
-const grid = data.grid;
-const nRows = grid.y.length - 1;
-const nColumns = grid.x.length - 1;
 const nRegions = nRows * nColumns;
-const rowsGoUp = grid.y[nRows] > grid.y[0];
 const STATES = [...Object.values(data.letters), "virtual"]; // the last is "done" of a slot that refers to tiles
 const codeOf = (name) => STATES.indexOf(name);
 const OUTSIDE = codeOf("outside");
@@ -50,21 +45,12 @@ function unpackVariable(raw) {
 
 const variables = data.variables.map(unpackVariable);
 
-function regionId(iy, ix) {
-  return grid.ids.map((piece) => (typeof piece === "string" ? piece : piece[1][piece[0] === "y" ? iy : ix])).join("");
-}
-
 /** Place of a region's id, or null. */
 function findRegion(id) {
   for (let iy = 0; iy < nRows; iy += 1) {
     for (let ix = 0; ix < nColumns; ix += 1) if (regionId(iy, ix) === id) return { iy, ix };
   }
   return null;
-}
-
-function regionBounds(iy, ix) {
-  const [x0, x1, y0, y1] = [grid.x[ix], grid.x[ix + 1], grid.y[iy], grid.y[iy + 1]];
-  return { left: x0, right: x1, bottom: Math.min(y0, y1), top: Math.max(y0, y1) };
 }
 
 /** Number of a variable's frame: one set of axis blocks. */

@@ -90,16 +90,16 @@ function share(variable, frame) {
 }
 
 function miniature(variable, frame) {
-  const step = Math.max(1, Math.ceil(Math.max(nRows, nColumns) / 160));
-  const [width, height] = [Math.ceil(nColumns / step), Math.ceil(nRows / step)];
+  const { width, height, placeOf } = miniatureShape();
   const out = el("canvas", { width, height, "aria-hidden": "true" });
   const ink = out.getContext("2d");
   for (let j = 0; j < height; j += 1) {
     for (let i = 0; i < width; i += 1) {
-      const name = STATES[variable.states[slotOf(frame, j * step, i * step)]];
+      const slot = placeOf(i, j);
+      const name = slot < 0 ? "outside" : STATES[variable.states[frame * nRegions + slot]];
       if (name === "outside") continue;
       ink.fillStyle = palette[name];
-      ink.fillRect(i, rowsGoUp ? height - 1 - j : j, 1, 1);
+      ink.fillRect(i, j, 1, 1);
     }
   }
   const shape = (bounds.right - bounds.left) / (bounds.top - bounds.bottom);
@@ -146,7 +146,7 @@ function searchRegions(text) {
 }
 
 function goTo(region) {
-  const wide = Math.max(bounds.right - bounds.left, bounds.top - bounds.bottom) / Math.abs(grid.x[1] - grid.x[0]);
+  const wide = Math.max(bounds.right - bounds.left, bounds.top - bounds.bottom) / regionWidth;
   const box = regionBounds(region.iy, region.ix);
   const zoom = Math.max(state.view ? state.view.zoom : 1, wide / 8);
   update({ region: { iy: region.iy, ix: region.ix }, view: clampView((box.left + box.right) / 2, (box.bottom + box.top) / 2, zoom) });

@@ -42,14 +42,9 @@ function describeFlags(variable, slot) {
 }
 
 function describePlace(iy, ix) {
-  const box = regionBounds(iy, ix);
   const unit = grid.geographic ? "°" : "";
-  const range = (a, b) => `${formatPlace(a)}${unit} … ${formatPlace(b)}${unit}`;
-  const [yName, xName] = grid.dims;
-  const pairs = [
-    [xName, range(box.left, box.right), `pixels ${grid.columns[ix]}:${grid.columns[ix + 1]}`],
-    [yName, range(box.bottom, box.top), `pixels ${grid.rows[iy]}:${grid.rows[iy + 1]}`],
-  ];
+  const range = ([a, b]) => `${formatPlace(a)}${unit} … ${formatPlace(b)}${unit}`;
+  const pairs = regionPlace(iy, ix).map(([name, ends, more]) => [name, range(ends), more]);
   return el("dl", { class: "pairs" }, ...pairs.map(([k, v, more]) => el("div", {}, el("dt", {}, k), el("dd", {}, v, el("small", {}, more)))));
 }
 

@@ -56,9 +56,9 @@ MAX_SECONDS = 30.0
 def add_coast(data: PageData) -> None:
     """Give a page the coasts within its grid; none where its CRS has no place for them."""
     with _or_note(data, "There are no coastlines"):
-        bounds = data.spec.grid.bounds()
+        bounds = data.bounds
         lines = coast_within(bounds, data.spec.grid.crs, COAST_PIXELS)
-        data.coast = {"steps": COAST_STEPS, "lines": pack_lines(lines, bounds, COAST_STEPS)}
+        data.coast = {"bounds": list(bounds), "steps": COAST_STEPS, "lines": pack_lines(lines, bounds, COAST_STEPS)}
 
 
 @contextmanager
@@ -75,6 +75,9 @@ def add_pictures(store: Store, data: PageData, seconds: float = MAX_SECONDS) -> 
 
     What cannot be made is left out, and a note says why.
     """
+    if data.spec.healpix is not None:
+        data.notes.append(NO_CELLS)
+        return
     with _or_note(data, "There are no pictures of the pixels"):
         try:
             _add_pictures(store, data, seconds)
@@ -124,6 +127,8 @@ THINNED = (1, 2, 4)
 """By how much pictures are thinned, one after the other, until the page is small enough."""
 
 TOO_LARGE = "There are no pictures of the pixels: the page would grow too large. One of fewer slots has them."
+
+NO_CELLS = "There are no pictures of cells here: `cubeingest show map` draws them."
 
 ROOM_FOR_SCRIPTS = 80_000
 """Bytes of a page that are not its data: style, script, tables."""

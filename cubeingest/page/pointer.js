@@ -72,11 +72,9 @@ function onKey(event) {
   event.preventDefault();
 }
 
-/** Go to the region beside the one that is selected; ``up`` is towards greater y, wherever rows start. */
+/** Go to the region beside the one that is selected. */
 function moveRegion(right, up) {
-  const from = state.region || { iy: nRows >> 1, ix: nColumns >> 1 };
-  const limit = (v, n) => Math.min(n - 1, Math.max(0, v));
-  const region = state.region ? { iy: limit(from.iy + up * (rowsGoUp ? 1 : -1), nRows), ix: limit(from.ix + right, nColumns) } : from;
+  const region = state.region ? neighbour(state.region, right, up) : { iy: nRows >> 1, ix: nColumns >> 1 };
   update({ region });
   show(region);
 }

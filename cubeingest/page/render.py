@@ -18,9 +18,10 @@ from cubeingest.files import write_file
 from cubeingest.look import percent_of
 from cubeingest.page.data import FRESH, MAX_FAILURES, SHOWN, PageData, Run, shorten
 from cubeingest.sketch import STATE_COLOURS
+from cubeingest.spec import CubeSpec
 
-SCRIPTS = ("decode.js", "state.js", "map.js", "pointer.js", "panel.js", "history.js", "page.js")
-"""In the order in which they are put together to one."""
+SCRIPTS = ("data.js", "{grid}.js", "decode.js", "state.js", "map.js", "pointer.js", "panel.js", "history.js", "page.js")
+"""In the order in which they are put together to one; ``lattice.js`` or ``cells.js`` knows where regions lie, by the kind of grid."""
 
 REFRESH = '<noscript><meta http-equiv="refresh" content="10"></noscript>'
 """Lets a browser without scripts read the page of a run again; ``page.js`` does so for the others."""
@@ -37,7 +38,7 @@ def render(data: PageData) -> str:
     """
     from cubeingest import __version__
 
-    script = _script()
+    script = _script("lattice" if data.spec.healpix is None else "cells")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     fields = {
         "title": escape(f"{data.spec.name}: {_headline(data)}"),
@@ -89,8 +90,8 @@ def _asset(name: str) -> str:
     return (files("cubeingest.page") / name).read_text(encoding="utf-8")
 
 
-def _script() -> str:
-    return '"use strict";\n(() => {\n' + "\n".join(_asset(name) for name in SCRIPTS) + "})();\n"
+def _script(grid: str) -> str:
+    return '"use strict";\n(() => {\n' + "\n".join(_asset(name.format(grid=grid)) for name in SCRIPTS) + "})();\n"
 
 
 def _colours() -> str:
@@ -119,16 +120,24 @@ def _marked(note: str) -> str:
 
 def _facts(data: PageData) -> str:
     spec = data.spec
-    y, x = spec.tiling.shape_yx
     pairs = {
         "store": data.store,
         "snapshot": data.snapshot + ("" if data.branch == "main" else f" on branch {data.branch}"),
-        "grid": f"{y:,} by {x:,} pixels in {_many(spec.grid.n_regions, 'region')}, {spec.grid.crs if len(spec.grid.crs) < 40 else 'own CRS'}",
+        "grid": _grid(spec),
         "variables": ", ".join(f"{v.variable.name} ({v.variable.dtype})" for v in data.variables),
         **({"overviews": _overviews(data)} if data.levels else {}),
         "written": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
     }
     return "".join(f"<div><dt>{k}</dt><dd>{escape(v)}</dd></div>" for k, v in pairs.items())
+
+
+def _grid(spec: CubeSpec) -> str:
+    cells = spec.healpix
+    regions = _many(spec.grid.n_regions, "region")
+    if cells is not None:
+        return f"{_many(cells.spatial_shape[0], 'HEALPix cell')} of order {cells.order} in {regions} of order {cells.region_order}, {cells.ellipsoid}"
+    y, x = spec.tiling.shape_yx
+    return f"{y:,} by {x:,} pixels in {regions}, {spec.grid.crs if len(spec.grid.crs) < 40 else 'own CRS'}"
 
 
 def _overviews(data: PageData) -> str:

@@ -35,7 +35,7 @@ class Block:
 
     def where(self, region: int) -> slice:
         """The points of a region among the columns."""
-        i = int(np.searchsorted(self.regions, region))
+        i = int(self.regions.searchsorted(region))
         if i == len(self.regions) or self.regions[i] != region:
             return slice(0, 0)
         return slice(int(self.bounds[i]), int(self.bounds[i + 1]))
@@ -74,8 +74,10 @@ def sort_batch(
 
 
 def is_chosen(chosen: Filter, columns: Columns, n: int) -> Array:
-    """Which of ``n`` points a filter is true for."""
-    return np.broadcast_to(np.asarray(chosen.evaluate({name: columns[name] for name in chosen.names}), bool), (n,))
+    """Which of ``n`` points a filter is true for; NaN is not true."""
+    values = np.asarray(chosen.evaluate({name: columns[name] for name in chosen.names}))
+    true = values.astype(bool) & ~np.isnan(values) if values.dtype.kind == "f" else values.astype(bool)
+    return np.broadcast_to(true, (n,))
 
 
 class Kept:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from functools import lru_cache
 from io import BytesIO
 from threading import Event
 
@@ -27,6 +28,21 @@ MOST_BYTES_IN_MEMORY = 256 * 2**20
 """The largest remote granule that is read into memory where there is no room on the disk for a copy of it."""
 
 
+def reader_of(href: str) -> type[ParquetGranule | CsvGranule | Hdf5Granule]:
+    """What reads a granule. Raises :class:`TileError` for one of an unknown kind."""
+    name = public_href(href)
+    for end, reader in READERS.items():
+        if name.lower().endswith(end):
+            return reader
+    raise TileError(f"granule {name!r} is of no known kind: its name must end in {', '.join(READERS)}")
+
+
+@lru_cache(1000)
+def has_ranges(href: str) -> bool:
+    """Whether a short range of a run costs no more than its share of the whole."""
+    return not is_remote(href) and reader_of(href).has_ranges
+
+
 @contextmanager
 def open_granule(href: str, source: PointSource) -> Iterator[Granule]:
     """A granule, open for as long as the context lasts. What is elsewhere is fetched whole first.
@@ -35,9 +51,7 @@ def open_granule(href: str, source: PointSource) -> Iterator[Granule]:
     """
     name = public_href(href)
     check_href(href)
-    reader = next((r for end, r in READERS.items() if name.lower().endswith(end)), None)
-    if reader is None:
-        raise TileError(f"granule {name!r} is of no known kind: its name must end in {', '.join(READERS)}")
+    reader = reader_of(href)
     try:
         identity = source_id(href, source.storage)
     except FileNotFoundError:

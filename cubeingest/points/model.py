@@ -124,13 +124,9 @@ class Batch:
 
 
 class Granule(Protocol):
-    """An open file of points.
-
-    ``has_ranges``: a short range of a run costs no more than its share of the whole.
-    """
+    """An open file of points."""
 
     href: str
-    has_ranges: bool
 
     @property
     def runs(self) -> tuple[Run, ...]: ...

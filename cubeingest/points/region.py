@@ -10,13 +10,12 @@ from threading import Lock, RLock
 import numpy as np
 
 from cubeingest.errors import TileError
-from cubeingest.points.blocks import CELL, MEMORY_BYTES, Block, Kept, is_chosen, sort_batch
-from cubeingest.points.granule import open_granule
+from cubeingest.points.blocks import CELL, MEMORY_BYTES, Block, Kept, sort_batch
+from cubeingest.points.granule import has_ranges, open_granule
 from cubeingest.points.locate import Placer
 from cubeingest.points.model import (
     BATCH_POINTS,
     EVERY_RUN,
-    Array,
     Batch,
     Columns,
     Granule,
@@ -28,21 +27,32 @@ from cubeingest.points.model import (
 from cubeingest.storage import is_remote, public_href
 
 SPARSE = 4
-"""A range of a run is read for a region if at most so many times the region's points lie in it; else the whole run is sorted by region
-once. A satellite's track leaves a region where it has entered it, points in no order lie everywhere."""
+"""A run in no order is one of which a region's range holds more than so many times the region's points. A satellite's track leaves a
+region where it has entered it, or comes back once."""
+
+STRETCH_POINTS = 2**16
+"""Points of a track that are read and sorted at once, for all regions that it crosses there. A region of its own would take fewer, but of
+HDF5 whole chunks of some ten thousand points are decoded anyway, and reading any takes a millisecond."""
 
 NOTHING = slice(0, 0)
 
-OPEN_AT_ONCE = 16
+OPEN_AT_ONCE = 64
 """Granules that are kept open: opening one costs about as much as reading a few ranges of it."""
+
+
+Names = tuple[str, ...]
 
 
 @dataclass(eq=False)
 class _Source:
-    """A granule that has been used: its runs sorted by region, as far as they have been needed, and it itself while it is open."""
+    """A granule that has been used: its runs and stretches of them sorted by region, those that have been needed, and it itself while it is open.
+
+    Stretches are told apart by run, names and number.
+    """
 
     lock: RLock = field(default_factory=RLock)
-    sorted: dict[tuple[str, tuple[str, ...]], list[Block]] = field(default_factory=dict)
+    sorted: dict[tuple[str, Names], list[Block]] = field(default_factory=dict)
+    stretches: dict[tuple[str, Names, int], Block] = field(default_factory=dict)
     granule: Granule | None = None
     stack: ExitStack = field(default_factory=ExitStack)
     users: int = 0
@@ -57,6 +67,7 @@ class RegionReader:
         self._kept = Kept(memory_bytes)
         self._lock = Lock()
         self._sources: dict[str, _Source] = {}
+        self._open: dict[str, _Source] = {}  # those whose granule is open, the one used last at the end
 
     def __enter__(self) -> RegionReader:
         return self
@@ -70,6 +81,7 @@ class RegionReader:
             for source in self._sources.values():
                 source.stack.close()
             self._sources.clear()
+            self._open.clear()
         self._kept.close()
 
     def points_of(self, rows: Iterable[GranuleRow], region: int, names: Sequence[str]) -> Iterator[Columns]:
@@ -92,50 +104,55 @@ class RegionReader:
         joined = pieces[0] if len(pieces) == 1 else {k: np.concatenate([p[k] for p in pieces]) for k in pieces[0]}
         return {**joined, CELL: self._locator.cells_within(region, joined[CELL])}
 
-    def _pieces(self, rows: Iterable[GranuleRow], region: int, names: tuple[str, ...]) -> Iterator[Columns]:
+    def _pieces(self, rows: Iterable[GranuleRow], region: int, names: Names) -> Iterator[Columns]:
         for row in rows:
             for part in row.parts:
                 if part.run == EVERY_RUN:
                     for run in self._runs(row.href):
                         yield from self._from_sorted(row.href, run, region, names)
-                elif is_remote(row.href) or not 0 <= part.stop - part.start <= SPARSE * part.count:
-                    yield from self._from_sorted(row.href, part.run, region, names)
+                elif has_ranges(row.href) and part.stop - part.start <= max(BATCH_POINTS, SPARSE * part.count):
+                    yield from self._from_stretches(row.href, part, region, names)
                 else:
-                    yield from self._from_range(row.href, part, region, names)
+                    yield from self._from_sorted(row.href, part.run, region, names)
 
-    # ---- a range of a run ---------------------------------------------------------------------------------------
+    # ---- stretches of a track -----------------------------------------------------------------------------------
 
-    def _from_range(self, href: str, part: Part, region: int, names: tuple[str, ...]) -> Iterator[Columns]:
-        with self._opened(href) as granule:
-            if granule.has_ranges:
-                for batch in granule.batches(part.run, part.start, part.stop, self._wanted(names)):
-                    piece = self._in_region(batch, region, names, _where(href, part.run))
-                    if len(piece[CELL]):
-                        yield piece
-                return
-        yield from self._from_sorted(href, part.run, region, names)
+    def _from_stretches(self, href: str, part: Part, region: int, names: Names) -> Iterator[Columns]:
+        source = self._source_of(href)
+        for i in range(part.start // STRETCH_POINTS, -(-part.stop // STRETCH_POINTS)):
+            block = source.stretches.get((part.run, names, i)) or self._stretch(href, part, names, i)
+            here = block.where(region)
+            if here != NOTHING:
+                columns = block.columns
+                if columns is None:
+                    columns = next(self._again(href, part.run, [block], names))
+                yield {name: values[here] for name, values in columns.items()}
 
-    def _in_region(self, batch: Batch, region: int, names: tuple[str, ...], where: str) -> Columns:
-        cells, _ = self._placer.place(batch.x, batch.y, batch.first, where)
-        at: Array = np.flatnonzero(cells >= 0)
-        at = at[self._locator.regions_of(cells[at]) == region]
-        columns = batch.columns if len(at) == len(cells) else {name: v[at] for name, v in batch.columns.items()}
-        cells = cells[at]
-        if self._source.filter is not None:
-            kept = is_chosen(self._source.filter, columns, len(cells))
-            columns, cells = {name: values[kept] for name, values in columns.items()}, cells[kept]
-        return {CELL: cells, **{name: columns[name] for name in names}}
+    def _stretch(self, href: str, part: Part, names: Names, i: int) -> Block:
+        """A stretch of a run, read and sorted if it is not yet."""
+        source = self._source_of(href)
+        with source.lock:
+            if (part.run, names, i) not in source.stretches:
+                with self._opened(href) as granule:
+                    n = next((r.n_points or 0 for r in granule.runs if r.name == part.run), 0)
+                    if part.stop > n:
+                        raise _changed(href, part.run)
+                    first = i * STRETCH_POINTS
+                    last = min(first + STRETCH_POINTS, n)
+                    (batch,) = granule.batches(part.run, first, last, self._wanted(names))
+                source.stretches[part.run, names, i] = self._sorted(batch, names, _where(href, part.run))
+            return source.stretches[part.run, names, i]
 
     # ---- a run that is sorted once ------------------------------------------------------------------------------
 
-    def _from_sorted(self, href: str, run: str, region: int, names: tuple[str, ...]) -> Iterator[Columns]:
-        blocks = [(b, b.columns) for b in self._blocks(href, run, names) if b.where(region) != NOTHING]
-        gone = self._again(href, run, [block for block, columns in blocks if columns is None], names)
-        for block, columns in blocks:
-            here = block.where(region)
+    def _from_sorted(self, href: str, run: str, region: int, names: Names) -> Iterator[Columns]:
+        places = [(block, block.where(region)) for block in self._blocks(href, run, names)]
+        blocks = [(block, here, block.columns) for block, here in places if here != NOTHING]
+        gone = self._again(href, run, [block for block, _, columns in blocks if columns is None], names)
+        for _, here, columns in blocks:
             yield {name: values[here] for name, values in (next(gone) if columns is None else columns).items()}
 
-    def _blocks(self, href: str, run: str, names: tuple[str, ...]) -> list[Block]:
+    def _blocks(self, href: str, run: str, names: Names) -> list[Block]:
         source = self._source_of(href)
         with source.lock:
             if (run, names) not in source.sorted:
@@ -149,10 +166,10 @@ class RegionReader:
                         ]
             found = source.sorted.get((run, names))
         if found is None:
-            raise TileError(f"granule {public_href(href)!r} has no {run!r} any more: run the command again")
+            raise _changed(href, run)
         return found
 
-    def _again(self, href: str, run: str, blocks: list[Block], names: tuple[str, ...]) -> Iterator[Columns]:
+    def _again(self, href: str, run: str, blocks: list[Block], names: Names) -> Iterator[Columns]:
         """The columns of blocks for which there was no room, in one pass through the run.
 
         One alone is held again. If there are more, the points are more than there is room for; then each would only drive out
@@ -167,15 +184,15 @@ class RegionReader:
                         self._kept.keep(blocks[0], columns)
                     yield columns
 
-    def _sorted(self, batch: Batch, names: tuple[str, ...], where: str) -> Block:
+    def _sorted(self, batch: Batch, names: Names, where: str) -> Block:
         block, columns = self._sort(batch, names, where)
         self._kept.keep(block, columns)
         return block
 
-    def _sort(self, batch: Batch, names: tuple[str, ...], where: str) -> tuple[Block, Columns]:
+    def _sort(self, batch: Batch, names: Names, where: str) -> tuple[Block, Columns]:
         return sort_batch(batch, self._placer, self._locator, self._source.filter, names, where)
 
-    def _wanted(self, names: tuple[str, ...]) -> tuple[str, ...]:
+    def _wanted(self, names: Names) -> tuple[str, ...]:
         """Columns to read: those asked for, and what the filter looks at."""
         more = () if self._source.filter is None else tuple(sorted(self._source.filter.names))
         return tuple(dict.fromkeys((*names, *more)))
@@ -205,12 +222,23 @@ class RegionReader:
         finally:
             with self._lock:
                 source.users -= 1
-                self._sources[href] = self._sources.pop(href, source)
-                idle = [(h, s) for h, s in self._sources.items() if s.granule is not None and not s.users]
-                copies = [s for h, s in idle if is_remote(h)]
-                for each in [*copies, *(s for h, s in idle[: max(len(idle) - OPEN_AT_ONCE, 0)] if not is_remote(h))]:
-                    each.granule = None
-                    each.stack.close()
+                self._open.pop(href, None)
+                if source.granule is not None:
+                    self._open[href] = source
+                self._close_idle()
+
+    def _close_idle(self) -> None:
+        """Close copies that nobody uses, since their room is needed, and the granules longest out of use beyond OPEN_AT_ONCE."""
+        idle = [h for h, s in self._open.items() if not s.users]
+        most = max(len(idle) - OPEN_AT_ONCE, 0)
+        for href in [h for i, h in enumerate(idle) if i < most or is_remote(h)]:
+            source = self._open.pop(href)
+            source.granule = None
+            source.stack.close()
+
+
+def _changed(href: str, run: str) -> TileError:
+    return TileError(f"{_where(href, run)}: it has other points than when it was scanned: run the command again")
 
 
 def _where(href: str, run: str) -> str:

@@ -31,8 +31,8 @@ from cubeingest.spec.source import build_source, build_storage, resolve
 from cubeingest.storage import Storage, split_uri
 
 _RESERVED = """
-after at bbox branch chunks commit-every crs debug deep discard dry-run expire geobox headers help html json keep kind limit message mode
-levels name no-headers older-than on-error on-progress out output overwrite part polygon redo region resampling sample scheduler snapshot source
+after at bandwidth bbox branch chunks commit-every compare concurrency crs debug deep discard dry-run expire geobox headers help html json keep kind latency limit message mode
+levels name no-headers older-than on-error on-progress out output overwrite part polygon query redo region resampling sample scheduler snapshot source
 spatial-ref store to update variable version virtual workers copy-blocks
 after before by-class classes expr from in-layer into lat lon make-valid over points statistics stats zones zones-variable
 """

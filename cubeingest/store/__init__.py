@@ -1,6 +1,6 @@
 """The Icechunk repository that holds a cube: where it is, sessions, commits that lose nothing, who is at work in it."""
 
-from cubeingest.store.arrays import delete_present, open_array
+from cubeingest.store.arrays import delete_present, open_array, put_chunk
 from cubeingest.store.history import Commit, is_ancestor, read_history
 from cubeingest.store.location import is_local, normalize_uri, quiet_icechunk, reason_of
 from cubeingest.store.references import (
@@ -77,6 +77,7 @@ __all__ = [
     "open_array",
     "open_store",
     "opened_by_this_user",
+    "put_chunk",
     "quiet_icechunk",
     "read_history",
     "read_internal",

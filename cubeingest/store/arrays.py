@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def open_array(
     return zarr.Array(zarr.AsyncArray(metadata=known, store_path=StorePath(session.store, path)))
 
 
-def delete_present(store: icechunk.IcechunkStore, keys: Iterable[str]) -> None:
+def delete_present(store: icechunk.IcechunkStore, keys: Sequence[str]) -> None:
     """Take away what lies at ``keys``, as far as anything does: chunks of an earlier time, or of someone who kept no record."""
     from zarr.core.sync import sync
 
@@ -42,4 +42,15 @@ def delete_present(store: icechunk.IcechunkStore, keys: Iterable[str]) -> None:
             there = await asyncio.gather(*map(store.exists, several))
             await asyncio.gather(*map(store.delete, itertools.compress(several, there)))
 
-    sync(delete())
+    if keys:
+        sync(delete())
+
+
+def put_chunk(session: icechunk.Session, array: zarr.Array[Any], index: tuple[int, ...], content: bytes) -> None:
+    """Put a chunk that is encoded already into a session."""
+    from zarr.core.buffer import default_buffer_prototype
+    from zarr.core.sync import sync
+
+    metadata: Any = array.metadata
+    key = f"{array.path}/{metadata.encode_chunk_key(index)}"
+    sync(session.store.set(key, default_buffer_prototype().buffer.from_bytes(content)))
