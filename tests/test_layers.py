@@ -34,7 +34,7 @@ LAYERS: list[set[str]] = [
         "changes",
         "garbage",
         "inference",
-    },  # fmt: skip
+    },
     {"overviews"},
     {"ingest"},
     {"engine"},

@@ -30,6 +30,9 @@ Array = np.ndarray[Any, Any]
 CHUNKS_AT_ONCE = 8
 """That are fetched and decoded side by side."""
 
+LETTERS = 64
+"""Of labels that fit below a plot."""
+
 PICTURE_POINTS = 12
 """Lines that a plot has at most: more could not be told apart."""
 
@@ -248,7 +251,7 @@ def plot_series(series: Series, path: Path) -> None:
     n = list(series.labels).index(along)
     others = [a for a in series.labels if a != along]
     figure = new_figure(7.2, 3.6)
-    axes = figure.add_axes((0.1, 0.17, 0.62, 0.7))
+    axes = figure.add_axes((0.1, 0.15, 0.66, 0.76))
     ticks = series.labels[along]
     lines = 0
     for i in range(len(series.lon)):
@@ -259,8 +262,10 @@ def plot_series(series: Series, path: Path) -> None:
             what = [f"{series.lon[i]:.4g} {series.lat[i]:.4g}", *(series.labels[a][k] for a, k in zip(others, at, strict=True))]  # fmt: skip
             axes.plot(range(len(ticks)), values[at], marker="o", markersize=3, linewidth=1.2, label=" ".join(what))
             lines += 1
-    step = max(1, len(ticks) // 8)
-    axes.set_xticks(range(0, len(ticks), step), [ticks[k] for k in range(0, len(ticks), step)], fontsize=8)
+    months = all(len(t) == 10 and t.endswith("-01") for t in ticks)
+    texts = [t[:7] for t in ticks] if months else list(ticks)
+    step = max(1, -(-len(texts) * (max(map(len, texts)) + 2) // LETTERS))
+    axes.set_xticks(range(0, len(texts), step), texts[::step], fontsize=8)
     axes.tick_params(labelsize=8)
     axes.set_ylabel(" ".join(filter(None, [series.title, f"({series.units})" if series.units else ""])), fontsize=9)
     axes.set_xlabel(along, fontsize=9)
