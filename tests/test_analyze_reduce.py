@@ -251,7 +251,7 @@ def test_any_values_are_reduced_as_numpy_does(stack: np.ndarray) -> None:
             found = reduce_stack(method, stack)
         else:
             every = slice(None)
-            accumulator = make_accumulator(method, stack.shape[1:])
+            accumulator = make_accumulator(method, stack.shape[1:], stack.dtype, len(stack))
             for values in stack:
                 missing = np.isnan(values)
                 accumulator.take(np.where(missing, 5, values), ~missing if missing.any() else None, every)

@@ -78,6 +78,10 @@ Rows = slice
 """Some of an accumulator's rows: it is worked on in strips, but its arrays are whole, since many small ones would lie about in memory."""
 
 
+MOST_SMALL = 2**15
+"""So many integers of 16 bits add up to what 32 bits hold."""
+
+
 class Accumulator:
     """Takes values of the same pixels (y, x), position by position, and gives the result as float64, NaN where no value was."""
 
@@ -90,8 +94,12 @@ class Accumulator:
 
 
 class Mean(Accumulator):
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        self.total, self.count = np.zeros(shape), np.zeros(shape, np.uint32)
+    """Sums are float64; of integers of 8 and 16 bits they are integers, which hold them as exactly and take half the time."""
+
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any], n: int) -> None:
+        is_small = dtype.kind in "iu" and dtype.itemsize <= 2 and n <= MOST_SMALL
+        self.total = np.zeros(shape, np.int32 if is_small else np.float64)
+        self.count = np.zeros(shape, np.uint16 if n <= MOST_SMALL else np.uint32)
 
     def take(self, values: Array, valid: Valid, rows: Rows) -> None:
         if valid is None:
@@ -150,9 +158,10 @@ class Std(Accumulator):
             return np.asarray(np.sqrt(self.squares[rows] / self.count[rows]))
 
 
-def make_accumulator(method: Method, shape: tuple[int, ...]) -> Accumulator:
+def make_accumulator(method: Method, shape: tuple[int, ...], dtype: np.dtype[Any], n: int) -> Accumulator:
+    """What takes ``n`` values of each pixel, which are of ``dtype``."""
     if method == "mean":
-        return Mean(shape)
+        return Mean(shape, dtype, n)
     if method == "std":
         return Std(shape)
     if method == "count":

@@ -119,7 +119,10 @@ def _streamed(reader: Reader, reduction: Reduction, index: Index, y: slice, x: s
     lengths = tuple(len(index[a]) for a in reduction.rest)
     size = y.stop - y.start, x.stop - x.start
     strips = list(_strips(size))
-    accumulators = {at: make_accumulator(reduction.method, size) for at in np.ndindex(*lengths)}
+    n = math.prod(len(index[a]) for a in reduction.over)
+    raw = np.dtype(np.float64) if quantity.is_expression else spec.variable(quantity.text).np_dtype
+    dtype = np.dtype(np.float64) if is_scaled(spec.variable(quantity.columns[0].variable), spec) else raw
+    accumulators = {at: make_accumulator(reduction.method, size, dtype, n) for at in np.ndindex(*lengths)}
     blocks = {a: [index[a]] if a in reduction.rest else quantity.blocks(spec.tiling.axis(a)) for a in quantity.axes}
     for positions in itertools.product(*blocks.values()):
         values, valid = reader.read(dict(zip(blocks, positions, strict=True)), y, x)
