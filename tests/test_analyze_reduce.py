@@ -309,3 +309,50 @@ def test_the_command_adds_a_variable(seasons: Seasons, tmp_path: Path, invoke: I
     found = ci.open(cube.store.uri)
     assert found.spec.variable("usual").attrs["flag_meanings"] == "water forest bare_soil"
     assert found.spec.grid == cube.grid
+
+
+# ---- other cubes ----------------------------------------------------------------------------------------------
+
+
+def test_cells_of_healpix_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "h.yaml").write_text(
+        "name: h\ngrid: {type: healpix, order: 6, region_order: 2}\naxes: {year: {values: [1, 2]}}\nstore: ./h.icechunk\n"
+        "variables: {v: {dtype: float32, fill_value: .nan}}\n"
+    )
+    cube = ci.init(tmp_path / "h.yaml")
+    with pytest.raises(GridError, match="for grids of pixels only"):
+        cube.compute("mean", over="year", output=tmp_path / "o.tif")
+    with pytest.raises(GridError, match="for grids of pixels only"):
+        cube.series(1.0, 2.0)
+
+
+def test_dates_and_numbers_are_axes_too(make_cube: Callable[[str], ci.Cube], tmp_path: Path) -> None:
+    """A chunk spans all dates; of the other axis each value is its own."""
+    cube = make_cube(
+        "axes: {time: {start: 2000-01-01, stop: 2000-06-01, freq: MS}, level: {values: [0.5, 10.0]}}\n"
+        "variables: {t: {dtype: int16, fill_value: -999, chunks: {time: 6, y: 50, x: 50}}}\n"
+    )
+
+    def f(geobox: Any, time: Any, level: float) -> np.ndarray:
+        return np.full(geobox.shape, -999 if time.month == 4 else round(time.month * level), "int16")
+
+    cube.ingest(source=f)
+    cube.compute("mean", over="time", time="2000-02..2000-05", level=10.0, output=tmp_path / "o.tif")
+    np.testing.assert_allclose(read(tmp_path / "o.tif"), np.full((1, 200, 250), (20 + 30 + 50) / 3), rtol=1e-6)
+    cube.compute("mean", over="time", into="t_mean")
+    found = ci.open(cube.store.uri).dataset().t_mean
+    assert found.dims == ("level", "y", "x")
+    np.testing.assert_allclose(found.values[1], (10 + 20 + 30 + 50 + 60) / 5)
+    assert cube.series(3.0, 4.0, variable="t", level=10.0).values[0, :, 0].tolist()[:3] == [10, 20, 30]
+
+
+def test_stored_values_are_scaled_as_readers_see_them(make_cube: Callable[[str], ci.Cube], tmp_path: Path) -> None:
+    cube = make_cube(
+        "cf_fill: true\naxes: {year: {values: [1, 2]}}\nvariables: {t: {dtype: int16, fill_value: -1, chunks: {y: 50, x: 50}, "
+        "attrs: {scale_factor: 0.1, add_offset: 5}}}\n"
+    )
+    cube.ingest(source=lambda geobox, year: np.full(geobox.shape, year * 10, "int16"))
+    assert float(cube.dataset().t.mean()) == pytest.approx(6.5)
+    for method, value in (("mean", 6.5), ("max", 7.0), ("median", 6.5)):
+        cube.compute(method, over="year", output=tmp_path / "o.tif")
+        np.testing.assert_allclose(read(tmp_path / "o.tif"), np.full((1, 200, 250), value), rtol=1e-6)

@@ -398,7 +398,7 @@ def result_variable(spec: CubeSpec, reduction: Reduction, name: str = "") -> Var
         first, name=name or reduction.method, dtype=reduction.dtype.name, fill_value=reduction.fill, axes=reduction.rest,
         dims=(*reduction.rest, *spec.tiling.dims_yx), chunks=tuple(first.chunks[n] for n in kept),
         shards=None if first.shards is None else tuple(first.shards[n] for n in kept),
-        attrs=result_attrs(spec, reduction), source=None, points=None, overviews=None,
+        attrs=result_attrs(spec, reduction), source=None, aggregate=None, points=None, overviews=None,
     )  # fmt: skip
 
 
