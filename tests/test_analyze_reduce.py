@@ -102,6 +102,24 @@ def test_large_values_keep_their_deviation(seasons: Seasons, tmp_path: Path) -> 
     np.testing.assert_allclose(read(path)[0], oracle("std", seasons.height), rtol=1e-4, atol=1e-6)
 
 
+def test_parts_smaller_than_a_chunk_give_the_same(
+    seasons: Seasons, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of chunks that span so much that one is too much for memory."""
+    before = seasons.cube.transitions({"year": 2000}, {"year": 2005}, variable="cover")
+    for name in ("PART_PIXELS", "PART_BYTES", "CHUNK_BYTES"):
+        monkeypatch.setattr(f"cubeingest.analyze.parts.{name}", 9000)
+    monkeypatch.setattr("cubeingest.analyze.transitions.PART_PIXELS", 777)
+    for method in ("mean", "median"):
+        seasons.cube.compute(method, over="year", variable="refl", output=tmp_path / "out.tif")
+        np.testing.assert_allclose(read(tmp_path / "out.tif"), oracle(method, seasons.refl), rtol=1e-6)
+    rows = seasons.cube.zonal("zone", ["sum"], variable="cover", year=2000).rows()
+    expected = [np.nansum(seasons.cover[0][seasons.zone == z]) for z in range(5)]
+    assert rows["sum"] == pytest.approx(expected)
+    after = seasons.cube.transitions({"year": 2000}, {"year": 2005}, variable="cover")
+    assert {k: v[0] for k, v in after.counts.items()} == {k: v[0] for k, v in before.counts.items()}
+
+
 @pytest.mark.slow
 def test_processes_compute_the_same(seasons: Seasons, tmp_path: Path) -> None:
     path = tmp_path / "out.tif"

@@ -65,7 +65,7 @@ class Computed:
         rest = {a: (spec.tiling.axis(a).index(axis_label(axes[a.replace("-", "_")])),) for a in self.reduction.rest}
         index = {a: rest.get(a, quantity.positions[a]) for a in quantity.axes}
         out = np.full((y.stop - y.start, x.stop - x.start), self.reduction.fill, self.reduction.dtype)
-        most = part_pixels(spec, quantity, self.reduction.method, self.reduction.over)
+        most = part_pixels(spec, quantity, self.reduction.over, self.reduction.method)
         for part in cut((y, x), quantity.written(spec), most):
             at = tuple(slice(p.start - w.start, p.stop - w.start) for p, w in zip(part, (y, x), strict=True))
             found = compute_window(reader, self.reduction, index, *part)

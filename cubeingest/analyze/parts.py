@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cubeingest.analyze.methods import STACKED
+from cubeingest.analyze.methods import METHODS, STACKED
 from cubeingest.analyze.quantity import Quantity, Reader
 from cubeingest.engine import EachSlot, Options, Progress, SlotResult, interrupts, open_pool
 from cubeingest.errors import GridError, StoreError
@@ -33,7 +33,7 @@ Window = tuple[slice, slice]
 Places = Collection[tuple[int, int]]
 
 PART_PIXELS = 4 * 2**20
-"""Pixels of a part, in whole chunks but at least one: what a worker holds, several times as float64, and gives back at once."""
+"""Of a part, at most: what a worker gives back at once."""
 
 
 THREADS = 2
@@ -43,8 +43,11 @@ READERS_KEPT = 4
 _readers: dict[tuple[bytes, str], Reader] = {}
 
 
-STACK_BYTES = 64 * 2**20
-"""Of stored pixels that a part of a median or mode holds at once, at most, if that is a row of pixels at least."""
+PART_BYTES = 64 * 2**20
+"""Of values that a part holds at once; two parts are worked on at a time."""
+
+CHUNK_BYTES = 256 * 2**20
+"""Of values that a part of one chunk may hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,22 +129,19 @@ def plan_parts(
     spec: CubeSpec,
     quantity: Quantity,
     where: Where,
-    groups: Sequence[Sequence[str]] = (),
-    most_pixels: int = PART_PIXELS,
+    whole: Sequence[str],
+    most_pixels: int,
     filled: npt.NDArray[np.bool_] | None = None,
     multiple: int = 1,
 ) -> Iterator[PartPlan]:
-    """Parts that cover a window: each of whole chunks of one region (``where.window``'s and the array's ends excepted), not much
-    more than ``most_pixels``.
+    """Parts that cover a window: each of whole chunks of one region (``where.window``'s and the array's ends excepted), not more
+    than ``most_pixels``; chunks that have more are cut.
 
-    Axes in ``groups`` are whole in every part; of others a part has the selected positions of one axis block. Regions that
-    are not ``filled`` (region rows, region columns) are left out. Sides of parts are a multiple of ``multiple``, if that is possible.
+    Axes in ``whole`` are so in every part; of others a part has the selected positions of one axis block. Regions that are not
+    ``filled`` (region rows, region columns) are left out. Sides of parts are a multiple of ``multiple``, if that is possible.
     """
     grid = spec.tiling
-    whole = {name for group in groups for name in group}
-    along = [
-        [quantity.positions[a]] if a in whole else quantity.blocks(grid.axis(a)) for a in quantity.axes
-    ]  # fmt: skip
+    along = [[quantity.positions[a]] if a in whole else quantity.blocks(grid.axis(a)) for a in quantity.axes]
     cy, cx = (_stretched(c, r, multiple) for c, r in zip(quantity.written(spec), grid.region_shape_yx, strict=True))
     chunk = (cy, cx) if cy * cx <= most_pixels else quantity.written(spec)
     name = quantity.columns[0].variable
@@ -152,21 +152,27 @@ def plan_parts(
         if window[0].start >= window[0].stop or window[1].start >= window[1].stop:
             continue
         for positions in itertools.product(*along):
-            n = int(
-                np.prod([len(p) for a, p in zip(quantity.axes, positions, strict=True) if a not in whole], dtype=int)
-            )
-            for y, x in cut(window, chunk, max(1, most_pixels // n)):
+            for y, x in cut(window, chunk, most_pixels):
                 index = tuple(zip(quantity.axes, positions, strict=True))
                 yield PartPlan(Slot(name, (), *place), (), y=y, x=x, index=index)
 
 
-def part_pixels(spec: CubeSpec, quantity: Quantity, method: str, over: Sequence[str]) -> int:
-    """Pixels of a part of a reduction: fewer where all values of a pixel are held at once."""
-    if method not in STACKED:
-        return PART_PIXELS
-    n = int(np.prod([len(quantity.positions[a]) for a in over]))
-    size = 8 if quantity.is_expression else spec.variable(quantity.text).np_dtype.itemsize
-    return max(1, min(PART_PIXELS, STACK_BYTES // (n * size)))
+def part_pixels(spec: CubeSpec, quantity: Quantity, whole: Sequence[str], method: str = "") -> int:
+    """Pixels of a part, by what is held of each: the values of one axis block, or of a median or mode all of ``whole`` axes.
+
+    It is one chunk at least, as long as that does not take more than ``CHUNK_BYTES``: what is cut is decoded several times.
+    """
+    held = 1
+    for name in quantity.axes:
+        blocks = quantity.blocks(spec.tiling.axis(name))
+        held *= len(quantity.positions[name]) if method in STACKED and name in whole else max(map(len, blocks))
+    variable = spec.variable(quantity.columns[0].variable)
+    as_stored = method in METHODS and not quantity.is_expression
+    size = held * (
+        variable.np_dtype.itemsize if as_stored else 8 * (1 + len(quantity.columns) * quantity.is_expression)
+    )
+    chunk = math.prod(quantity.written(spec))
+    return max(1, min(PART_PIXELS, PART_BYTES // size), min(chunk, CHUNK_BYTES // size))
 
 
 def _stretched(chunk: int, region: int, multiple: int) -> int:

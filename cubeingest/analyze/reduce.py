@@ -264,8 +264,8 @@ def plan_reduction(store: Store, selection: Selection, reduction: Reduction) -> 
         spec,
         quantity,
         where,
-        (reduction.over,),
-        part_pixels(spec, quantity, reduction.method, reduction.over),
+        reduction.over,
+        part_pixels(spec, quantity, reduction.over, reduction.method),
         filled.regions(quantity),
     )
     job = ReduceJob(PartJob(spec, quantity, pickle.dumps(session)), reduction)

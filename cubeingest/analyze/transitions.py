@@ -11,6 +11,7 @@ import numpy as np
 
 from cubeingest.analyze.areas import row_areas, says_how
 from cubeingest.analyze.parts import (
+    PART_PIXELS,
     Gaps,
     PartJob,
     PartPlan,
@@ -159,7 +160,7 @@ def count_transitions(
     where = find_where(spec, selection)
     session = store.readonly()
     filled = read_filled(session, spec, quantity)
-    parts = list(plan_parts(spec, quantity, where, (quantity.axes,), filled=filled.regions(quantity)))
+    parts = list(plan_parts(spec, quantity, where, quantity.axes, PART_PIXELS, filled.regions(quantity)))
     job = TransitionJob(PartJob(spec, quantity, pickle.dumps(session)), first, second)
     labels = [{a: spec.tiling.axis(a).labels[p[0]] for a, p in ends.items()} for ends in (first, second)]
     gaps = filled.gaps(quantity, where)

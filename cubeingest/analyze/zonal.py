@@ -23,6 +23,7 @@ from cubeingest.analyze.parts import (
     Where,
     find_where,
     n_pixels,
+    part_pixels,
     pixels_of,
     plan_parts,
     read_filled,
@@ -400,13 +401,13 @@ def zonal(
     is_plain = isinstance(zones, Features) and not by_class and set(statistics) <= PLAIN
     of_variable = None if isinstance(zones, Features) else zones
     job = ZonalJob(PartJob(spec, quantity, pickle.dumps(session)), needs, by_class, is_plain, of_variable, zone_axes)
-    groups = (quantity.axes,)
+    most = part_pixels(spec, quantity, quantity.axes)
     if isinstance(zones, Features):
         placed = place_zones(spec.tiling, zones, make_valid)
-        parts, gaps = _parts_of_polygons(spec, quantity, where, placed, filled)
+        parts, gaps = _parts_of_polygons(spec, quantity, where, placed, filled, most)
         keys, attributes, share = list(range(placed.n)), placed.attributes, placed.share
     else:
-        parts = [_with_zones(p) for p in plan_parts(spec, quantity, where, groups)]
+        parts = [_with_zones(p) for p in plan_parts(spec, quantity, where, quantity.axes, most)]
         gaps = filled.gaps(quantity, where)
         keys, attributes, share = [], {}, None
     labels = {a: tuple(spec.tiling.axis(a).labels[p] for p in quantity.positions[a]) for a in quantity.axes}
@@ -446,7 +447,7 @@ def _with_zones(part: PartPlan, zones: tuple[int, ...] = (), shapes: tuple[bytes
 
 
 def _parts_of_polygons(
-    spec: CubeSpec, quantity: Quantity, where: Where, zones: Zones, filled: Filled
+    spec: CubeSpec, quantity: Quantity, where: Where, zones: Zones, filled: Filled, most: int
 ) -> tuple[list[ZonePart], Gaps]:
     """Parts that polygons reach into, with those; and what of the regions there is missing."""
     import shapely
@@ -458,7 +459,7 @@ def _parts_of_polygons(
     packed = shapely.to_wkb(zones.geometries)
     hull = _window_of(grid, shapely.total_bounds(zones.geometries), where)
     out, places = [], set()
-    for part in plan_parts(spec, quantity, replace(where, window=hull), (quantity.axes,)):
+    for part in plan_parts(spec, quantity, replace(where, window=hull), quantity.axes, most):
         hits = sorted(tree.query(shapely.box(*_bounds(grid, part)), predicate="intersects").tolist())
         if hits:
             places.add((part.slot.iy, part.slot.ix))
