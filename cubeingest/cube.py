@@ -20,9 +20,9 @@ from cubeingest.analyze import (
     ZonalReport,
     count_transitions,
     find_reduction,
-    read_features,
     read_points,
     read_series,
+    read_zones,
     reduce_into,
     reduce_to_file,
     zonal,
@@ -279,13 +279,13 @@ class Cube:
         **selection: Any,
     ) -> ZonalReport:
         """Statistics of zones at each set of axis values: polygons of a file (or :class:`~cubeingest.analyze.Features`), each pixel counting as far
-        as it is covered; or the values of a variable of the cube, by its name.
+        as it is covered; or the values of a variable of the cube, by its name, or of a raster on the cube's lattice.
         """
-        which: str | Features
+        which: str | Path | Features
         if isinstance(zones, Features) or zones in {v.name for v in self.spec.variables}:
             which = zones if isinstance(zones, Features) else str(zones)
         else:
-            which = read_features(Path(zones))
+            which = read_zones(Path(zones))
         options = Options(workers, scheduler)
         return zonal(
             self.store, self.select(**selection), which, statistics, expr, by_class, make_valid, options, on_progress
@@ -333,7 +333,9 @@ class Cube:
         which estimates are made. Raises :class:`GridError` for what the cube does not have.
         """
         shapes = [compare] if isinstance(compare, str) else list(compare)
-        return read_cost(self.store, query, Link(latency, bandwidth, concurrency), shapes, _several("variable", variable))
+        return read_cost(
+            self.store, query, Link(latency, bandwidth, concurrency), shapes, _several("variable", variable)
+        )
 
     def report(self, path: str | os.PathLike[str], **selection: Any) -> Path:
         """Write a page of what is selected: one HTML file that needs no network; where it is, absolute. See ``docs/report.md``.

@@ -139,6 +139,28 @@ def test_zones_of_a_variable(seasons: Seasons) -> None:
         seasons.cube.zonal("cover", variable="height")
 
 
+def test_zones_of_a_raster(seasons: Seasons, tmp_path: Path) -> None:
+    """It need not reach as far as the cube, and nothing of its dtype is taken for no zone but its nodata."""
+    path = tmp_path / "zones.tif"
+    zones = np.where(np.isnan(seasons.zone), 9, seasons.zone + 1).astype("uint8")[30:170, 50:]
+    zones[0, 0] = 0
+    with rasterio.open(path, "w", driver="GTiff", dtype="uint8", count=1, height=140, width=200, crs="EPSG:4326", nodata=9,
+                       transform=from_origin(5, 17, 0.1, 0.1)) as dst:  # fmt: skip
+        dst.write(zones, 1)
+    rows = seasons.cube.zonal(path, ["count", "sum"], variable="cover", year=2000).rows()
+    inside = seasons.cover[0, 30:170, 50:]
+    assert rows["zone"] == [0, 1, 2, 3, 4, 5]
+    assert rows["count"] == [np.count_nonzero(~np.isnan(inside[zones == z])) for z in range(6)]
+    assert rows["sum"][1:] == [np.nansum(inside[zones == z]) for z in range(1, 6)]
+    with rasterio.open(tmp_path / "off.tif", "w", driver="GTiff", dtype="uint8", count=1, height=9, width=9, crs="EPSG:4326",
+                       transform=from_origin(5.03, 17, 0.1, 0.1)) as dst:  # fmt: skip
+        dst.write(np.ones((9, 9), "uint8"), 1)
+    with pytest.raises(ci.TileError, match="px"):
+        seasons.cube.zonal(tmp_path / "off.tif", variable="cover")
+    with pytest.raises(GridError, match="there is no file"):
+        seasons.cube.zonal(tmp_path / "none.tif", variable="cover")
+
+
 def test_rows_that_run_north_are_the_same_zones(make_cube: Callable[[str], ci.Cube], tmp_path: Path) -> None:
     make_cube("variables: {v: {dtype: int16, fill_value: -1, chunks: {y: 50, x: 50}}}\n")
     text = (

@@ -9,6 +9,7 @@ from cubeingest.analyze.transitions import TransitionReport, count_transitions
 from cubeingest.analyze.vectors import Features, read_features, read_points
 from cubeingest.analyze.zonal import DEFAULT as DEFAULT_STATISTICS
 from cubeingest.analyze.zonal import STATISTICS, ZonalReport, zonal
+from cubeingest.analyze.zones import read_zones
 
 __all__ = [
     "DEFAULT_STATISTICS",
@@ -29,6 +30,7 @@ __all__ = [
     "read_features",
     "read_points",
     "read_series",
+    "read_zones",
     "reduce_into",
     "reduce_to_file",
     "to_csv",

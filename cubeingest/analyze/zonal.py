@@ -10,6 +10,7 @@ import pickle
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,14 +33,23 @@ from cubeingest.analyze.parts import (
 from cubeingest.analyze.quantity import Quantity, Reader, classes_of, find_quantity
 from cubeingest.analyze.tables import Rows, to_records
 from cubeingest.analyze.vectors import Features
-from cubeingest.analyze.zones import SHOWN, Zones, cover_cells, place_zones, sum_planes
+from cubeingest.analyze.zones import (
+    NO_ZONE,
+    SHOWN,
+    Zones,
+    check_zone_raster,
+    cover_cells,
+    place_zones,
+    read_zone_raster,
+    sum_planes,
+)
 from cubeingest.engine import Options, Progress, SlotResult
 from cubeingest.errors import GridError, nearest
 from cubeingest.grid import TilingGrid
 from cubeingest.ledger import NOTHING
 from cubeingest.plan import Selection
-from cubeingest.spec import CubeSpec, Variable
-from cubeingest.store import Store
+from cubeingest.spec import CubeSpec
+from cubeingest.store import Store, open_array
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -70,15 +80,14 @@ class ZonePart(PartPlan):
 class ZonalJob:
     """What a worker needs besides a part. ``plain``: no more than count, sum, min and max is wanted, of polygons.
 
-    ``zone_variable`` is where zones are, with its positions, if they are no polygons.
+    ``pixels`` are zones that are no polygons: the name of a variable, or the path of a raster on the cube's lattice.
     """
 
     part: PartJob
     quantiles: bool
     classes: bool
     plain: bool = False
-    zone_variable: str | None = None
-    zone_index: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    pixels: str | Path | None = None
 
 
 @dataclass
@@ -187,23 +196,21 @@ def _class_sums(own: Array, values: Array, weights: Array, areas: Array) -> tupl
 def _cells(job: ZonalJob, reader: Reader, plan: ZonePart, shape: tuple[int, int]) -> tuple[Array, Array, Array]:
     """(zone, cell of the part row by row, fraction covered) of each pixel in a zone."""
     grid = reader.spec.tiling
-    if job.zone_variable is not None:
-        variable = reader.spec.variable(job.zone_variable)
-        raw = _zone_array(reader, variable, job, plan).reshape(shape).ravel()
+    if isinstance(job.pixels, Path):
+        raw = read_zone_raster(job.pixels, grid, plan.y, plan.x).ravel()
+        cell = np.flatnonzero(raw != NO_ZONE)
+        return raw[cell], cell, np.ones(cell.size)
+    if job.pixels is not None:
+        variable = reader.spec.variable(job.pixels)
+        array = open_array(pickle.loads(job.part.session), variable.name)
+        first = [slice(0, 1)] * len(variable.axes)
+        raw = np.asarray(array[(*first, plan.y, plan.x)]).ravel()
         cell = np.flatnonzero(raw != variable.np_fill)
         return raw[cell].astype(np.int64), cell, np.ones(cell.size)
     polygon, cell, coverage = cover_cells(plan.shapes, _bounds(grid, plan), shape)
     if grid.resolution_y > 0:  # cells count from the north, rows from the south
         cell = (shape[0] - 1 - cell // shape[1]) * shape[1] + cell % shape[1]
     return np.asarray(plan.zones, np.int64)[polygon], cell, coverage
-
-
-def _zone_array(reader: Reader, variable: Variable, job: ZonalJob, plan: ZonePart) -> Array:
-    from cubeingest.store import open_array
-
-    session = pickle.loads(job.part.session)
-    index = tuple(slice(job.zone_index[a][0], job.zone_index[a][0] + 1) for a in variable.axes)
-    return np.asarray(open_array(session, variable.name)[(*index, plan.y, plan.x)])
 
 
 def _blocks(
@@ -374,7 +381,7 @@ def weighted_quantile(values: Array, weights: Array, q: float) -> float:
 def zonal(
     store: Store,
     selection: Selection,
-    zones: Features | str,
+    zones: Features | str | Path,
     statistics: Sequence[str] = DEFAULT,
     expression: str | None = None,
     by_class: bool = False,
@@ -382,7 +389,8 @@ def zonal(
     options: Options | None = None,
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> ZonalReport:
-    """Statistics of a variable, or of an expression, in each zone: polygons, or values of a variable of the cube (its name).
+    """Statistics of a variable, or of an expression, in each zone: polygons, values of a variable of the cube (its name), or of a
+    raster on the cube's lattice (its path).
 
     Raises :class:`GridError` for zones that are not sound and for what the cube does not have.
     """
@@ -391,7 +399,10 @@ def zonal(
             quantile_of(name)
     store = store.on(store.branch, store.tip)
     spec = store.spec
-    selection, zone_axes = _without_zone_axes(spec, selection, zones)
+    if isinstance(zones, str):
+        selection = _beside_zones(spec, selection, zones)
+    elif isinstance(zones, Path):
+        check_zone_raster(zones, spec.tiling)
     quantity = find_quantity(spec, selection, expression)
     variable = None if quantity.is_expression else spec.variable(quantity.text)
     where = find_where(spec, selection)
@@ -399,8 +410,8 @@ def zonal(
     filled = read_filled(session, spec, quantity)
     needs = any(name == "median" or name not in STATISTICS for name in statistics)
     is_plain = isinstance(zones, Features) and not by_class and set(statistics) <= PLAIN
-    of_variable = None if isinstance(zones, Features) else zones
-    job = ZonalJob(PartJob(spec, quantity, pickle.dumps(session)), needs, by_class, is_plain, of_variable, zone_axes)
+    pixels = None if isinstance(zones, Features) else zones
+    job = ZonalJob(PartJob(spec, quantity, pickle.dumps(session)), needs, by_class, is_plain, pixels)
     most = part_pixels(spec, quantity, quantity.axes)
     if isinstance(zones, Features):
         placed = place_zones(spec.tiling, zones, make_valid)
@@ -424,22 +435,17 @@ def zonal(
     return report
 
 
-def _without_zone_axes(
-    spec: CubeSpec, selection: Selection, zones: Features | str
-) -> tuple[Selection, dict[str, tuple[int, ...]]]:
-    """Where zones lie that are a variable: it must have one value of each axis."""
-    if isinstance(zones, Features):
-        return selection, {}
+def _beside_zones(spec: CubeSpec, selection: Selection, zones: str) -> Selection:
+    """What is selected without the variable that holds zones, which must have one value of each axis."""
     variable = spec.variable(zones)
     if variable.np_dtype.kind not in "iub":
         raise GridError(f"{zones!r} is {variable.dtype}: zones are whole numbers")
     for axis in spec.axes_of(variable):
         if axis.size > 1:
             raise GridError(f"{zones!r} has several values of {axis.name}: zones must be the same at all of them")
-    if not selection.variables:
-        others = tuple(v.name for v in spec.variables if v.name != zones)
-        selection = replace(selection, variables=others)
-    return selection, dict.fromkeys(variable.axes, (0,))
+    if selection.variables:
+        return selection
+    return replace(selection, variables=tuple(v.name for v in spec.variables if v.name != zones))
 
 
 def _with_zones(part: PartPlan, zones: tuple[int, ...] = (), shapes: tuple[bytes, ...] = ()) -> ZonePart:

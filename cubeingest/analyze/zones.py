@@ -1,24 +1,32 @@
-"""Zones that statistics are made of: polygons brought to the grid, or whole numbers in a variable of the cube."""
+"""Zones that statistics are made of: polygons brought to the grid, or whole numbers in a raster on its lattice."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cubeingest.analyze.tables import need
-from cubeingest.analyze.vectors import Features
+from cubeingest.analyze.vectors import Features, read_features
 from cubeingest.boxes import mapper, parse_crs
 from cubeingest.errors import GridError
 from cubeingest.grid import TilingGrid
+from cubeingest.spec import Variable
+from cubeingest.tile import TileReader, open_tile
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
 EDGE_PARTS = 256
 """Into how many parts, along its longer side, a polygon is cut where it is taken to another CRS: its edges are curves there."""
+
+RASTERS = (".tif", ".tiff", ".vrt")
+
+NO_ZONE = np.int64(np.iinfo(np.int64).min)
 
 SHOWN = 3
 """Zones that a message names."""
@@ -106,6 +114,44 @@ def _polygonal(shape: Any) -> Any:
 
     parts = [p for p in shapely.get_parts(shapely.get_parts(shape)) if p.geom_type == "Polygon"]
     return shapely.union_all(parts)
+
+
+def read_zones(path: Path, layer: str | None = None) -> Features | Path:
+    """Polygons of a file, or the absolute path of a raster of zones. Raises :class:`GridError` for what cannot be read."""
+    if path.suffix.lower() not in RASTERS:
+        return read_features(path, layer)
+    if not path.is_file():
+        raise GridError(f"there is no file {str(path)!r}")
+    return path.resolve()
+
+
+def check_zone_raster(path: Path, grid: TilingGrid) -> None:
+    """Raise :class:`TileError` for a raster that is not on the cube's lattice, :class:`GridError` for one of no whole numbers."""
+    with _open_zones(path, grid) as tile:
+        for dtype in tile.header.dtypes:
+            if np.dtype(dtype).kind not in "iu":
+                raise GridError(f"{str(path)!r} is {dtype}: zones are whole numbers")
+
+
+def read_zone_raster(path: Path, grid: TilingGrid, y: slice, x: slice) -> npt.NDArray[np.int64]:
+    """(y, x) of zones in rows and columns of the grid; ``NO_ZONE`` where the raster has nodata, or does not reach."""
+    out = np.full((y.stop - y.start, x.stop - x.start), NO_ZONE)
+    with _open_zones(path, grid) as tile:
+        rows, columns = (
+            slice(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip((y, x), tile.window, strict=True)
+        )
+        if rows.start < rows.stop and columns.start < columns.stop:
+            inside = out[rows.start - y.start : rows.stop - y.start, columns.start - x.start : columns.stop - x.start]
+            pixels = np.empty(inside.shape, np.int64)
+            tile.read_into(pixels, rows, columns)
+            inside[...] = pixels
+    return out
+
+
+def _open_zones(path: Path, grid: TilingGrid) -> AbstractContextManager[TileReader]:
+    dims = grid.dims_yx
+    zones = Variable("zones", "int64", int(NO_ZONE), (), dims, grid.region_shape_yx, None, None, {}, None)
+    return open_tile(str(path), grid, zones)
 
 
 def cover_cells(

@@ -355,7 +355,11 @@ def _take_places(ctx: typer.Context) -> list[tuple[float, float]]:
 def zonal_(
     ctx: typer.Context,
     zones: Annotated[
-        Path | None, typer.Argument(metavar="[ZONES]", help="Polygons: GeoPackage, GeoJSON or GeoParquet, in any CRS.")
+        Path | None,
+        typer.Argument(
+            metavar="[ZONES]",
+            help="Polygons: GeoPackage, GeoJSON or GeoParquet, in any CRS; or a raster on the cube's lattice.",
+        ),
     ] = None,
     layer: LayerOption = None,
     zones_variable: Annotated[
@@ -385,7 +389,7 @@ def zonal_(
 ) -> None:
     """Statistics of zones, pixels counting as far as they are covered. Example: cubeingest compute zonal parks.gpkg --stats mean,area"""
     with guard(debug):
-        from cubeingest.analyze import TABLES, check_output, read_features, write_table, zonal
+        from cubeingest.analyze import TABLES, check_output, read_zones, write_table, zonal
         from cubeingest.engine import Options
 
         if (zones is None) == (zones_variable is None) or (zones is not None and str(zones).startswith("--")):
@@ -394,7 +398,7 @@ def zonal_(
             check_output(output, TABLES, "table")
         cube = open_cube(store, branch, at)
         selection = read_selection(ctx, cube, bbox, region, variable)
-        which = zones_variable if zones is None else read_features(zones, layer)
+        which = zones_variable if zones is None else read_zones(zones, layer)
         assert which is not None
         names = [s.strip() for s in stats.split(",") if s.strip()]
         with show_progress("zonal") as show:
