@@ -236,13 +236,12 @@ def _changeable(spec: CubeSpec) -> dict[str, Any]:
             v.name: {
                 "attrs": dict(v.attrs),
                 "source": None if v.source is None else asdict(v.source),
-                "overviews": v.overviews,
                 "aggregate": None if v.aggregate is None else v.aggregate.text,
-                "points": None if v.points is None or v.aggregate is None else v.points.reading_of(v.aggregate),
-                "catalog": None if v.points is None else v.points.catalog,
+                "overviews": v.overviews,
             }
             for v in spec.variables
         },
+        "points": None if spec.points is None else spec.points.plain,
     }
 
 

@@ -204,7 +204,7 @@ class Cube:
         """Make coarser levels of the cube, each of half the resolution of the one before, or what of them is missing or stale.
 
         ``levels`` is how many there are to be; by default as many as there are already, else until the longer side has no more than 1,024
-        pixels. They are made of what is selected, region by region, and what lies above that.
+        pixels, or a region is one HEALPix cell. They are made of what is selected, region by region, and what lies above that.
         """
         options = Options(workers, scheduler, redo=redo)
         return make_overviews(self.store, self.select(**selection), options, levels, on_progress)

@@ -44,7 +44,7 @@ VALUES_IN_METADATA = 8
 
 
 GROWING_ATTRS = ("spatial:shape", "spatial:bbox")
-"""Attributes of the cube that speak of its size."""
+"""Attributes of a cube of pixels that speak of its size."""
 
 
 @dataclass(frozen=True)
@@ -288,8 +288,7 @@ def _grow_overviews(session: icechunk.Session, old: CubeSpec, new: CubeSpec) -> 
     if old.grid.spatial_shape != new.grid.spatial_shape:
         drop_pyramid(root, old)
         return
-    names = {v.name for v in there.variables}
-    grown = Pyramid(replace(new, variables=tuple(v for v in new.variables if v.name in names)), there.n_levels)
+    grown = Pyramid(new, there.n_levels, tuple(there.methods))
     fresh = zarr.storage.MemoryStore()
     zarr.create_group(fresh)
     write_pyramid(fresh, grown)

@@ -45,6 +45,9 @@ FINE_POINTS = 8
 
 CELLS_AT_ONCE = 100_000
 
+WORTH_THREADS = 50_000
+"""Points from which on several threads find their cells: handing 100 points to them takes 0.3 ms, finding their cells 0.02."""
+
 LONLAT = "EPSG:4326"
 
 
@@ -94,7 +97,13 @@ def cells_at(longitude: Any, latitude: Any, order: int, ellipsoid: str) -> npt.N
                 f"{what} {worst:g} lies beyond ±{most} degrees: points are longitude and latitude, in degrees"
             )
     if some_x.size:
-        out[there] = nested.lonlat_to_healpix(some_x, some_y, order, ellipsoid=ellipsoid).astype(np.int64)
+        some_x = np.where(
+            some_x == -360, 0.0, some_x
+        )  # which healpix-geo alone would take for the end of a turn, not its beginning
+        threads = 1 if some_x.size < WORTH_THREADS else 0  # 0: as many as there are cores
+        out[there] = nested.lonlat_to_healpix(some_x, some_y, order, ellipsoid=ellipsoid, num_threads=threads).astype(
+            np.int64
+        )
     return out
 
 

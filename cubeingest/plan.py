@@ -238,15 +238,17 @@ def _is_current(
     spec: CubeSpec, slot: Slot, rows: tuple[TileRow, ...], record: Record, current: Mapping[str, SourceId | None]
 ) -> bool:
     same_sources = record.sources == tuple(current.get(h) for h in hrefs_of(rows))
-    return same_sources and record.reading == reading_of(spec.variable(slot.variable), rows)
+    return same_sources and record.reading == reading_of(spec, slot, rows)
 
 
-def reading_of(variable: Variable, rows: Collection[TileRow]) -> str:
-    """How a slot's tiles are read: bands, nodata and the like, as kept in its record; ``COMPUTED`` where a function is its source."""
+def reading_of(spec: CubeSpec, slot: Slot, rows: Collection[TileRow]) -> str:
+    """How a slot's tiles are read: bands, nodata and the like, as kept in its record; it starts with ``COMPUTED`` where a function is its source."""
+    variable = spec.variable(slot.variable)
+    points = variable.points.reading_of(variable.aggregate) if variable.points and variable.aggregate else ""
     if any(row.href.startswith(PYTHON) for row in rows):
-        return COMPUTED
-    if variable.aggregate is not None and variable.points is not None:
-        return variable.points.reading_of(variable.aggregate)
+        return f"{COMPUTED}; {points}" if points else COMPUTED
+    if points:
+        return points + _places_in_block(spec, variable, rows)
     source = variable.source
     bands = sorted({row.band or 1 for row in rows})
     parts = [f"band {','.join(map(str, bands))}", f"nodata {'file' if source is None else source.nodata}"]
@@ -254,6 +256,15 @@ def reading_of(variable: Variable, rows: Collection[TileRow]) -> str:
         parts += [f"{k} {v}" for k, v in (("array", source.array), ("resampling", source.resampling)) if v is not None]
         parts += [f"overlap {','.join(map(str, source.overlap_yx))}"] * any(source.overlap_yx)
     return "; ".join(parts)
+
+
+def _places_in_block(spec: CubeSpec, variable: Variable, rows: Collection[TileRow]) -> str:
+    """Which granule is for which value of an axis block, if blocks have several: the same granules otherwise spread are other statistics."""
+    axes = spec.axes_of(variable)
+    if all(a.block == 1 for a in axes):
+        return ""
+    places = [tuple(i % a.block for i, a in zip(row.position, axes, strict=True)) for row in rows]
+    return f"; spread {hashlib.blake2b(repr(places).encode(), digest_size=8).hexdigest()}"
 
 
 def hrefs_of(rows: Iterable[TileRow]) -> tuple[str, ...]:

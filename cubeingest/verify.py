@@ -21,8 +21,8 @@ from cubeingest.ingest import (
     RegionStatistics,
     aggregate_task,
     functions_of,
-    left_by_granules,
     reading,
+    settle_granules,
     statistics_windows,
     stored_checksum,
     why_unreadable,
@@ -237,14 +237,19 @@ def verify(
     done = [s for s in slots_of(spec, chosen) if states[s.variable][s.index] != NOTHING and (only is None or s in only)]
     catalog = read_catalog(spec, chosen.positions, [v.name for v in chosen.variables])
     tiles = tiles_by_slot(spec, chosen, catalog)
-    tiles |= left_by_granules(spec, chosen, catalog, tiles, session, states).tiles
-    computed = {s: r for s, r in read_records(session, done).items() if r.reading == COMPUTED}
-    known = {s: () if s in computed else tiles[s] for s in done if s in computed or s in tiles}
-    plan = make_plan(spec, known, computed, {}, selection, redo=True)
+    settled = settle_granules(spec, chosen, catalog, tiles, session, states)
+    tiles = dict(settled.tiles)
+    # Of what a function made, and of statistics of points that are gone, the record alone tells.
+    alone = {
+        s: r for s, r in read_records(session, done).items() if r.reading.startswith(COMPUTED) or tiles.get(s) == ()
+    }
+    known = {s: () if s in alone else tiles[s] for s in done if s in alone or s in tiles}
+    plan = make_plan(spec, known, alone, {}, selection, redo=True)
     report = VerifyReport()
     planned = {p.slot for t in plan.tasks for p in t.slots}
     if selection.limit is None:
         unknown = {(m.variable, m.position): m.message for m in catalog.misplaced}
+        blocked = {b.slot: b.message for b in settled.blocked}
         for slot in done:
             if slot not in planned and (selection.part is None or is_in_part(spec, slot, selection.part)):
                 report.missing.append(
@@ -252,13 +257,13 @@ def verify(
                         spec,
                         slot,
                         "",
-                        error=unknown.get((slot.variable, slot.block), NO_TILE),
+                        error=blocked.get(slot) or unknown.get((slot.variable, slot.block), NO_TILE),
                     )
                 )
     if plan.tasks:
         functions = functions_of(spec.variable(p.slot.variable) for task in plan.tasks for p in task.slots if p.tiles)
         job = VerifyJob(spec, pickle.dumps(session), sample, uuid.uuid4().hex, functions)
-        with reading.of(job.run):
+        with reading.until_end(job.run):
             _compare(store, job, plan, options, report, on_progress)
     return report
 

@@ -56,24 +56,41 @@ def write_tile(path: Path, pixels: NDArray[Any], transform: Any, crs: Any = "EPS
         tile.write(pixels, 1)
 
 
-def fill_cube(folder: Path, spec: str) -> ci.Cube:
-    """What a user does next: write the spec into ``folder``, then init, plan, ingest and verify. Exits if a slot is not as its tiles are.
+def fill_cube(folder: Path, spec: str, name: str = "grid.yaml") -> ci.Cube:
+    """What a user does next: write the spec into ``folder`` as ``name``, then init, plan, ingest and verify. Exits if a slot is not as its tiles are.
 
     On the command line: `cubeingest init grid.yaml`, `cubeingest plan`, `cubeingest ingest`, `cubeingest verify`.
     """
+    cube = start_cube(folder, spec, name)
+    fill_more(cube)
+    verify_cube(cube)
+    return cube
+
+
+def start_cube(folder: Path, spec: str, name: str = "grid.yaml") -> ci.Cube:
+    """Write the spec, and make the cube that it describes, with nothing in it yet."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "grid.yaml").write_text(spec, encoding="utf-8")
+    (folder / name).write_text(spec, encoding="utf-8")
     try:
-        cube = ci.init(folder / "grid.yaml")
+        return ci.init(folder / name)
     except ci.CubeIngestError as e:  # of a cube that another spec has made there, for one
         sys.exit(f"error: {e}")
+
+
+def fill_more(cube: ci.Cube) -> None:
+    """Plan, and ingest what is not in the cube yet. Exits if a tile fails."""
     plan = cube.plan()
     kinds = {kind: sum(p.kind == kind for p in plan.problems) for kind in ("misfit", "overlap", "gap")}
     print(f"plan:   {plan.tasks} tasks; {', '.join(f'{n} {kind}s' for kind, n in kinds.items())}")
     report = cube.ingest()
     print(f"ingest: {report.written} slots written, {report.skipped} skipped, {len(report.failed)} failed")
+    if report.exit_code:
+        sys.exit("\n".join(f.error for f in report.failed))
+
+
+def verify_cube(cube: ci.Cube) -> None:
+    """Compare the cube with its tiles. Exits if a slot differs."""
     check = cube.verify()
     print(f"verify: {check.equal} of {check.checked} slots equal their tiles")
-    if report.exit_code or check.exit_code:
-        sys.exit("\n".join(f.error for f in report.failed) or "the cube differs from its tiles")
-    return cube
+    if check.exit_code:
+        sys.exit("the cube differs from its tiles")

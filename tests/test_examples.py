@@ -1,4 +1,4 @@
-"""The recipes in `examples/`, run as a user would: their cubes equal what rasterio, xarray and numpy make of the same files."""
+"""The recipes in `examples/`, run as a user would: their cubes equal what rasterio, xarray, pandas and numpy make of the same files."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import h5py
 import matplotlib.image
 import numpy as np
+import pandas as pd
 import pytest
 import rasterio
 import shapely
 import xarray as xr
+from healpix_geo import nested
 from rasterio.enums import Resampling
 from rasterio.transform import from_origin
 from rasterio.warp import reproject
@@ -38,7 +41,7 @@ def make(
         script = runpy.run_path(str(EXAMPLES / f"{name}.py"))
         cube = script["main"](tmp_path)
         equal, checked = re.findall(r"verify: (\d+) of (\d+) slots equal", capsys.readouterr().out)[-1]
-        assert int(equal) == int(checked) == cube.status().done
+        assert int(equal) == int(checked) == cube.status().done + cube.status().empty
         image = matplotlib.image.imread(tmp_path / f"{name}.png")
         assert min(image.shape[:2]) > 500
         codes = (image[::4, ::4, :3] * 255).astype("int64") @ [65536, 256, 1]
@@ -179,6 +182,50 @@ def test_valid_and_selections_leave_the_regions_that_they_name(make: Make, tmp_p
     shape = shapely.Polygon(script["CHILE"])
     assert {r["id"] for r in chile.regions()} == {n for n in grid.region_ids() if shapely.box(*grid.bounds(n)).intersection(shape).area > 0}  # fmt: skip
     assert [r["id"] for r in ci.open(tmp_path / "ids.icechunk").regions()] == ["05S_040W", "10S_040W"]
+
+
+def test_places_are_counted_by_cell_and_by_degree(make: Make, tmp_path: Path) -> None:
+    cube, script = make("places")
+    places = pd.read_csv(tmp_path / "places.csv", usecols=["lat", "lon"])
+    cells = nested.lonlat_to_healpix(places.lon.to_numpy(), places.lat.to_numpy(), 6, ellipsoid="WGS84")
+    assert np.array_equal(cube.dataset()["places"], np.bincount(cells.astype("int64"), minlength=12 * 4**6))
+    degrees = ci.open(tmp_path / "degrees.icechunk")
+    row, column = np.floor(90 - places.lat).astype("int64"), np.floor(places.lon + 180).astype("int64")
+    expected = np.bincount(row * 360 + column, minlength=180 * 360).reshape(180, 360)
+    assert np.array_equal(degrees.dataset()["places"], expected)
+    assert expected.sum() == len(places) == 144_563
+    assert script["densities"](degrees).max() == pytest.approx(script["densities"](cube).max(), rel=0.05)
+    assert (tmp_path / "places_degrees.png").stat().st_size > 50_000
+
+
+@pytest.mark.slow
+def test_heights_along_tracks_become_a_map_cycle_by_cycle(make: Make, tmp_path: Path) -> None:
+    cube, script = make("atl06_antarctica")
+    ds = cube.dataset()
+    for cycle in (22, 23):
+        parts = []
+        for path in sorted((tmp_path / "granules").glob(f"ATL06_*_????{cycle}11_*.h5")):
+            with h5py.File(path) as file:
+                for beam in script["BEAMS_M"]:
+                    group = file[f"{beam}/land_ice_segments"]
+                    parts.append(np.stack([group[n][:].astype("f8") for n in ("longitude", "latitude", "h_li", "h_li_sigma", "atl06_quality_summary")]))  # fmt: skip
+        lon, lat, h, sigma, quality = np.concatenate(parts, axis=1)
+        good = (quality == 0) & (sigma < 1) & (h < 1e30)
+        cells = nested.lonlat_to_healpix(lon[good], lat[good], 8, ellipsoid="WGS84").astype("int64")
+        n = np.bincount(cells, minlength=12 * 4**8)
+        weight = np.bincount(cells, 1 / sigma[good] ** 2, minlength=n.size)
+        mean = np.bincount(cells, h[good] / sigma[good] ** 2, minlength=n.size)
+        ids = ds.cell_ids.values
+        assert n[ids].sum() == n.sum() > 300_000
+        assert np.array_equal(ds["n"].sel(cycle=cycle), n[ids])
+        with np.errstate(invalid="ignore"):
+            np.testing.assert_allclose(ds["h"].sel(cycle=cycle), (mean / weight)[ids], rtol=1e-6)
+    dh = script["change"](ds)
+    assert -2.5 < float(dh.min()) < -1.5  # the glaciers that run into the Amundsen Sea
+    assert abs(float(dh.median())) < 0.05
+    assert (tmp_path / "atl06_change.png").stat().st_size > 50_000
+    actions = [c.details["action"] for c in cube.history()]
+    assert actions.count("ingest") == 2
 
 
 @pytest.mark.slow

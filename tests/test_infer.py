@@ -102,8 +102,9 @@ def write_tiles_of(name: str, folder: Path) -> dict[str, tuple[str, str | None]]
     return out
 
 
-def test_there_is_a_round_trip_for_every_spec() -> None:
-    assert set(REGIONS) == set(builtin_specs())
+def test_there_is_a_round_trip_for_every_spec_of_tiles() -> None:
+    """Points have no headers from which a grid could be told."""
+    assert set(REGIONS) == {name for name in builtin_specs() if read_spec(name).points is None}
 
 
 @pytest.mark.parametrize("name", sorted(REGIONS))

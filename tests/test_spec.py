@@ -80,7 +80,8 @@ def test_file_that_is_no_spec_is_refused(tmp_path: Path, content: bytes, match: 
 
 def test_path_without_a_spec_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
-        SpecError, match=r"no spec file '.*none\.yaml'.*specs that come with cubeingest: esa-worldcover, glad-lclu"
+        SpecError,
+        match=r"no spec file '.*none\.yaml'.*specs that come with cubeingest: atl06, esa-worldcover, glad-lclu",
     ):
         read_spec(tmp_path / "none.yaml")
     with pytest.raises(SpecError, match=r"no spec file 'glad-lcul'; did you mean 'glad-lclu'\?"):
@@ -436,6 +437,7 @@ def test_differences_name_the_keys(read: Read) -> None:
     ("jrc-gsw", 504, {"100E_10N": (7, 28), "0E_0N": (8, 18), "180W_80N": (0, 0), "10W_50S": (13, 17)}),
     ("esa-worldcover", 48 * 120, {"N45E006": (12, 62), "S03W003": (28, 59), "N81W180": (0, 0), "S60E177": (47, 119)}),
     ("ocr-conus-30m", 799, {"y5_x14": (5, 14), "y16_x46": (16, 46)}),
+    ("atl06", 12 * 4**6, {"0": (0, 0), "49151": (0, 49151)}),
 ])  # fmt: skip
 def test_spec_that_comes_with_the_package_is_found_by_name(
     name: str, regions: int, ids: dict[str, tuple[int, int]]
@@ -447,4 +449,4 @@ def test_spec_that_comes_with_the_package_is_found_by_name(
 
 
 def test_no_spec_of_the_package_is_untested() -> None:
-    assert sorted(builtin_specs()) == ["esa-worldcover", "glad-lclu", "hansen-gfc", "jrc-gsw", "ocr-conus-30m"]
+    assert sorted(builtin_specs()) == ["atl06", "esa-worldcover", "glad-lclu", "hansen-gfc", "jrc-gsw", "ocr-conus-30m"]

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from cubeingest.points import Part
+from cubeingest.remote import SourceId
 from cubeingest.tile import Header, Window
 
 Placed = tuple[str, dict[str, int], tuple[int, int] | Window | None]
@@ -17,7 +18,8 @@ class TileRow:
     """One tile feeding one region at one axis position. ``position`` has an index for each axis of the variable.
 
     ``expected`` is the window in the grid that the tile's name stands for; None where only its header tells. ``cell`` is the part
-    of it that is used, where tiles overlap by declaration. ``parts`` are the points of a granule that a region needs.
+    of it that is used, where tiles overlap by declaration. ``parts`` are the points of a granule that a region needs,
+    as it was when it was ``scanned``.
     """
 
     href: str
@@ -28,6 +30,7 @@ class TileRow:
     expected: Window | None = None
     cell: Window | None = None
     parts: tuple[Part, ...] = ()
+    scanned: SourceId | None = None
 
 
 @dataclass(frozen=True)
@@ -44,8 +47,10 @@ class Misplaced:
 class Catalog:
     """The tiles of each variable, for the axis positions that were asked for (``positions``, by axis).
 
-    ``headers`` are those that had to be read to place tiles, by variable and href; a message where one cannot be read. ``warnings`` is what a person should know of points, ``granules`` the hrefs of all
-    that could be read.
+    ``headers`` are those that had to be read to place tiles, by variable and href; a message where one cannot be read. ``warnings`` is what a person should know of points.
+
+    Of granules of points: ``listed`` are the axis positions for which there is one that can be read; ``broken`` says, by href without what may be secret,
+    why others cannot; and ``blocked`` where such a one is known to have points: (position, iy, ix) to its href and why.
     """
 
     rows: Mapping[str, tuple[TileRow, ...]]
@@ -53,4 +58,6 @@ class Catalog:
     misplaced: tuple[Misplaced, ...] = field(default=())
     headers: Mapping[tuple[str, str], Header | str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
-    granules: frozenset[str] = frozenset()
+    listed: frozenset[tuple[int, ...]] = frozenset()
+    broken: Mapping[str, str] = field(default_factory=dict)
+    blocked: Mapping[tuple[tuple[int, ...], int, int], tuple[str, str]] = field(default_factory=dict)

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cubeingest.axes import Axis
-from cubeingest.catalog.granules import place_granules
+from cubeingest.catalog.granules import Granules, place_granules
 from cubeingest.catalog.model import Catalog, Misplaced, Placed, TileRow
 from cubeingest.catalog.placing import Placer
 from cubeingest.errors import CatalogError, GridError
@@ -35,24 +35,26 @@ def read_catalog(
     misplaced: list[Misplaced] = []
     headers: dict[tuple[str, str], Header | str] = {}
     names = None if variables is None else set(variables)
-    warnings: tuple[str, ...] = ()
-    granules: frozenset[str] = frozenset()
-    of_points: tuple[TileRow, ...] | None = None
+    granules: Granules | None = None
     for variable in spec.variables:
         if variable.source is None or (names is not None and variable.name not in names):
             continue
-        if variable.aggregate is not None:  # all such variables are of the same points
-            if of_points is None:
+        if variable.points is not None:
+            if granules is None:  # all such variables are of the same points
                 placed = _Reader(spec, variable, variable.source).read(chosen)
-                found, granules, warnings = place_granules(spec, variable, placed, misplaced)
-                of_points = tuple(sorted(found, key=lambda r: (r.position, r.iy, r.ix, r.href)))
-            rows[variable.name] = of_points
+                granules = place_granules(spec, variable.points, spec.axes_of(variable), placed)
+            rows[variable.name] = granules.rows
+            misplaced += [Misplaced(variable.name, *wrong) for wrong in granules.misplaced]
             continue
         placer = Placer(spec, variable, variable.source, misplaced)
         found = placer.place(_Reader(spec, variable, variable.source).read(chosen), chosen)
         headers |= placer.headers
         rows[variable.name] = tuple(sorted(found, key=lambda r: (r.position, r.iy, r.ix)))
-    return Catalog(rows, chosen, tuple(misplaced), headers, warnings, granules)
+    if granules is None:
+        return Catalog(rows, chosen, tuple(misplaced), headers)
+    return Catalog(
+        rows, chosen, tuple(misplaced), headers, granules.warnings, granules.listed, granules.broken, granules.blocked
+    )
 
 
 class _Reader:

@@ -41,7 +41,7 @@ def overviews(
         typer.Option(
             "--levels",
             metavar="N",
-            help="How many levels; 0 takes them away. Default: as there are, else until the longer side has 1,024 pixels.",
+            help="How many levels; 0 takes them away. Default: as there are, else until the longer side has 1,024 pixels, or a region is one HEALPix cell.",
         ),
     ] = None,
     redo: RedoOption = False,
@@ -87,12 +87,18 @@ def _say(report: Any, to_out: bool) -> None:
     if not report.levels:
         out.print("the cube is small enough to be looked at as it is: no levels are needed (--levels N makes some)")
         return
+    for name, why in report.without.items():
+        out.print(f"{name} has no levels: {why}", highlight=False)
     of = ", ".join(f"{name} ({method})" for name, method in report.variables.items())
     coarsest = " x ".join(map(str, report.levels[-1]["shape"]))
+    order = report.levels[-1].get("order")
+    unit = "pixels" if order is None else f"cells of order {order}"
     out.print(
-        f"{len(report.levels)} level{'s' * (len(report.levels) > 1)} of {of}, the coarsest {coarsest} pixels",
+        f"{len(report.levels)} level{'s' * (len(report.levels) > 1)} of {of}, the coarsest {coarsest} {unit}",
         highlight=False,
     )
     counts = f"{report.written} written, {report.empty} empty, {report.skipped} current, {len(report.failed)} failed of {report.planned} cells"
-    line = f"{counts}; {report.pixels / 1e6:,.1f} Mpx read in {report.seconds:.1f} s"
+    line = (
+        f"{counts}; {report.pixels / 1e6:,.1f} {'Mpx' if order is None else 'M cells'} read in {report.seconds:.1f} s"
+    )
     out.print(line + (f"; snapshot {report.snapshot}" if report.snapshot else "; nothing to commit"), highlight=False)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cubeingest.axes import Axis
-from cubeingest.boxes import query_boxes
+from cubeingest.boxes import parse_crs, query_boxes
 from cubeingest.errors import GridError
 from cubeingest.grid.base import Grid
 from cubeingest.healpix import bounds, cells_at, centres, check_ellipsoid, cover_box, cover_shape
@@ -223,15 +223,14 @@ class HealpixGrid(Grid):
         return self._places(found)
 
     def get_chunks_for_shape(self, shape: BaseGeometry, crs: str | None = None) -> list[tuple[int, int]]:
-        import shapely
-
-        from cubeingest.boxes import mapper, parse_crs
 
         if shape.is_empty or not shape.area > 0:
             raise GridError("the polygon has no area")
         given = parse_crs(crs or self.crs)
-        if not given.equals(parse_crs(self.crs), ignore_axis_order=True) and not given.is_geographic:
-            shape = shapely.transform(shape, mapper(given, parse_crs(self.crs)), interleaved=False)
+        if not given.is_geographic:
+            raise GridError(
+                f"a polygon for cells of HEALPix is in longitudes and latitudes, not in {given.name!r}: transform it first"
+            )
         return self._places(set(cover_shape(shape, self.region_order, self.ellipsoid).tolist()))
 
     def _places(self, parents: set[int]) -> list[tuple[int, int]]:

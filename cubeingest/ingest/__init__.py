@@ -5,9 +5,10 @@ from cubeingest.ingest.chunks import stored_checksum
 from cubeingest.ingest.compute import fill_unit
 from cubeingest.ingest.fill import IngestJob, fill_slot
 from cubeingest.ingest.function import FunctionSource, SourceFunction
+from cubeingest.ingest.granules import settle_granules
 from cubeingest.ingest.materialize import MATERIALIZED, why_unreadable
 from cubeingest.ingest.points import RegionStatistics, aggregate_task, reading, statistics_windows
-from cubeingest.ingest.prepare import Prepared, current_ids, expected_slots, left_by_granules, prepare
+from cubeingest.ingest.prepare import Prepared, current_ids, expected_slots, prepare
 from cubeingest.ingest.registered import functions_of, register_statistic
 from cubeingest.ingest.report import REGIONS_IN_METADATA, Failure, IngestReport, failure_of
 from cubeingest.ingest.run import ingest
@@ -30,11 +31,11 @@ __all__ = [
     "fill_unit",
     "functions_of",
     "ingest",
-    "left_by_granules",
     "prepare",
     "reading",
     "refuse_large",
     "register_statistic",
+    "settle_granules",
     "slot_blocks",
     "statistics_windows",
     "stored_checksum",

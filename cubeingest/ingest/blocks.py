@@ -90,7 +90,7 @@ def fill_blocks(job: IngestJob, plan: SlotPlan) -> SlotResult:
     if source_ids(plan, storage) != sources:
         raise TileError(f"tile {public_href(plan.tiles[0].href)!r} changed while it was read: run the command again")
     state, how = ("done", VIRTUAL if job.how == VIRTUAL else COPIED) if there else ("empty", COPIED)
-    reading = reading_of(variable, plan.tiles)
+    reading = reading_of(job.spec, plan.slot, plan.tiles)
     record = Record(state, sources, checksum, reading, timestamp(), job.run, how)
     write_record(session, plan.slot, record, plan.is_new, job.layout)
     return SlotResult(

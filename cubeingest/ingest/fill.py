@@ -85,10 +85,10 @@ def write_slot(
             checksum.update(pixels)
             writer.encode(shape.index(rows), pixels, done)
     state = "empty" if writer.is_empty else "done"
-    reading = reading_of(variable, plan.tiles)
+    reading = reading_of(job.spec, plan.slot, plan.tiles)
     record = Record(state, sources, checksum.hexdigest(), reading, timestamp(), job.run)
     write_record(session, plan.slot, record, plan.is_new, job.layout)
     return SlotResult(
-        plan.slot, public_href(plan.tiles[0].href), state, pickle.dumps(session),
+        plan.slot, public_href(plan.tiles[0].href) if plan.tiles else "", state, pickle.dumps(session),
         n_bytes=shape.n_pixels * variable.np_dtype.itemsize, n_pixels=shape.n_pixels,
     )  # fmt: skip

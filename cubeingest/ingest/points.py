@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 import math
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from threading import Lock
+from threading import Lock, Timer
 from typing import Any
 
 import numpy as np
@@ -20,10 +21,10 @@ from cubeingest.ingest.fill import IngestJob, write_slot
 from cubeingest.ingest.function import FunctionSource
 from cubeingest.ingest.registered import called
 from cubeingest.mosaic import SlotShape, slot_shape, source_ids
-from cubeingest.plan import SlotPlan, Task
+from cubeingest.plan import SlotPlan, Task, hrefs_of
 from cubeingest.points import CELL, GranuleRow, RegionReader
 from cubeingest.spec import CubeSpec, PointSource, Variable
-from cubeingest.storage import public_href
+from cubeingest.storage import Storage, is_remote, public_href
 from cubeingest.tile import SourceId
 from cubeingest.windows import Lent
 from cubeingest.writer import is_fill
@@ -31,6 +32,9 @@ from cubeingest.writer import is_fill
 POINTS_AT_ONCE = 2**24
 """Points of a region that are held at once: 17 million, some 600 MB with two columns while they are sorted. Of more, cells are aggregated part by
 part, and the points read again for each part."""
+
+IDLE_SECONDS = 60
+"""After which a process gives back what it has kept of granules for a run: longer than one region takes."""
 
 BINS = 2**20
 """Runs of cells that points are counted by, to find such parts."""
@@ -74,66 +78,105 @@ def aggregate_task(spec: CubeSpec, task: Task, run: str, functions: Mapping[str,
     """Read the points of a task's region, once for all of its variables, and aggregate them. What is read of a granule is kept for as long
     as this process works for the same ``run``.
 
-    Raises :class:`TileError` for a granule that cannot be read, or that changes during the run.
+    Raises :class:`TileError` for a granule that cannot be read, or that is not as it was when its coordinates were read.
     """
     variables = [spec.variable(plan.slot.variable) for plan in task.slots]
     points = variables[0].points
     assert points is not None
-    plan = task.slots[0]
-    sources = source_ids(plan, points.storage)
+    tiles = task.slots[0].tiles
     region = task.iy * spec.grid.lattice_shape_yx[1] + task.ix
     spans = [a.block_slice(b) for a, b in zip(spec.axes_of(variables[0]), task.block, strict=True)]
     rows: dict[tuple[int, ...], list[GranuleRow]] = {}
-    for tile in plan.tiles:
+    for tile in tiles:
         within = tuple(i - s.start for i, s in zip(tile.position, spans, strict=True))
         rows.setdefault(within, []).append(GranuleRow(tile.href, tile.parts))
-    reader = reading.reader(run, spec, points, sources)
-    names = sorted(frozenset().union(*(v.aggregate.names for v in spec.variables if v.aggregate is not None)))
-    read = {at: partial(reader.points_of, own, region, names) for at, own in rows.items()}
-    found = aggregate_positions(read, variables, called(functions))
-    if source_ids(plan, points.storage) != sources:
-        raise TileError(
-            f"granule {public_href(plan.tiles[0].href)!r}, or another of its region, changed while it was read: run the command again"
-        )
+    names = sorted(frozenset().union(*(v.aggregate.names for v in variables if v.aggregate is not None)))
+    with reading.of(run, spec, points) as held:
+        sources = held.identify(task.slots[0], points.storage)
+        scanned = {tile.href: tile.scanned for tile in tiles}
+        for before, source in zip(scanned.values(), sources, strict=True):
+            if before is not None and (before.size, before.stamp) != (source.size, source.stamp):
+                raise TileError(CHANGED.format(public_href(source.href)))
+        read = {at: partial(held.reader.points_of, own, region, names) for at, own in rows.items()}
+        found = aggregate_positions(read, variables, called(functions))
+        if held.identify(task.slots[0], points.storage) != sources:
+            raise TileError(CHANGED.format(public_href(tiles[0].href)))
     return RegionStatistics(found, sources)
 
 
+CHANGED = "granule {!r} changed during the run: run the command again"
+
+
+class Held:
+    """What a process keeps for a run: a reader of points, and what its remote granules are."""
+
+    def __init__(self, reader: RegionReader) -> None:
+        self.reader = reader
+        self.users = 0
+        self.idle_since = 0.0
+        self._remote: dict[str, SourceId] = {}
+
+    def identify(self, plan: SlotPlan, storage: Storage) -> tuple[SourceId, ...]:
+        """Identity of each of a slot's granules, in order. One that is remote is asked once: it is fetched whole then, and read from the copy.
+
+        Raises :class:`TileError` for one that is not there.
+        """
+        unknown = tuple(t for t in plan.tiles if t.href not in self._remote)
+        found = dict(zip(hrefs_of(unknown), source_ids(replace(plan, tiles=unknown), storage), strict=True))
+        self._remote |= {href: source for href, source in found.items() if is_remote(href)}
+        return tuple({**self._remote, **found}[href] for href in hrefs_of(plan.tiles))
+
+
 class Reading:
-    """The reader of points of the run that this process works for."""
+    """The readers of points of the runs that this process works for. Several may go on at once, in threads, or on one cluster."""
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._run = ""
-        self._reader: RegionReader | None = None
-        self._seen: dict[str, SourceId] = {}
-
-    def reader(self, run: str, spec: CubeSpec, points: PointSource, sources: Iterable[SourceId]) -> RegionReader:
-        """The run's reader. Raises :class:`TileError` if one of ``sources`` has changed since it first read it."""
-        with self._lock:
-            if self._reader is None or self._run != run:
-                self._close()
-                self._run, self._reader = run, RegionReader(points, spec.grid)
-            for source in sources:
-                if self._seen.setdefault(source.href, source) != source:
-                    raise TileError(
-                        f"granule {public_href(source.href)!r} changed during the run: run the command again"
-                    )
-            return self._reader
+        self._held: dict[str, Held] = {}
+        self._timer: Timer | None = None
 
     @contextmanager
-    def of(self, run: str) -> Iterator[None]:
+    def of(self, run: str, spec: CubeSpec, points: PointSource) -> Iterator[Held]:
+        """The run's reader, which stays as it is for as long as it is in use, and some time longer."""
+        with self._lock:
+            held = self._held.setdefault(run, Held(RegionReader(points, spec.grid)))
+            held.users += 1
+        try:
+            yield held
+        finally:
+            with self._lock:
+                held.users -= 1
+                held.idle_since = time.monotonic()
+                self._arm()
+
+    @contextmanager
+    def until_end(self, run: str) -> Iterator[None]:
         """Give back in the end what this process keeps for a run."""
         try:
             yield
         finally:
             with self._lock:
-                if self._run == run:
-                    self._close()
+                held = self._held.get(run)
+                if held is not None and not held.users:
+                    del self._held[run]
+                    held.reader.close()
 
-    def _close(self) -> None:
-        if self._reader is not None:
-            self._reader.close()
-        self._run, self._reader, self._seen = "", None, {}
+    def _arm(self) -> None:
+        """Look later whether something is idle; a worker of a cluster does not hear of a run's end."""
+        if self._timer is None:
+            self._timer = Timer(IDLE_SECONDS, self._sweep)
+            self._timer.daemon = True
+            self._timer.start()
+
+    def _sweep(self) -> None:
+        with self._lock:
+            self._timer = None
+            for run, held in list(self._held.items()):
+                if not held.users and time.monotonic() - held.idle_since >= IDLE_SECONDS:
+                    del self._held[run]
+                    held.reader.close()
+            if self._held:
+                self._arm()
 
 
 reading = Reading()
@@ -239,7 +282,7 @@ def statistics_windows(statistics: RegionStatistics, variable: Variable, shape: 
     found = statistics.found[variable.name]
     if isinstance(found, CubeIngestError):
         raise found
-    fitted = {at: (a.cells, _fit(a.values, variable)) for at, a in found.items()}
+    fitted = {at: _fit(a, variable) for at, a in found.items()}
     row = math.prod(shape.across)
     for rows in shape.row_slices():
         low, high = (row * (end - shape.y.start) for end in (rows.start, rows.stop))
@@ -254,10 +297,13 @@ def _nothing() -> None:
     """What to do with windows that are not needed any more: they are dropped."""
 
 
-def _fit(values: Array, variable: Variable) -> Array:
-    """Statistics in the variable's dtype. Raises :class:`TileError` for numbers that it cannot hold, and for the fill value, which means no points."""
+def _fit(found: Aggregated, variable: Variable) -> tuple[Array, Array]:
+    """Cells and their statistic in the variable's dtype; what a function says is NaN is none. Raises :class:`TileError` for numbers that it cannot hold, and for the fill value, which means no points."""
     assert variable.aggregate is not None
     dtype, what = variable.np_dtype, variable.aggregate.text
+    cells, values = found.cells, found.values
+    if variable.aggregate.kind == "function" and (none := np.isnan(values)).any():
+        cells, values = cells[~none], values[~none]
     with np.errstate(over="ignore", invalid="ignore"):
         fitted = values.astype(dtype)
     if dtype.kind != "f":
@@ -270,11 +316,12 @@ def _fit(values: Array, variable: Variable) -> Array:
             f"{what} is {values[bad][0].item()!r} in {np.count_nonzero(bad)} cells or more, which dtype {dtype.name} of variable {variable.name!r} "
             "cannot hold: make a new cube with a wider dtype"
         )
-    if variable.aggregate.kind not in ("count", "sum") and not np.isnan(variable.np_fill):
+    means_nothing = variable.aggregate.kind in ("count", "sum") and variable.fill_value == 0
+    if not means_nothing and not np.isnan(variable.np_fill):
         filled = is_fill(fitted, variable)
         if filled.any():
             raise TileError(
                 f"{what} is {variable.fill_value!r} in {np.count_nonzero(filled)} cells, the fill value of variable {variable.name!r}, which means that "
                 "there are no points: make a new cube with another fill_value, such as NaN"
             )
-    return fitted
+    return cells, fitted

@@ -6,13 +6,14 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import batched, chain
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from cubeingest.catalog import REQUESTS_AT_ONCE, Catalog, TileRow, read_catalog
 from cubeingest.errors import CubeIngestError
 from cubeingest.ingest.function import FunctionSource
+from cubeingest.ingest.granules import Blocked, settle_granules
 from cubeingest.ledger import NOTHING, Record, Slot, read_records, read_states
 from cubeingest.plan import Chosen, Plan, Selection, choose, hrefs_of, make_plan, slots_of, tiles_by_slot
 from cubeingest.spec import CubeSpec, Variable
@@ -20,16 +21,13 @@ from cubeingest.storage import Storage, is_remote
 from cubeingest.store import Store
 from cubeingest.tile import SourceId, source_id, storage_of
 
-if TYPE_CHECKING:
-    import icechunk
-
 ASKED_TOGETHER = 64
 """Files of this machine whose size and time one thread asks for at once."""
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A plan and what it rests on. ``n_absent`` counts the slots chosen that have no tile."""
+    """A plan and what it rests on. ``n_absent`` counts the slots chosen that have no tile; ``blocked`` are those that cannot be made now."""
 
     chosen: Chosen
     catalog: Catalog
@@ -37,6 +35,7 @@ class Prepared:
     records: Mapping[Slot, Record]
     expected: Mapping[str, Mapping[tuple[int, ...], Any]]
     n_absent: int = 0
+    blocked: tuple[Blocked, ...] = ()
 
 
 def prepare(store: Store, selection: Selection, redo: bool = False) -> Prepared:
@@ -47,10 +46,11 @@ def prepare(store: Store, selection: Selection, redo: bool = False) -> Prepared:
     tiles = tiles_by_slot(spec, chosen, catalog)
     session = store.readonly()
     states = read_states(session, spec)
+    settled = settle_granules(spec, chosen, catalog, tiles, session, states)
+    tiles = dict(settled.tiles)
     held = {s for s in tiles if states[s.variable][s.index] != NOTHING}
-    records = read_records(session, sorted(held))
-    left = left_by_granules(spec, chosen, catalog, tiles, session, states)
-    tiles, records, held = {**tiles, **left.tiles}, {**records, **left.records}, held | left.tiles.keys()
+    records = {s: settled.records[s] for s in held & settled.records.keys()}
+    records |= read_records(session, sorted(held - records.keys()))
     current = (
         {}
         if redo
@@ -60,44 +60,8 @@ def prepare(store: Store, selection: Selection, redo: bool = False) -> Prepared:
     )
     plan = make_plan(spec, tiles, records, current, selection, redo, held)
     fed = tuple(v for v in chosen.variables if v.source is not None)
-    n_absent = sum(1 for _ in slots_of(spec, replace(chosen, variables=fed))) - len(tiles) + len(left.tiles)
-    return Prepared(chosen, catalog, plan, records, expected_slots(spec, chosen, catalog), n_absent)
-
-
-@dataclass(frozen=True)
-class Left:
-    """Slots that no granule has points in, but that were done from granules which are there still."""
-
-    tiles: Mapping[Slot, tuple[TileRow, ...]]
-    records: Mapping[Slot, Record]
-
-
-def left_by_granules(
-    spec: CubeSpec,
-    chosen: Chosen,
-    catalog: Catalog,
-    tiles: Mapping[Slot, tuple[TileRow, ...]],
-    session: icechunk.Session,
-    states: Mapping[str, Any],
-) -> Left:
-    """What a granule that is another by now has left behind: it is to be aggregated again, of no points. A granule that is not listed any more
-    leaves what is done as it is, as a tile does.
-    """
-    variables = tuple(v for v in chosen.variables if v.aggregate is not None and v.source is not None)
-    lost = [
-        s
-        for s in slots_of(spec, replace(chosen, variables=variables))
-        if s not in tiles and states[s.variable][s.index] != NOTHING
-    ]
-    records = read_records(session, lost)
-    found: dict[Slot, tuple[TileRow, ...]] = {}
-    for slot, record in records.items():
-        axes = spec.axes_of(spec.variable(slot.variable))
-        position = tuple(b * a.block for a, b in zip(axes, slot.block, strict=True))
-        rows = tuple(TileRow(s.href, position, slot.iy, slot.ix) for s in record.sources if s.href in catalog.granules)
-        if rows:
-            found[slot] = rows
-    return Left(found, {slot: records[slot] for slot in found})
+    n_absent = sum(1 for _ in slots_of(spec, replace(chosen, variables=fed))) - len(tiles) - len(settled.blocked)
+    return Prepared(chosen, catalog, plan, records, expected_slots(spec, chosen, catalog), n_absent, settled.blocked)
 
 
 def prepare_function(store: Store, selection: Selection, source: FunctionSource, redo: bool = False) -> Prepared:

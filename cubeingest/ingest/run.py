@@ -38,7 +38,7 @@ from cubeingest.ingest.report import (
 )
 from cubeingest.ledger import COPIED, VIRTUAL, read_records
 from cubeingest.mosaic import size_of
-from cubeingest.plan import Plan, Selection, choose, labels_of, slot_labels
+from cubeingest.plan import Plan, Selection, choose, is_in_part, labels_of, slot_labels
 from cubeingest.spec import CubeSpec
 from cubeingest.storage import is_remote, public_href
 from cubeingest.store import Store, made_known
@@ -77,6 +77,17 @@ def ingest(
     report.failed += [
         Failure(None, labels_of(spec, m.variable, m.position), m.variable, public_href(m.href), m.message)
         for m in prepared.catalog.misplaced
+    ]
+    report.failed += [
+        Failure(
+            spec.grid.region_id(b.slot.iy, b.slot.ix),
+            slot_labels(spec, b.slot),
+            b.slot.variable,
+            public_href(b.href),
+            b.message,
+        )
+        for b in prepared.blocked
+        if selection.part is None or is_in_part(spec, b.slot, selection.part)
     ]
     report.planned = plan.n_slots + report.skipped + len(report.failed)
     report.aborted = options.on_error == "abort" and bool(report.failed)
@@ -195,7 +206,10 @@ def _work(
     )
     n_bytes = 0 if options.how == VIRTUAL else sum(n for _, n in work)  # references take no time to write
     units = list(units_of(plan.tasks, unit_size(options, len(plan.tasks), n_bytes, remote)))
-    with reading.of(merger.run), open_pool(options.workers, options.scheduler, len(units), n_bytes, overlap) as pool:
+    with (
+        reading.until_end(merger.run),
+        open_pool(options.workers, options.scheduler, len(units), n_bytes, overlap) as pool,
+    ):
         pool.prove(store)
         since_commit = 0
         broken = ""

@@ -11,7 +11,7 @@ from cubeingest.errors import CubeIngestError, FunctionError, nearest
 from cubeingest.grid import Grid
 from cubeingest.ingest.points import RegionStatistics, aggregate_positions, statistics_windows
 from cubeingest.mosaic import SlotShape
-from cubeingest.points import CELL, Placer
+from cubeingest.points import CELL, Placer, is_chosen
 from cubeingest.spec import PointSource, Variable
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def aggregate_table(
     inside = inside[grid.regions_of(cells[inside]) == region]
     columns = _columns(table, points, variables, inside)
     if points.filter is not None:
-        kept = np.broadcast_to(np.asarray(points.filter.evaluate(columns), bool), inside.shape)
+        kept = is_chosen(points.filter, columns, inside.size)
         inside, columns = inside[kept], {name: column[kept] for name, column in columns.items()}
     batch = {CELL: grid.cells_within(region, cells[inside]), **columns}
     found = aggregate_positions({(): lambda: [batch]} if inside.size else {}, variables, functions)

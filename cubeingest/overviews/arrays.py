@@ -59,13 +59,13 @@ def _pyramid_of(kept: dict[str, Any], spec: CubeSpec) -> Pyramid | None:
     if (
         kept.get("layout") != LAYOUT
         or type(n) is not int
-        or not 1 <= n <= most_levels(spec.tiling)
+        or not 1 <= n <= most_levels(spec.grid)
         or not isinstance(names, list)
     ):
         return None
     found = Pyramid(spec, n)
     if [v.name for v in found.variables] != names:
-        found = Pyramid(replace(spec, variables=tuple(v for v in spec.variables if v.name in names)), n)
+        found = Pyramid(spec, n, tuple(names))
     return found if found.variables else None
 
 
@@ -154,15 +154,16 @@ def describe(root: zarr.Group, pyramid: Pyramid) -> None:
         of_arrays.append({"asset": name, **_place(pyramid.base)})
         for level in pyramid.levels:
             below = name if level.number == 1 else pyramid.levels[level.number - 2].path(name)
-            of_arrays.append({"asset": level.path(name), **_derived(below), **_place(level.spec), "resampling_method": _term(methods[name])})  # fmt: skip
+            of_arrays.append({"asset": level.path(name), **_derived(below, level.spec), **_place(level.spec), "resampling_method": _term(methods[name])})  # fmt: skip
     for level in pyramid.levels:
-        derived = {} if level.number == 1 else _derived(str(level.number - 1))
+        derived = {} if level.number == 1 else _derived(str(level.number - 1), level.spec)
         of_groups.append({"asset": str(level.number), **derived, **_place(level.spec)})
     own: Any = root.attrs.asdict()
     root.attrs.put(multiscales.insert(own, multiscales.create(layout=of_arrays), overwrite=True))  # type: ignore[arg-type]
     group = root.require_group(OVERVIEWS)
+    is_own = pyramid.base.healpix is None  # cells of HEALPix are others at each level, which says so itself
     conventions: Any = {
-        k: v for k, v in own.items() if k == "zarr_conventions" or k.startswith(("proj:", "spatial:dim"))
+        k: v for k, v in own.items() if is_own and (k == "zarr_conventions" or k.startswith(("proj:", "spatial:dim")))
     }
     attrs = multiscales.insert(conventions, multiscales.create(layout=of_groups), overwrite=True)  # type: ignore[arg-type]
     kept = {
@@ -171,11 +172,15 @@ def describe(root: zarr.Group, pyramid: Pyramid) -> None:
     group.attrs.put({**attrs, INTERNAL_GROUP: kept})
 
 
-def _derived(below: str) -> dict[str, Any]:
-    return {"derived_from": below, "transform": {"scale": [2.0, 2.0], "translation": [0.0, 0.0]}}
+def _derived(below: str, spec: CubeSpec) -> dict[str, Any]:
+    scale = [2.0, 2.0] if spec.healpix is None else [4.0]
+    return {"derived_from": below, "transform": {"scale": scale, "translation": [0.0] * len(scale)}}
 
 
 def _place(spec: CubeSpec) -> dict[str, Any]:
+    """What the convention ``spatial:`` says of a level; of HEALPix cells nothing."""
+    if spec.healpix is not None:
+        return {}
     a = spec.tiling.affine()
     return {"spatial:shape": list(spec.tiling.shape_yx), "spatial:transform": [a.a, a.b, a.c, a.d, a.e, a.f]}
 

@@ -22,6 +22,7 @@ from cubeingest.mosaic import SlotShape, slot_shape
 from cubeingest.overviews.cells import CellPlan, base_name
 from cubeingest.overviews.halving import halve
 from cubeingest.overviews.levels import Level, Pyramid, Stage
+from cubeingest.overviews.merging import coarser_cells
 from cubeingest.plan import SlotPlan
 from cubeingest.spec import Variable
 from cubeingest.store import delete_present, open_array
@@ -68,7 +69,8 @@ def make_cell(job: CellJob, plan: SlotPlan) -> SlotResult:
             _clear(session, levels, name, stage, plan, checksum)
             is_empty = True
         else:
-            is_empty = _fill(job, session, levels, name, shape, plan, checksum)
+            fill = _fill if stage.spec.healpix is None else _fill_cells
+            is_empty = fill(job, session, levels, name, shape, plan, checksum)
     except icechunk.IcechunkError as e:
         if plan.referring is None:
             raise
@@ -111,6 +113,28 @@ def _fill(
     return all(writer.is_empty for writer in writers)
 
 
+def _fill_cells(
+    job: CellJob,
+    session: icechunk.Session,
+    levels: tuple[Level, ...],
+    name: str,
+    shape: SlotShape,
+    plan: CellPlan,
+    checksum: CellChecksum,
+) -> bool:
+    """As :func:`_fill`, of HEALPix cells: what is made of some of them is small enough to be held."""
+    stage = job.pyramid.stages[job.stage - 1]
+    made = coarser_cells(session, job.pyramid, stage, name, shape.index(shape.space[0]), job.layout)
+    is_empty = True
+    for level, cells in zip(levels, made, strict=True):
+        variable = array_of(level, name)
+        with open_writer(session, variable, job.layout) as writer:
+            writer.encode(cell_index(level, stage, plan.slot), cells)
+        checksum.update(variable, cells)
+        is_empty &= writer.is_empty
+    return is_empty
+
+
 def array_of(level: Level, name: str) -> Variable:
     """A level's variable, called as its array is in the store."""
     return replace(level.spec.variable(name), name=level.path(name))
@@ -150,6 +174,14 @@ def _windows(
         windows.close()
 
 
+def row_parts(variable: Variable, index: tuple[slice, ...]) -> Iterator[tuple[slice, ...]]:
+    """An index of an array, a row of chunks at a time."""
+    n = len(variable.axes)
+    rows, step = index[n], variable.chunks[n]
+    for start in range(rows.start, rows.stop, step):
+        yield (*index[:n], slice(start, min(start + step, rows.stop)), *index[n + 1 :])
+
+
 class CellChecksum:
     """The checksum of a cell: the hash of those of its levels, each fed from top to bottom."""
 
@@ -157,9 +189,9 @@ class CellChecksum:
         self._levels: dict[str, SlotChecksum] = {}
 
     def update(self, variable: Variable, rows: Array) -> None:
-        """Take the next (axis positions..., rows, columns) of a level, whose array is ``variable``."""
+        """Take the next (axis positions..., rows, columns), or (axis positions..., cells), of a level, whose array is ``variable``."""
         if variable.name not in self._levels:
-            self._levels[variable.name] = SlotChecksum(variable, rows.shape[:-2])
+            self._levels[variable.name] = SlotChecksum(variable, rows.shape[: len(variable.axes)])
         self._levels[variable.name].update(rows)
 
     def hexdigest(self) -> str:
@@ -251,7 +283,5 @@ def _clear(
         spans = [range(s.start // c, -(-s.stop // c)) for s, c in zip(index, variable.chunks, strict=True)]
         places = itertools.product(*spans)
         delete_present(session.store, [f"{variable.name}/{metadata.encode_chunk_key(p)}" for p in places])
-        *lengths, rows, columns = (s.stop - s.start for s in index)
-        for start in range(0, rows, variable.chunks[-2]):
-            shape = (*lengths, min(variable.chunks[-2], rows - start), columns)
-            checksum.update(variable, np.full(shape, variable.np_fill))
+        for part in row_parts(variable, index):
+            checksum.update(variable, np.full([s.stop - s.start for s in part], variable.np_fill))

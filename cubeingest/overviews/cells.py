@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xxhash
 
-from cubeingest.grid import TilingGrid
+from cubeingest.grid import Grid
 from cubeingest.ledger import NOTHING, VIRTUAL, Record, Slot, read_records, read_states
 from cubeingest.overviews.arrays import find_pyramid
 from cubeingest.overviews.levels import Pyramid, Stage
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 Parts = tuple[SourceId, ...]
-"""What a cell is made of: for each slot that it reads ``"iy,ix"`` and a stamp."""
+"""What a cell is made of: for each slot that it reads ``"iy,ix"``, or ``"iy,ix,variable"`` of another variable than its own, and a stamp."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,16 +111,33 @@ def _digest(texts: list[str]) -> str:
 
 
 def due_parts(pyramid: Pyramid, stage: Stage, stamps: Mapping[Slot, str]) -> dict[Slot, Parts]:
-    """What each cell of a stage is to be made of; those below which nothing is done are left out."""
+    """What each cell of a stage is to be made of; those below which nothing of their own variable is done are left out."""
     parts: dict[Slot, list[SourceId]] = defaultdict(list)
-    rows, columns = _overlaps(pyramid.below(stage)[0].tiling, stage.spec.tiling)
+    rows, columns = _overlaps(pyramid.below(stage)[0].grid, stage.spec.grid)
+    takers: dict[str, list[str]] = defaultdict(list)
+    for name, rule in pyramid.rules.items():
+        for needed in rule.needs:
+            takers[needed].append(name)
     for slot in sorted(stamps):
-        part = SourceId(f"{slot.iy},{slot.ix}", None, stamps[slot])
-        name = stage.name(base_name(slot.variable))
-        for iy in rows[slot.iy]:
-            for ix in columns[slot.ix]:
-                parts[Slot(name, slot.block, iy, ix)].append(part)
-    return {cell: tuple(found) for cell, found in parts.items()}
+        own = base_name(slot.variable)
+        for name in takers[own]:
+            whose = "" if name == own else f",{own}"
+            part = SourceId(f"{slot.iy},{slot.ix}{whose}", None, stamps[slot])
+            for iy in rows[slot.iy]:
+                for ix in columns[slot.ix]:
+                    parts[Slot(stage.name(name), slot.block, iy, ix)].append(part)
+    return {cell: tuple(found) for cell, found in parts.items() if any(_is_own(part) for part in found)}
+
+
+def _is_own(part: SourceId) -> bool:
+    """Whether a part is of the cell's own variable."""
+    return part.href.count(",") == 1
+
+
+def _place_of(part: SourceId) -> tuple[int, int]:
+    """Row and column of the slot that a part names."""
+    iy, ix, *_ = part.href.split(",")
+    return int(iy), int(ix)
 
 
 def plan_cells(
@@ -128,7 +145,7 @@ def plan_cells(
 ) -> tuple[list[CellPlan], int]:
     """The cells of a stage to make, and how many are as they should be, of those above what is chosen."""
     is_chosen = _chosen_cells(pyramid, stage, chosen)
-    rows, columns = _overlaps(stage.spec.tiling, pyramid.below(stage)[0].tiling)
+    rows, columns = _overlaps(stage.spec.grid, pyramid.below(stage)[0].grid)
     plans, n_current = [], 0
     for cell, parts in sorted(due_parts(pyramid, stage, below.stamps).items()):
         if not is_chosen(cell):
@@ -138,7 +155,7 @@ def plan_cells(
             n_current += 1
             continue
         name = _name_below(pyramid, stage, cell.variable)
-        slots = [Slot(name, cell.block, *map(int, p.href.split(","))) for p in parts]
+        slots = [Slot(name, cell.block, *_place_of(p)) for p in parts if _is_own(p)]
         referring = next((below.referring[s] for s in slots if s in below.referring), None)
         # What has no record, or one that cannot be read, may have pixels.
         is_blank = len(slots) == len(rows[cell.iy]) * len(columns[cell.ix]) and all(s in below.empty for s in slots)
@@ -161,7 +178,7 @@ def _chosen_cells(pyramid: Pyramid, stage: Stage, chosen: Chosen) -> Callable[[S
     names = {v.name for v in chosen.variables}
     places = None if chosen.places is None else set(chosen.places)
     for s in pyramid.stages[: stage.number] if places is not None else ():
-        rows, columns = _overlaps(pyramid.below(s)[0].tiling, s.spec.tiling)
+        rows, columns = _overlaps(pyramid.below(s)[0].grid, s.spec.grid)
         places = {(y, x) for iy, ix in places or () for y in rows[iy] for x in columns[ix]}
 
     def is_chosen(cell: Slot) -> bool:
@@ -172,10 +189,10 @@ def _chosen_cells(pyramid: Pyramid, stage: Stage, chosen: Chosen) -> Callable[[S
     return is_chosen
 
 
-def _overlaps(grid: TilingGrid, other: TilingGrid) -> tuple[list[range], list[range]]:
+def _overlaps(grid: Grid, other: Grid) -> tuple[list[range], list[range]]:
     """For each row, and column, of regions of a grid: the rows, and columns, of another's (of the same pixels) that it shares pixels with."""
-    out = []
-    for n, region, cell in zip(grid.shape_yx, grid.region_shape_yx, other.region_shape_yx, strict=True):
+    out = [[range(1)]] * (2 - len(grid.spatial_shape))  # of cells along one dimension: one row
+    for n, region, cell in zip(grid.spatial_shape, grid.region_shape, other.region_shape, strict=True):
         out.append([range(a // cell, (min(a + region, n) - 1) // cell + 1) for a in range(0, n, region)])
     return out[0], out[1]
 
@@ -198,7 +215,7 @@ def current_slots(session: icechunk.Session, spec: CubeSpec) -> dict[str, npt.ND
             record, name = held.get(cell), base_name(cell.variable)
             made_of = record.sources if record is not None and record.reading == pyramid.methods[name] else ()
             for part in set(parts) ^ set(made_of):  # that it lacks, or should not be made of any more
-                rows, columns = _regions_below(pyramid, stage, *map(int, part.href.split(",")))
+                rows, columns = _regions_below(pyramid, stage, *_place_of(part))
                 here: tuple[int | slice, ...] = (*cell.block, rows, columns)
                 current[name][here] = False
         below = _below(held, stamp_of_cell)
@@ -209,7 +226,7 @@ def _regions_below(pyramid: Pyramid, stage: Stage, iy: int, ix: int) -> tuple[sl
     """Rows and columns of the base's regions below what a stage reads at (iy, ix)."""
     rows, columns = range(iy, iy + 1), range(ix, ix + 1)
     for s in reversed(pyramid.stages[: stage.number - 1]):
-        by_row, by_column = _overlaps(s.spec.tiling, pyramid.below(s)[0].tiling)
+        by_row, by_column = _overlaps(s.spec.grid, pyramid.below(s)[0].grid)
         rows = range(by_row[rows.start].start, by_row[rows.stop - 1].stop)
         columns = range(by_column[columns.start].start, by_column[columns.stop - 1].stop)
     return slice(rows.start, rows.stop), slice(columns.start, columns.stop)

@@ -116,11 +116,11 @@ def _mean(four: Array, missing: Array | None, variable: Variable) -> Array:
             mean = np.where(missing, wide.type(0), parts).sum(axis=0, dtype=wide)
             mean /= np.maximum(4 - missing.sum(axis=0, dtype=np.int8), 1) * unit
         out: Array = (np.rint(mean) if dtype.kind != "f" else mean).astype(dtype)
-    _leave(out, mean, variable)
+    leave_fill(out, mean, variable)
     return out if missing is None else _filled(out, missing, variable)
 
 
-def _leave(out: Array, mean: Array, variable: Variable) -> None:
+def leave_fill(out: Array, mean: Array, variable: Variable) -> None:
     """Move means that are the fill value, which would make data of them missing, to the value next to it on the side of the exact mean."""
     fill = variable.np_fill
     hit = out == fill

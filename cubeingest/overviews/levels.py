@@ -2,7 +2,8 @@
 
 Level n has pixels of 2**n base pixels a side, from the same origin; a last row or column that the base does not fill is kept. Levels are made in
 **stages**: a stage reads one level (the first one the cube itself) in **cells**, and makes the next few levels of each cell in one go.
-Cells of the first stage are regions, or as many together as are divisible often enough.
+Cells of the first stage are regions, or as many together as are divisible often enough. What is other for HEALPix cells, of which the stages' cells are
+runs of regions, is in ``runs``.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from cubeingest.errors import GridError
-from cubeingest.grid import TilingGrid
-from cubeingest.overviews.halving import method_of
+from cubeingest.grid import Grid, HealpixGrid, TilingGrid
+from cubeingest.overviews.rules import Rule, rules_of
+from cubeingest.overviews.runs import cells_at_level, most_levels_of_cells, plan_runs, runs_at
 from cubeingest.spec import OVERVIEWS, CubeSpec, Variable
 
 LAYOUT = 1
@@ -61,7 +63,7 @@ class Level:
 
 @dataclass(frozen=True)
 class Stage:
-    """Levels ``first`` to ``last``, made from the level below ``first`` (0 is the base) in cells of ``cell_yx`` pixels of that.
+    """Levels ``first`` to ``last``, made from the level below ``first`` (0 is the base) in cells of ``cell_yx`` pixels of that (of HEALPix: one row).
 
     ``spec`` is the cube's, with the grid that is read and the cells as its regions. A variable's name there is that of its records in
     the ledger, so that the cells are slots like others.
@@ -80,24 +82,34 @@ class Stage:
 
 @dataclass(frozen=True)
 class Pyramid:
-    """All levels of a cube, finest first, if it has ``n_levels``."""
+    """All levels of a cube, finest first, if it has ``n_levels``; of the variables called ``only``, if it is given."""
 
     base: CubeSpec
     n_levels: int
+    only: tuple[str, ...] | None = None
+
+    @cached_property
+    def rules(self) -> dict[str, Rule]:
+        """How the overviews of each variable that has any are made."""
+        rules, _ = rules_of(self.base)
+        names = {name for name in rules if self.only is None or name in self.only}
+        return {name: rule for name, rule in rules.items() if names.issuperset((name, *rule.needs))}
 
     @cached_property
     def variables(self) -> tuple[Variable, ...]:
         """The base's variables that have overviews."""
-        return tuple(v for v in self.base.variables if method_of(v) is not None)
+        return tuple(v for v in self.base.variables if v.name in self.rules)
 
     @cached_property
     def methods(self) -> dict[str, str]:
-        """How the overviews of each are made."""
-        return {v.name: str(method_of(v)) for v in self.variables}
+        """How the overviews of each are made, in a word."""
+        return {name: rule.method for name, rule in self.rules.items()}
 
     @cached_property
     def _steps(self) -> list[tuple[int, int, tuple[int, int]]]:
         """(first level, last level, cell) of each stage."""
+        if self.base.healpix is not None:
+            return plan_runs(self.base.healpix, self.n_levels)
         out: list[tuple[int, int, tuple[int, int]]] = []
         done = 0
         unit = self.base.tiling.region_shape_yx
@@ -114,11 +126,17 @@ class Pyramid:
         out = []
         for first, last, cell in self._steps:
             for number in range(first, last + 1):
-                size = cell[0] >> (number - first + 1), cell[1] >> (number - first + 1)
-                grid = _level_grid(self.base.tiling, number, size)
-                variables = tuple(_at_level(v, grid) for v in self.variables)
+                grid, variables = self._at_level(number, cell, number - first + 1)
                 out.append(Level(number, replace(self.base, grid=grid, variables=variables, store=None)))
         return tuple(out)
+
+    def _at_level(self, number: int, cell: tuple[int, int], steps: int) -> tuple[Grid, tuple[Variable, ...]]:
+        """Grid and variables of a level that is made of cells in so many steps."""
+        if self.base.healpix is not None:
+            runs = runs_at(self.base.healpix, number, cell[1] >> 2 * steps)
+            return runs, tuple(cells_at_level(v, runs) for v in self.variables)
+        grid = _level_grid(self.base.tiling, number, (cell[0] >> steps, cell[1] >> steps))
+        return grid, tuple(_at_level(v, grid) for v in self.variables)
 
     @cached_property
     def stages(self) -> tuple[Stage, ...]:
@@ -126,7 +144,8 @@ class Pyramid:
         for i, (first, last, cell) in enumerate(self._steps, 1):
             below = self.base if first == 1 else self.levels[first - 2].spec
             names = {v.name: f"{v.name}/{OVERVIEWS}/{i}" for v in self.variables}
-            grid = _with_regions(below.tiling, cell)
+            healpix = self.base.healpix
+            grid = _with_regions(below.tiling, cell) if healpix is None else runs_at(healpix, first - 1, cell[1])
             variables = tuple(replace(below.variable(name), name=new) for name, new in names.items())
             out.append(Stage(i, first, last, cell, replace(below, grid=grid, variables=variables)))
         return tuple(out)
@@ -139,14 +158,22 @@ class Pyramid:
         return level.spec, {v.name: level.path(v.name) for v in self.variables}
 
 
-def levels_by_default(grid: TilingGrid) -> int:
-    """As many as it takes for the longer side to have no more than ``COARSEST_SIDE`` pixels."""
+def levels_by_default(grid: Grid) -> int:
+    """As many as it takes for the longer side to have no more than ``COARSEST_SIDE`` pixels; of HEALPix cells, for a region to be one."""
+    if isinstance(grid, HealpixGrid):
+        return most_levels_of_cells(grid)
+    assert isinstance(grid, TilingGrid)
     return max(0, math.ceil(math.log2(max(grid.shape_yx) / COARSEST_SIDE)))
 
 
 def make_pyramid(spec: CubeSpec, n_levels: int) -> Pyramid:
     """The pyramid of a cube. Raises :class:`GridError` if there are not so many levels."""
-    most = most_levels(spec.tiling)
+    most = most_levels(spec.grid)
+    if not 0 <= n_levels <= most and spec.healpix is not None:
+        raise GridError(
+            f"levels is {n_levels}: of cells of order {spec.healpix.order} in regions of order {spec.healpix.region_order} there are at most {most}, "
+            "the last of which has one cell a region"
+        )
     if not 0 <= n_levels <= most:
         raise GridError(
             f"levels is {n_levels}: of {' x '.join(map(str, spec.tiling.shape_yx))} pixels there are at most {most}, the last of which is one pixel"
@@ -154,8 +181,11 @@ def make_pyramid(spec: CubeSpec, n_levels: int) -> Pyramid:
     return Pyramid(spec, n_levels)
 
 
-def most_levels(grid: TilingGrid) -> int:
-    """The level that is one pixel."""
+def most_levels(grid: Grid) -> int:
+    """The level that is one pixel; of HEALPix cells, that at which a region is one."""
+    if isinstance(grid, HealpixGrid):
+        return most_levels_of_cells(grid)
+    assert isinstance(grid, TilingGrid)
     return (max(grid.shape_yx) - 1).bit_length()
 
 

@@ -35,6 +35,7 @@ from cubeingest.overviews.cells import (
     stamp_of_parts,
 )
 from cubeingest.overviews.levels import Pyramid, Stage, levels_by_default, make_pyramid
+from cubeingest.overviews.rules import rules_of
 from cubeingest.plan import Chosen, Plan, Selection, Task, choose, slot_labels
 from cubeingest.spec import OVERVIEWS, CubeSpec
 from cubeingest.store import Store, made_known
@@ -50,7 +51,8 @@ PASSES = 3
 @dataclass
 class OverviewReport:
     """What was done, in **cells**: pieces in which a few levels are made at once. planned = written + empty + skipped (as they should be
-    already) + number failed, and + unfinished after an interruption, or where others kept making the same of an older cube. ``pixels`` were read. ``error`` says why the store failed after
+    already) + number failed, and + unfinished after an interruption, or where others kept making the same of an older cube. ``pixels`` were read. ``without`` says why
+    variables have none. ``error`` says why the store failed after
     something was committed.
     """
 
@@ -58,6 +60,7 @@ class OverviewReport:
     branch: str
     levels: list[dict[str, Any]] = field(default_factory=list)
     variables: dict[str, str] = field(default_factory=dict)
+    without: dict[str, str] = field(default_factory=dict)
     snapshot: str | None = None
     planned: int = 0
     written: int = 0
@@ -73,6 +76,7 @@ class OverviewReport:
     def to_json(self) -> dict[str, Any]:
         return {
             "store": self.store, "branch": self.branch, "snapshot": self.snapshot, "levels": self.levels, "variables": self.variables,
+            "without": self.without,
             "planned": self.planned, "written": self.written, "empty": self.empty, "skipped": self.skipped, "failed": self.failed,
             "unfinished": self.unfinished, "pixels": self.pixels, "seconds": round(self.seconds, 3),
             **({"error": self.error} if self.error else {}),
@@ -107,16 +111,17 @@ def make_overviews(
     spec = store.spec
     session = store.readonly()
     there = find_pyramid(session, spec)
-    default = there.n_levels if there is not None else levels_by_default(spec.tiling)
+    default = there.n_levels if there is not None else levels_by_default(spec.grid)
     pyramid = make_pyramid(spec, default if n_levels is None else n_levels)
     is_other = has_overviews(session) and (there is None or there.n_levels != pyramid.n_levels)
     if is_other and selection != Selection():
         raise GridError("all overviews are to be made anew, since their levels are others: leave the selection out")
     work = _Work(store, pyramid, choose(spec, selection), options, is_other, on_progress)
-    names = set(pyramid.methods)
-    without = [v.name for v in work.chosen.variables if v.name not in names]
-    if without and (selection.variables or not names):
-        raise GridError(f"{', '.join(without)} has no overviews: the spec says so (overviews: none)")
+    _, reasons = rules_of(spec)
+    without = {v.name: reasons[v.name] for v in work.chosen.variables if v.name in reasons}
+    if without and (selection.variables or not pyramid.variables):
+        raise GridError("; ".join(f"{name} has no overviews: {why}" for name, why in without.items()))
+    work.report.without = without
     if pyramid.n_levels:
         work.run()
     elif is_other:
@@ -186,7 +191,7 @@ class _Work:
 
     def _describe(self) -> None:
         self.report.levels = [
-            {"level": lv.number, "shape": list(lv.spec.tiling.shape_yx), "group": lv.group}
+            {"level": lv.number, "shape": list(lv.spec.grid.spatial_shape), "group": lv.group, **_order_of(lv.spec)}
             for lv in self.pyramid.levels
         ]
         self.report.variables = dict(self.pyramid.methods)
@@ -335,6 +340,10 @@ class _Work:
 def _plan(stage: Stage, plans: list[CellPlan]) -> Plan:
     axes = {v.name: v.axes for v in stage.spec.variables}
     return Plan(tuple(Task(axes[p.slot.variable], p.slot.block, p.slot.iy, p.slot.ix, (p,)) for p in plans), ())
+
+
+def _order_of(spec: CubeSpec) -> dict[str, int]:
+    return {} if spec.healpix is None else {"order": spec.healpix.order}
 
 
 def _failure(stage: Stage, result: SlotResult) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cubeingest.engine import SlotResult
-from cubeingest.overviews.build import CellChecksum, CellJob, array_of, cell_index
+from cubeingest.overviews.build import CellChecksum, CellJob, array_of, cell_index, row_parts
 from cubeingest.overviews.cells import base_name, read_cells
 from cubeingest.overviews.levels import Stage
 from cubeingest.plan import SlotPlan, Task
@@ -33,10 +33,8 @@ def check_cell(job: CellJob, plan: SlotPlan) -> SlotResult:
     for level in job.pyramid.levels[stage.first - 1 : stage.last]:
         variable = array_of(level, name)
         array = open_array(session, variable.name)
-        *axes, rows, columns = cell_index(level, stage, plan.slot)
-        for start in range(rows.start, rows.stop, variable.chunks[-2]):
-            part = slice(start, min(start + variable.chunks[-2], rows.stop))
-            pixels = np.asarray(array[(*axes, part, columns)])
+        for part in row_parts(variable, cell_index(level, stage, plan.slot)):
+            pixels = np.asarray(array[part])
             checksum.update(variable, pixels)
             n_pixels += pixels.size
     same = plan.before is not None and checksum.hexdigest() == plan.before.checksum

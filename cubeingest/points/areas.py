@@ -11,6 +11,7 @@ from cubeingest.listing import in_threads, read_table
 from cubeingest.points.footprints import Footprints, identity_of
 from cubeingest.points.model import AreaLocator, PointSource
 from cubeingest.points.scan import Footprint, whole_footprint
+from cubeingest.remote import SourceId
 from cubeingest.storage import public_href
 
 if TYPE_CHECKING:
@@ -65,7 +66,13 @@ def read_areas(
     for (href, numbers), identity in zip(regions.items(), identities, strict=True):
         wrong = next((w for w in (identity, numbers) if isinstance(w, str)), None)
         out[href] = wrong if wrong is not None else whole_footprint(identity, numbers)  # type: ignore[arg-type]
-    return Footprints(out, 0)
+    unreadable = {href for href, identity in zip(regions, identities, strict=True) if isinstance(identity, str)}
+    former = {
+        href: whole_footprint(SourceId(href, None, ""), numbers)
+        for href, numbers in regions.items()
+        if href in unreadable and isinstance(numbers, set)
+    }
+    return Footprints(out, 0, former=former)
 
 
 def _in_box(area: list[Any], locator: AreaLocator, crs: str) -> list[tuple[int, int]]:

@@ -15,18 +15,31 @@ def why_no_number(kind: Any) -> str | None:
 
     if types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind) or types.is_decimal(kind):
         return None
-    if types.is_null(kind):
+    if types.is_null(kind) or is_time(kind):
         return None
     return f"{str(kind)[:60]}, not a number"
 
 
+def is_time(kind: Any) -> bool:
+    """Whether an Arrow type is of times or days."""
+    from pyarrow import types
+
+    return bool(types.is_timestamp(kind) or types.is_date(kind))
+
+
 def as_numbers(column: Any) -> Array:
-    """An Arrow array as numpy's. Integers stay what they are unless some are null: then they are float64, with NaN."""
-    from pyarrow import float64, int8, types
+    """An Arrow array as numpy's. Integers stay what they are unless some are null: then they are float64, with NaN. Times are seconds
+    since 1970, as float64, to the microsecond.
+    """
+    from pyarrow import float64, int8, int64, timestamp, types
 
     kind = column.type
     if types.is_null(kind):
         return np.full(len(column), np.nan)
+    if is_time(kind):
+        column = column.cast(timestamp("us", getattr(kind, "tz", None)), safe=False).cast(int64())
+        seconds: Array = column.cast(float64(), safe=False).to_numpy(zero_copy_only=False) / 1e6
+        return seconds
     if types.is_decimal(kind):
         column = column.cast(float64())
     elif column.null_count and not types.is_floating(kind):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from cubeingest.errors import TileError, nearest
-from cubeingest.points.arrow import as_numbers, reason_of, why_no_number
+from cubeingest.points.arrow import as_numbers, is_time, reason_of, why_no_number
 from cubeingest.points.model import BATCH_POINTS, INSTALL, Batch, PointSource, Run
 from cubeingest.storage import public_href
 
@@ -81,7 +81,7 @@ class CsvGranule:
             wrong = why_no_number(kinds[path])
             if wrong is not None:
                 raise TileError(f"{self._name}, column {path!r} is {wrong}: only numbers can be gridded")
-            self._types[path] = kinds[path] if types.is_integer(kinds[path]) else float64()
+            self._types[path] = kinds[path] if types.is_integer(kinds[path]) or is_time(kinds[path]) else float64()
         for path in new:
             if types.is_integer(self._types[path]):
                 try:

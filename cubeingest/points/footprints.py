@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from threading import Event
@@ -25,11 +25,15 @@ FETCHERS = 8
 
 @dataclass(frozen=True)
 class Footprints:
-    """What was found: a footprint for each granule, or why there is none; how many were scanned, and what went wrong beside."""
+    """What was found: a footprint for each granule, or why there is none; how many were scanned, and what went wrong beside.
+
+    ``former`` are footprints of granules that cannot be read, as they were when they could.
+    """
 
     found: dict[str, Footprint | str]
     n_scanned: int
     warnings: tuple[str, ...] = ()
+    former: Mapping[str, Footprint] = field(default_factory=dict)
 
 
 def footprints_of(
@@ -74,7 +78,8 @@ def footprints_of(
                     f"catalog of points {str(catalog)!r} cannot be written ({e.strerror or e}): "
                     f"the {len(new)} granules that were scanned will be scanned again"
                 )
-    return Footprints({href: found[href] for href in hrefs}, len(todo), tuple(warnings))
+    former = {href: known[names[href]] for href in hrefs if isinstance(found[href], str) and names[href] in known}
+    return Footprints({href: found[href] for href in hrefs}, len(todo), tuple(warnings), former)
 
 
 def _scan_all(

@@ -79,6 +79,10 @@ def preflight(
     plans = [p for p in every if spec.variable(p.slot.variable).aggregate is None]  # points have no headers
     problems = [Problem("misfit", None, public_href(m.href), m.message) for m in prepared.catalog.misplaced]
     problems += find_absent(spec, prepared.catalog)
+    problems += [
+        Problem("misfit", spec.grid.region_id(b.slot.iy, b.slot.ix), public_href(b.href), b.message)
+        for b in prepared.blocked
+    ]
     problems += [Problem("points", None, "", warning) for warning in prepared.catalog.warnings]
     rate = blocks = None
     if headers and plans:

@@ -65,7 +65,7 @@ def spec_from_document(document: Mapping[str, Any], base: str, where: str = "spe
     Raises :class:`SpecError`, which names every key that is wrong.
     """
     try:
-        doc = _kind_of(document).model_validate(document)
+        doc = _kind_of(document, where).model_validate(document)
     except ValidationError as e:
         raise SpecError("\n".join(f"{where}: {_explain(error)}" for error in e.errors())) from None
     problems = _Problems(where)
@@ -118,9 +118,11 @@ def spec_from_document(document: Mapping[str, Any], base: str, where: str = "spe
     return spec
 
 
-def _kind_of(document: Mapping[str, Any]) -> type[TilingCubeDoc | HealpixCubeDoc]:
+def _kind_of(document: Mapping[str, Any], where: str) -> type[TilingCubeDoc | HealpixCubeDoc]:
     grid = document.get("grid") if isinstance(document, Mapping) else None
     kind = grid.get("type", "tiling") if isinstance(grid, Mapping) else "tiling"
+    if kind not in ("healpix", "tiling"):
+        raise SpecError(f"{where}: grid.type: must be healpix, or left out for a grid of pixels; got {kind!r}")
     return HealpixCubeDoc if kind == "healpix" else TilingCubeDoc
 
 
@@ -327,6 +329,8 @@ def _statistic(
             )
     if dtype.kind == "b":
         raise ValueError(".dtype: a statistic is a number, not bool")
+    if statistic.kind == "count" and doc.fill_value != 0:
+        raise ValueError(f".fill_value: no points are a count of 0: give 0, not {doc.fill_value!r}")
     if dtype.kind != "f" and statistic.is_real:
         raise ValueError(f".dtype: a {statistic.kind} is no whole number: give float32 or float64, not {dtype.name}")
     return statistic

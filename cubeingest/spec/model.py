@@ -106,6 +106,12 @@ class PointSource:
         """All that decides where points lie, as text."""
         return json.dumps({"x": self.x, "y": self.y, "crs": self.crs, "groups": list(self.groups)})
 
+    @property
+    def plain(self) -> dict[str, Any]:
+        """All but the files, as plain data."""
+        text = None if self.filter is None else self.filter.text
+        return {**json.loads(self.placing), "columns": dict(self.columns), "filter": text, "catalog": self.catalog}
+
     def reading_of(self, statistic: Statistic) -> str:
         """All that decides what a statistic is, as kept in the records of its slots."""
         own = {

@@ -37,7 +37,7 @@ def _files(doc: PointsDoc, axes_values: Mapping[str, tuple[AxisValue, ...]], bas
             SourceDoc(href=doc.href, tiles=doc.tiles, storage=doc.storage), tuple(axes_values), axes_values, base
         )
     except ValueError as e:
-        raise ValueError(str(e).removeprefix(".source")) from None
+        raise ValueError(str(e).removeprefix(".source").removeprefix(": ")) from None
     if files.names_regions:
         raise ValueError(".href: points are found where they lie, not by region: leave {id} out")
     return files
