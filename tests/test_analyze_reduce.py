@@ -376,3 +376,16 @@ def test_stored_values_are_scaled_as_readers_see_them(make_cube: Callable[[str],
     for method, value in (("mean", 6.5), ("max", 7.0), ("median", 6.5)):
         cube.compute(method, over="year", output=tmp_path / "o.tif")
         np.testing.assert_allclose(read(tmp_path / "o.tif"), np.full((1, 200, 250), value), rtol=1e-6)
+
+
+@pytest.mark.slow
+def test_processes_fill_a_variable_with_shards(seasons: Seasons, tmp_path: Path) -> None:
+    cube = copy_seasons(seasons, tmp_path).cube
+    report = cube.compute("median", over="year", variable="height", into="usual", workers=2, redo=True)
+    assert report.to_json()["ingest"]["written"] == 6
+    assert cube.spec.variable("usual").shards == (100, 100)
+    expected = np.where(np.isnan(oracle("median", seasons.height)), np.nan, oracle("median", seasons.height))
+    np.testing.assert_allclose(ci.open(cube.store.uri).dataset().usual.values, expected, rtol=1e-6)
+    report = cube.zonal("zone", ["sum"], variable="usual", workers=2)
+    totals = [np.nansum(expected[seasons.zone == z]) for z in range(5)]
+    assert report.rows()["sum"] == pytest.approx(totals, rel=1e-6)
