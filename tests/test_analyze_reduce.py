@@ -362,6 +362,8 @@ def test_dates_and_numbers_are_axes_too(make_cube: Callable[[str], ci.Cube], tmp
     cube.compute("mean", over="time", into="t_mean")
     found = ci.open(cube.store.uri).dataset().t_mean
     assert found.dims == ("level", "y", "x")
+    again = cube.compute("mean", over="time", into="t_mean")  # there are two variables now
+    assert again.to_json()["ingest"]["skipped"] == 12
     np.testing.assert_allclose(found.values[1], (10 + 20 + 30 + 50 + 60) / 5)
     assert cube.series(3.0, 4.0, variable="t", level=10.0).values[0, :, 0].tolist()[:3] == [10, 20, 30]
 

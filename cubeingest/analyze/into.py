@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cubeingest.analyze.parts import Filled, Gaps, Where, cut, on_kept_thread, part_pixels, read_filled
-from cubeingest.analyze.quantity import Quantity, Reader
+from cubeingest.analyze.quantity import COMPUTED_ATTR, Quantity, Reader
 from cubeingest.analyze.reduce import Reduction, compute_window, result_variable
 from cubeingest.axes import axis_label
 from cubeingest.create import commit_details, take_over
@@ -36,9 +36,6 @@ from cubeingest.template import write_arrays
 if TYPE_CHECKING:
     import icechunk
     from odc.geo.geobox import GeoBox
-
-COMPUTED_ATTR = "cubeingest_compute"
-"""Attribute of a variable that ``compute`` made: from what, how, and from which snapshot."""
 
 MORE_TO_COMMIT = "somebody else has changed the spec of {uri!r} meanwhile: nothing was added; try again"
 

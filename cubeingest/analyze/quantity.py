@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     import icechunk
     import numpy.typing as npt
 
+COMPUTED_ATTR = "cubeingest_compute"
+"""Attribute of a variable that `compute` made: from what, how, and from which snapshot."""
+
 Array = np.ndarray[Any, Any]
 
 Index = Mapping[str, tuple[int, ...]]
@@ -68,7 +71,7 @@ class Quantity:
 
 
 def find_quantity(spec: CubeSpec, selection: Selection, expression: str | None = None) -> Quantity:
-    """What a selection and an expression mean: without one, the variable that is selected, or the only one.
+    """What a selection and an expression mean: without one, the variable that is selected, or the only one that `compute` did not make.
 
     Names in an expression are variables, or else labels of an axis of texts (``band``). Raises :class:`GridError` if it is not
     clear what is meant, or the cube does not have it; and for an expression that is none.
@@ -79,7 +82,7 @@ def find_quantity(spec: CubeSpec, selection: Selection, expression: str | None =
     }  # fmt: skip
     for name in selection.axes:
         spec.tiling.axis(name)
-    chosen = tuple(spec.variable(name) for name in dict.fromkeys(selection.variables)) or spec.variables
+    chosen = tuple(spec.variable(name) for name in dict.fromkeys(selection.variables)) or given_variables(spec)
     if expression is None:
         if len(chosen) > 1:
             names = ", ".join(v.name for v in chosen)
@@ -89,6 +92,11 @@ def find_quantity(spec: CubeSpec, selection: Selection, expression: str | None =
             chosen[0].name, (Column(chosen[0].name, chosen[0].name),), axes, {a: positions[a] for a in axes}
         )
     return _of_expression(spec, expression, chosen, positions, bool(selection.variables))
+
+
+def given_variables(spec: CubeSpec) -> tuple[Variable, ...]:
+    """The variables that `compute` did not make: a command that added one means the same afterwards."""
+    return tuple(v for v in spec.variables if COMPUTED_ATTR not in v.attrs) or spec.variables
 
 
 def _of_expression(

@@ -30,7 +30,7 @@ from cubeingest.analyze.parts import (
     read_filled,
     run_parts,
 )
-from cubeingest.analyze.quantity import Quantity, Reader, classes_of, find_quantity
+from cubeingest.analyze.quantity import Quantity, Reader, classes_of, find_quantity, given_variables
 from cubeingest.analyze.tables import Rows, to_records
 from cubeingest.analyze.vectors import Features
 from cubeingest.analyze.zones import (
@@ -445,7 +445,7 @@ def _beside_zones(spec: CubeSpec, selection: Selection, zones: str) -> Selection
             raise GridError(f"{zones!r} has several values of {axis.name}: zones must be the same at all of them")
     if selection.variables:
         return selection
-    return replace(selection, variables=tuple(v.name for v in spec.variables if v.name != zones))
+    return replace(selection, variables=tuple(v.name for v in given_variables(spec) if v.name != zones))
 
 
 def _with_zones(part: PartPlan, zones: tuple[int, ...] = (), shapes: tuple[bytes, ...] = ()) -> ZonePart:
