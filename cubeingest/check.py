@@ -16,7 +16,7 @@ from cubeingest.ledger import DONE, EMPTY, NOTHING, VIRTUAL, Slot, read_records,
 from cubeingest.mosaic import size_of
 from cubeingest.overviews import CellJob, Stage, base_name, check_cell, check_tasks, find_pyramid, write_pyramid
 from cubeingest.plan import Plan, SlotPlan, Task, slot_labels
-from cubeingest.spec import INTERNAL_GROUP, OVERVIEWS, CubeSpec, Variable, storage_of
+from cubeingest.spec import CELL_IDS, INTERNAL_GROUP, OVERVIEWS, CubeSpec, Variable, storage_of
 from cubeingest.store import (
     ALLOWED_VARIABLE,
     MAIN,
@@ -183,7 +183,7 @@ def _arrays(session: icechunk.Session, spec: CubeSpec) -> Iterator[Finding]:
     if pyramid is not None:
         write_pyramid(fresh, pyramid)
     wanted, there = zarr.open_group(fresh, mode="r"), zarr.open_group(session.store, mode="r")
-    coordinates = spec.grid.dims
+    coordinates = (*spec.grid.dims, CELL_IDS)
     for path, array in sorted(dict(wanted.members(max_depth=None)).items()):
         if not isinstance(array, zarr.Array):
             continue

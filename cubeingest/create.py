@@ -203,6 +203,9 @@ def _again(store: Store, spec: CubeSpec, update: bool) -> Created:
         return True
 
     store.commit(build, lambda: f"update {spec.name}", lambda: commit_details("update"))
+    if any(".aggregate: " in change or change.startswith("points") for change in changes):
+        again = "statistics that are done as the spec said before stay until they are ingested again (`cubeingest plan` counts them)"
+        warning = "; ".join(filter(None, (warning, again)))
     return Created(open_store(store.uri), "updated", tuple(changes), warning)
 
 

@@ -97,11 +97,14 @@ def slot_shape(spec: CubeSpec, variable: Variable, plan: SlotPlan) -> SlotShape:
 
 def size_of(spec: CubeSpec, plan: Plan) -> list[tuple[int, int]]:
     """(pixels, bytes) of each slot that a plan fills."""
+    variables = {v.name: (v, spec.axes_of(v)) for v in spec.variables}
     out = []
-    for task in plan.tasks:
+    for task in plan.tasks:  # there may be a million slots, for which slices of each would take a minute
+        in_region = math.prod(s.stop - s.start for s in spec.grid.slices(task.iy, task.ix))
         for slot in task.slots:
-            variable = spec.variable(slot.slot.variable)
-            pixels = slot_shape(spec, variable, slot).n_pixels
+            variable, axes = variables[slot.slot.variable]
+            spans = (a.block_slice(b) for a, b in zip(axes, slot.slot.block, strict=True))
+            pixels = in_region * math.prod(s.stop - s.start for s in spans)
             out.append((pixels, pixels * variable.np_dtype.itemsize))
     return out
 

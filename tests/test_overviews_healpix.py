@@ -297,7 +297,7 @@ def test_what_a_level_cannot_hold_fails_alone_and_stays_stale(tmp_path: Path, po
     held = healpix_cells(points[22], 1)[points[22].height.notna()]
     own = f"""\
   h_sum: {{dtype: float16, fill_value: .nan, aggregate: {{sum: h}}}}
-  h_n: {{dtype: uint16, fill_value: {(held == 17).sum()}, aggregate: {{count: h}}}}
+  h_n: {{dtype: uint16, fill_value: {(held == 17).sum()}, aggregate: {{sum: h * 0 + 1}}}}
 """
     cube = make(tmp_path, FEW[:start] + own + FEW[stop:])
     assert not cube.ingest(region="17").failed

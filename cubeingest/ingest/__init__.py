@@ -7,7 +7,14 @@ from cubeingest.ingest.fill import IngestJob, fill_slot
 from cubeingest.ingest.function import FunctionSource, SourceFunction
 from cubeingest.ingest.granules import settle_granules
 from cubeingest.ingest.materialize import MATERIALIZED, why_unreadable
-from cubeingest.ingest.points import RegionStatistics, aggregate_task, reading, statistics_windows
+from cubeingest.ingest.points import (
+    POINTS_AT_ONCE,
+    RegionStatistics,
+    aggregate_task,
+    points_in,
+    reading,
+    statistics_windows,
+)
 from cubeingest.ingest.prepare import Prepared, current_ids, expected_slots, prepare
 from cubeingest.ingest.registered import functions_of, register_statistic
 from cubeingest.ingest.report import REGIONS_IN_METADATA, Failure, IngestReport, failure_of
@@ -15,6 +22,7 @@ from cubeingest.ingest.run import ingest
 
 __all__ = [
     "MATERIALIZED",
+    "POINTS_AT_ONCE",
     "REGIONS_IN_METADATA",
     "Failure",
     "FunctionSource",
@@ -31,6 +39,7 @@ __all__ = [
     "fill_unit",
     "functions_of",
     "ingest",
+    "points_in",
     "prepare",
     "reading",
     "refuse_large",

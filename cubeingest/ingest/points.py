@@ -33,6 +33,9 @@ POINTS_AT_ONCE = 2**24
 """Points of a region that are held at once: 17 million, some 600 MB with two columns while they are sorted. Of more, cells are aggregated part by
 part, and the points read again for each part."""
 
+POINT_BYTES = 100
+"""To read and aggregate a point takes about as long as to decode and encode so many bytes of pixels."""
+
 IDLE_SECONDS = 60
 """After which a process gives back what it has kept of granules for a run: longer than one region takes."""
 
@@ -102,6 +105,12 @@ def aggregate_task(spec: CubeSpec, task: Task, run: str, functions: Mapping[str,
         if held.identify(task.slots[0], points.storage) != sources:
             raise TileError(CHANGED.format(public_href(tiles[0].href)))
     return RegionStatistics(found, sources)
+
+
+def points_in(task: Task) -> int:
+    """Points that a task reads, at most."""
+    tiles = task.slots[0].tiles if task.slots else ()
+    return sum(p.count if p.count >= 0 else max(p.stop - p.start, 0) for tile in tiles for p in tile.parts)
 
 
 CHANGED = "granule {!r} changed during the run: run the command again"

@@ -26,7 +26,7 @@ from cubeingest.ingest.function import FunctionSource, SourceFunction, function_
 from cubeingest.ingest.independent import CommitJob, fill_and_commit, given_up, units_of
 from cubeingest.ingest.materialize import MATERIALIZED, prepare_references
 from cubeingest.ingest.places import prepare_blocks
-from cubeingest.ingest.points import reading
+from cubeingest.ingest.points import POINT_BYTES, points_in, reading
 from cubeingest.ingest.prepare import Prepared, prepare, prepare_function, variables_to_compute
 from cubeingest.ingest.registered import functions_of
 from cubeingest.ingest.report import (
@@ -205,6 +205,7 @@ def _work(
         )
     )
     n_bytes = 0 if options.how == VIRTUAL else sum(n for _, n in work)  # references take no time to write
+    n_bytes += POINT_BYTES * sum(map(points_in, plan.tasks))
     units = list(units_of(plan.tasks, unit_size(options, len(plan.tasks), n_bytes, remote)))
     with (
         reading.until_end(merger.run),

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from cubeingest.engine import Options, default_workers
-from cubeingest.ingest import current_ids, prepare
+from cubeingest.ingest import POINTS_AT_ONCE, current_ids, points_in, prepare
 from cubeingest.mosaic import size_of, slot_shape
 from cubeingest.plan import Plan, Selection, SlotPlan
+from cubeingest.points import MEMORY_BYTES
 from cubeingest.preflight.absent import find_absent
 from cubeingest.preflight.blocks import BlocksReport, find_blocks
 from cubeingest.preflight.cover import find_problems
@@ -120,14 +121,24 @@ def _memory(spec: CubeSpec, plan: Plan) -> int:
     """
     largest = 0
     remote = warps = False
+    seen: set[tuple[str, tuple[int, ...]]] = set()
     for task in plan.tasks:
+        size = tuple(s.stop - s.start for s in spec.grid.slices(task.iy, task.ix))
         for slot in task.slots:
             variable = spec.variable(slot.slot.variable)
             remote = remote or any(is_remote(tile.href) for tile in slot.tiles)
+            if (variable.name, size) in seen:
+                continue  # all that are of one size
+            seen.add((variable.name, size))
             warps = warps or (variable.source is not None and variable.source.resampling is not None)
             shape = slot_shape(spec, variable, slot)
             rows = shape.y.stop - shape.y.start
             row_bytes = shape.n_pixels // rows * variable.np_dtype.itemsize
             largest = max(largest, min(rows, shape.window_rows) * row_bytes)
     one = 3 * largest + WARP_BYTES * warps
+    points = max((points_in(task) for task in plan.tasks), default=0)
+    if points:
+        columns = len({name for v in spec.variables if v.aggregate is not None for name in v.aggregate.names})
+        # Gathered, and put together; of two regions at a time.
+        return WORKER_BYTES + PUT_BYTES + MEMORY_BYTES + 4 * min(points, POINTS_AT_ONCE) * 8 * (1 + columns) + one
     return WORKER_BYTES + PUT_BYTES + (2 * (one + FETCH_BYTES) if remote else one)
