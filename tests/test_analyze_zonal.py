@@ -20,7 +20,7 @@ from rasterio.transform import from_origin
 import cubeingest as ci
 from cubeingest.analyze import Features
 from cubeingest.analyze.areas import row_areas
-from cubeingest.analyze.zonal import weighted_quantile
+from cubeingest.analyze.statistics import weighted_quantile
 from cubeingest.errors import GridError, StoreError
 from tests.analysis import MISSING, Seasons, seasons
 from tests.conftest import Ran
