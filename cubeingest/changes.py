@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -50,6 +50,9 @@ def read_changes(store: Store, older: str, newer: str) -> list[SlotChange]:
     out: list[SlotChange] = []
     both: list[Slot] = []
     for v in after.spec.variables:
+        if v.name not in states[0]:  # added since, by `compute --into`
+            out += [SlotChange(slot, "added") for slot in _slots(v.name, states[1][v.name] != NOTHING)]
+            continue
         shape = tuple(np.maximum(*(s[v.name].shape for s in states)))
         had, has = (_padded(s[v.name] != NOTHING, shape) for s in states)
         out += [SlotChange(slot, "added") for slot in _slots(v.name, has & ~had)]
@@ -75,9 +78,10 @@ def _are_alike(a: Record, b: Record) -> bool:
 
 
 def _is_grown(old: CubeSpec, new: CubeSpec) -> bool:
-    """Whether two layouts are the same, or the second is the first grown."""
+    """Whether two layouts are the same, or the second is the first grown, maybe by variables."""
+    names = {v.name for v in old.variables}
     try:
-        find_growth(old, new)
+        find_growth(old, replace(new, variables=tuple(v for v in new.variables if v.name in names)))
     except SpecError:
         return False
     return True

@@ -4,12 +4,29 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from cubeingest.analyze import (
+    DEFAULT_STATISTICS,
+    Features,
+    IntoReport,
+    ReduceReport,
+    Series,
+    TransitionReport,
+    ZonalReport,
+    count_transitions,
+    find_reduction,
+    read_points,
+    read_series,
+    read_zones,
+    reduce_into,
+    reduce_to_file,
+    zonal,
+)
 from cubeingest.axes import AxisValue, axis_label
 from cubeingest.boxes import read_polygon
 from cubeingest.branches import Published, discard_branch, make_tag, publish, start_branch
@@ -242,6 +259,105 @@ class Cube:
         """
         options = Options(workers, scheduler, commit_every, redo=redo, mode=mode)
         return rechunk(self.store, variable, chunks, to, self.select(**selection), options, on_progress)
+
+    def compute(
+        self,
+        method: str,
+        /,
+        over: str | Sequence[str],
+        *,
+        expr: str | None = None,
+        output: str | os.PathLike[str] | None = None,
+        into: str | None = None,
+        workers: int | None = None,
+        scheduler: str | None = None,
+        redo: bool = False,
+        on_progress: OnProgress = _silent,
+        **selection: Any,
+    ) -> ReduceReport | IntoReport:
+        """``"mean"``, ``"median"``, ``"min"``, ``"max"``, ``"std"`` (ddof 0), ``"mode"`` or ``"count"`` over axes: of the selected variable, or of an
+        expression over variables, or over labels of an axis such as ``band`` (``"(nir - red) / (nir + red)"``).
+
+        The fill value and NaN are missing and take no part; all is float64 inside. The result goes to ``output``, a GeoTIFF or a picture, or
+        ``into`` a variable of the cube, which is added to its spec and filled as :meth:`ingest` with a ``source`` does: it is resumed by
+        the same call, from the snapshot that the first one read; with ``redo`` anew from now. See ``docs/analyze.md``.
+        """
+        if (output is None) == (into is None):
+            raise GridError("say where the result goes: output= a file, or into= a variable of the cube")
+        chosen = self.select(**selection)
+        reduction = find_reduction(self.spec, chosen, method, (over,) if isinstance(over, str) else tuple(over), expr)
+        options = Options(workers, scheduler, redo=redo)
+        if output is not None:
+            return reduce_to_file(self.store, chosen, reduction, Path(output), options, on_progress)
+        assert into is not None
+        report = reduce_into(self.store, chosen, reduction, into, options, on_progress)
+        object.__setattr__(self, "store", open_store(self.store.uri, self.store.branch))  # with the variable
+        return report
+
+    def series(
+        self,
+        lon: float | Sequence[float] | str | os.PathLike[str],
+        lat: float | Sequence[float] | None = None,
+        /,
+        *,
+        expr: str | None = None,
+        **selection: Any,
+    ) -> Series:
+        """Values over all axes at longitudes and latitudes, or at the points of a file (CSV, GeoJSON, GeoParquet, GeoPackage).
+
+        Each chunk is read once. Points outside the cube have NaN, and ``warnings`` say so. ``rows()`` of the result is a table by columns.
+        """
+        chosen = self.select(**selection)
+        if isinstance(lon, str | os.PathLike):
+            return read_series(self.store, chosen, *read_points(Path(lon)), expression=expr)
+        if lat is None:
+            raise GridError("give longitudes and latitudes, or a file of points")
+        x, y = ([v] if isinstance(v, int | float) else list(v) for v in (lon, lat))
+        return read_series(self.store, chosen, x, y, expression=expr)
+
+    def zonal(
+        self,
+        zones: str | os.PathLike[str] | Features,
+        /,
+        statistics: Sequence[str] = DEFAULT_STATISTICS,
+        *,
+        expr: str | None = None,
+        by_class: bool = False,
+        make_valid: bool = False,
+        workers: int | None = None,
+        scheduler: str | None = None,
+        on_progress: OnProgress = _silent,
+        **selection: Any,
+    ) -> ZonalReport:
+        """Statistics of zones at each set of axis values: polygons of a file (or :class:`~cubeingest.analyze.Features`), each pixel counting as far
+        as it is covered; or the values of a variable of the cube, by its name, or of a raster on the cube's lattice.
+        """
+        which: str | Path | Features
+        if isinstance(zones, Features) or zones in {v.name for v in self.spec.variables}:
+            which = zones if isinstance(zones, Features) else str(zones)
+        else:
+            which = read_zones(Path(zones))
+        options = Options(workers, scheduler)
+        return zonal(
+            self.store, self.select(**selection), which, statistics, expr, by_class, make_valid, options, on_progress
+        )
+
+    def transitions(
+        self,
+        before: Mapping[str, Any],
+        after: Mapping[str, Any],
+        /,
+        *,
+        workers: int | None = None,
+        scheduler: str | None = None,
+        on_progress: OnProgress = _silent,
+        **selection: Any,
+    ) -> TransitionReport:
+        """Which class became which between two values of axes (``{"year": 2000}, {"year": 2020}``): pixels, and true areas in km²."""
+        ends = [{a: axis_label(v) for a, v in end.items()} for end in (before, after)]
+        return count_transitions(
+            self.store, self.select(**selection), ends[0], ends[1], Options(workers, scheduler), on_progress
+        )
 
     def status(self, **selection: Any) -> Status:
         """Slots done, empty, pending and absent; read from the cube alone."""

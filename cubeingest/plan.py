@@ -97,7 +97,7 @@ def choose(spec: CubeSpec, selection: Selection) -> Chosen:
     positions = {axis.name: tuple(range(axis.size)) for axis in spec.grid.axes}
     for name, texts in selection.axes.items():
         axis = spec.grid.axis(name)
-        found = sorted({i for text in texts for i in positions_of(axis, text)})
+        found = find_positions(axis, texts)
         for block in {i // axis.block for i in found}:
             whole = axis.block_slice(block)
             if not set(range(whole.start, whole.stop)) <= set(found):
@@ -105,7 +105,7 @@ def choose(spec: CubeSpec, selection: Selection) -> Chosen:
                     f"{name} {', '.join(texts)} is part of the axis block {axis.block_label(block)}, which one chunk spans: "
                     f"select all of it (--{name} {axis.block_label(block)})"
                 )
-        positions[name] = tuple(found)
+        positions[name] = found
     places = _places(spec, selection)
     variables = tuple(spec.variable(n) for n in dict.fromkeys(selection.variables)) or spec.variables
     if selection.limit is not None and selection.limit < 1:
@@ -135,6 +135,11 @@ def _places(spec: CubeSpec, selection: Selection) -> frozenset[tuple[int, int]] 
             raise GridError(f"{name} overlaps no region among the {len(spec.valid)} that `valid` of the spec leaves")
         places = frozenset(found) if places is None else places & frozenset(found)
     return places
+
+
+def find_positions(axis: Axis, texts: Iterable[str]) -> tuple[int, ...]:
+    """Positions of texts as in :class:`Selection`, in order; parts of axis blocks, too. Raises :class:`GridError`."""
+    return tuple(sorted({i for text in texts for i in positions_of(axis, text)}))
 
 
 def positions_of(axis: Axis, text: str) -> Iterable[int]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import aggregate, pictures, remote, rivals
+from benchmarks import aggregate, analyze, pictures, remote, rivals
 from benchmarks.report import PAGE, local_tables, plot, remote_tables, rewrite
 from benchmarks.tiles import INPUTS
 from benchmarks.ways import LOCAL, REMOTE, WAYS
@@ -79,3 +79,11 @@ def test_every_way_makes_the_same_statistics_of_the_same_points(tmp_path: Path) 
     assert json.loads(file.read_text()) == found
     # Each way's results were compared with numpy's: a difference ends the run.
     assert all(set(result["ways"]) == set(aggregate.WAYS) for result in found["results"])
+
+
+@pytest.mark.slow
+def test_computing_is_measured_beside_what_gives_the_same(tmp_path: Path) -> None:
+    found = analyze.main(
+        ["--size", "4000", "--points", "100", "--zones", "20", "--repeats", "1", "--keep", str(tmp_path)]
+    )
+    assert set(found) == {"mean", "series", "zonal"}

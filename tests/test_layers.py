@@ -22,6 +22,7 @@ LAYERS: list[set[str]] = [
     {"cube"},
     {"branches", "check", "page"},
     {
+        "analyze",
         "contents",
         "cost",
         "create",

@@ -7,11 +7,12 @@ import contextlib
 import os
 import sys
 
-from cubeingest.cli import contents, cubes, export, extend, infer, materialize, overviews, show, upkeep
+from cubeingest.cli import compute, contents, cubes, export, extend, infer, materialize, overviews, show, upkeep
 from cubeingest.cli.app import app
 
 __all__ = [
     "app",
+    "compute",
     "contents",
     "cubes",
     "export",

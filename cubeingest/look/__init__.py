@@ -3,8 +3,8 @@
 from cubeingest.look.attributes import Attributes
 from cubeingest.look.cells import seen_box, shrink_counts
 from cubeingest.look.colours import Colours, read_colours
-from cubeingest.look.frame import draw_edges
-from cubeingest.look.maps import picture_map, read_map
+from cubeingest.look.frame import draw_edges, new_figure
+from cubeingest.look.maps import MapView, picture_map, read_map, window_of_bbox
 from cubeingest.look.notebook import describe_cube
 from cubeingest.look.palette import MISSING_COLOUR
 from cubeingest.look.pixels import Picture, PixelReader, read_pixels
@@ -25,6 +25,7 @@ __all__ = [
     "SUMMARIES",
     "Attributes",
     "Colours",
+    "MapView",
     "Picture",
     "PixelReader",
     "check_file",
@@ -32,6 +33,7 @@ __all__ = [
     "describe_cube",
     "draw_edges",
     "file_name",
+    "new_figure",
     "percent_of",
     "picture_map",
     "read_colours",
@@ -47,4 +49,5 @@ __all__ = [
     "show_status",
     "shrink_counts",
     "summarise",
+    "window_of_bbox",
 ]

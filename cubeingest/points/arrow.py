@@ -53,7 +53,11 @@ def as_numbers(column: Any) -> Array:
 
 def are_exact(integers: Array) -> bool:
     """Whether float64 holds integers as they are."""
-    return integers.dtype.itemsize < 8 or not integers.size or bool((integers <= 2**53).all() and (integers >= -(2**53)).all())
+    return (
+        integers.dtype.itemsize < 8
+        or not integers.size
+        or bool((integers <= 2**53).all() and (integers >= -(2**53)).all())
+    )
 
 
 def reason_of(error: Exception) -> str:

@@ -151,7 +151,9 @@ def _decoder(data: Any) -> Callable[[Array], Array]:
             values = raw * np.float64(scale[0] if scale else 1) + np.float64(offset[0] if offset else 0)
         if len(wrong) and wrong.any():
             if values.dtype.kind in "iu" and not are_exact(values[~wrong]):
-                raise TileError(f"dataset {data.name!r} has missing values, and integers beyond 2**53, which float64 does not hold with them")
+                raise TileError(
+                    f"dataset {data.name!r} has missing values, and integers beyond 2**53, which float64 does not hold with them"
+                )
             values = np.where(wrong, values.dtype.type("nan") if values.dtype.kind == "f" else np.nan, values)
         return values
 

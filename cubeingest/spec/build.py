@@ -34,6 +34,7 @@ _RESERVED = """
 after at bandwidth bbox branch chunks commit-every compare concurrency crs debug deep discard dry-run expire geobox headers help html json keep kind latency limit message mode
 levels name no-headers older-than on-error on-progress out output overwrite part polygon query redo region resampling sample scheduler snapshot source
 spatial-ref store to update variable version virtual workers copy-blocks format gti tile
+after before by-class classes expr from in-layer into lat lon make-valid over points statistics stats zones zones-variable
 """
 RESERVED_AXIS_NAMES = frozenset(_RESERVED.split())
 """Names that the command line uses as options, or the Python API as keywords, so that ``--<axis> VALUE`` and ``axis=value``

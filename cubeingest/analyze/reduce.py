@@ -1,0 +1,423 @@
+"""One value of each pixel from those along axes: a mean over years, a median over dates."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import pickle
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cubeingest.analyze.methods import (
+    STACKED,
+    STRIP_PIXELS,
+    Method,
+    check_method,
+    make_accumulator,
+    reduce_stack,
+    refuse_unknown_axes,
+    result_dtype,
+    result_fill,
+    to_result,
+    units_of,
+)
+from cubeingest.analyze.parts import (
+    Gaps,
+    PartJob,
+    PartPlan,
+    Where,
+    find_where,
+    n_pixels,
+    part_pixels,
+    pixels_of,
+    plan_parts,
+    read_filled,
+    run_parts,
+)
+from cubeingest.analyze.quantity import Index, Quantity, Reader, find_quantity, is_classes, is_scaled, to_floats
+from cubeingest.analyze.tables import check_output
+from cubeingest.engine import Options, Progress, SlotResult
+from cubeingest.errors import GridError, StoreError
+from cubeingest.look import MapView, Picture, check_file, picture_map, read_colours, save_picture
+from cubeingest.plan import Selection
+from cubeingest.spec import CLASS_ATTRS, CubeSpec, Variable
+from cubeingest.store import Store
+from cubeingest.tile import BLOCK, RasterForm, write_raster
+
+Array = np.ndarray[Any, Any]
+
+PICTURE_PIXELS = 1600
+"""Along the longer side of a picture of a result."""
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """What is computed: ``method`` of a quantity over axes, and what it becomes.
+
+    ``rest`` are the axes that are left.
+    """
+
+    quantity: Quantity
+    method: Method
+    over: tuple[str, ...]
+    dtype: np.dtype[Any]
+    fill: Any
+
+    @property
+    def rest(self) -> tuple[str, ...]:
+        return tuple(a for a in self.quantity.axes if a not in self.over)
+
+    @property
+    def title(self) -> str:
+        """``mean of ndvi over year``."""
+        return f"{self.method} of {self.quantity.text} over {', '.join(self.over)}"
+
+
+def find_reduction(
+    spec: CubeSpec, selection: Selection, method: str, over: Sequence[str], expression: str | None = None
+) -> Reduction:
+    """What a command means. Raises :class:`GridError` for what the cube does not have."""
+    quantity = find_quantity(spec, selection, expression)
+    axes = tuple(dict.fromkeys(over))
+    refuse_unknown_axes(spec, quantity.axes, axes, quantity.text)
+    variable = None if quantity.is_expression else spec.variable(quantity.text)
+    for name in quantity.variables:
+        known = check_method(method, spec.variable(name))
+    of = None if variable is None or is_scaled(variable, spec) else variable
+    n = int(np.prod([len(quantity.positions[a]) for a in axes]))
+    dtype = result_dtype(known, of, n)
+    return Reduction(quantity, known, axes, dtype, result_fill(known, of, dtype))
+
+
+@dataclass(frozen=True)
+class ReduceJob:
+    """What a worker needs besides a part."""
+
+    part: PartJob
+    reduction: Reduction
+
+
+def reduce_part(job: ReduceJob, plan: PartPlan) -> SlotResult:
+    """The result of one part, in ``detail``: (rest axes..., y, x)."""
+    found = compute_window(job.part.reader(), job.reduction, dict(plan.index), plan.y, plan.x)
+    return SlotResult(plan.slot, "", "done", n_pixels=pixels_of(plan), detail=(plan, found))
+
+
+def compute_window(reader: Reader, reduction: Reduction, index: Index, y: slice, x: slice) -> Array:
+    """(rest axes..., y, x) of some rows and columns. Every chunk is read once, if the rows are whole chunks."""
+    work = _stacked if reduction.method in STACKED else _streamed
+    return work(reader, reduction, index, y, x)
+
+
+def _streamed(reader: Reader, reduction: Reduction, index: Index, y: slice, x: slice) -> Array:
+    """Axis block by axis block, so that memory does not grow with the number of values."""
+    quantity, spec = reduction.quantity, reader.spec
+    lengths = tuple(len(index[a]) for a in reduction.rest)
+    size = y.stop - y.start, x.stop - x.start
+    strips = list(_strips(size))
+    n = math.prod(len(index[a]) for a in reduction.over)
+    raw = np.dtype(np.float64) if quantity.is_expression else spec.variable(quantity.text).np_dtype
+    dtype = np.dtype(np.float64) if is_scaled(spec.variable(quantity.columns[0].variable), spec) else raw
+    accumulators = {at: make_accumulator(reduction.method, size, dtype, n) for at in np.ndindex(*lengths)}
+    blocks = {a: [index[a]] if a in reduction.rest else quantity.blocks(spec.tiling.axis(a)) for a in quantity.axes}
+    for positions in itertools.product(*blocks.values()):
+        values, valid = reader.read(dict(zip(blocks, positions, strict=True)), y, x)
+        for at in np.ndindex(*values.shape[:-2]):
+            rest = tuple(i for i, a in zip(at, quantity.axes, strict=True) if a in reduction.rest)
+            for rows in strips:
+                accumulators[rest].take(values[at][rows], None if valid is None else valid[at][rows], rows)
+    out = np.empty((*lengths, *size), reduction.dtype)
+    for (at, accumulator), rows in itertools.product(accumulators.items(), strips):
+        out[at][rows] = to_result(accumulator.result(rows), reduction.dtype, reduction.fill)
+    return out
+
+
+def _strips(shape_yx: tuple[int, int]) -> Iterator[slice]:
+    rows = max(1, STRIP_PIXELS // max(1, shape_yx[1]))
+    for start in range(0, shape_yx[0], rows):
+        yield slice(start, min(start + rows, shape_yx[0]))
+
+
+def _stacked(reader: Reader, reduction: Reduction, index: Index, y: slice, x: slice) -> Array:
+    """All values of the pixels at once: as they are stored, and strip by strip as float64."""
+    quantity, spec = reduction.quantity, reader.spec
+    size = y.stop - y.start, x.stop - x.start
+    rest = [quantity.axes.index(a) for a in reduction.rest]
+    over = [quantity.axes.index(a) for a in reduction.over]
+    order = (*over, *rest, len(quantity.axes), len(quantity.axes) + 1)
+    lengths = tuple(len(index[a]) for a in reduction.rest)
+    raw = _read_stack(reader, quantity, index, y, x)
+    out = np.empty((*lengths, *size), reduction.dtype)
+    for strip in _strips(size):
+        if quantity.is_expression:
+            floats = raw[..., strip, :].astype(np.float64)
+        else:
+            floats = to_floats(raw[..., strip, :], spec.variable(quantity.text), spec)
+        stack = floats.transpose(order).reshape(-1, *lengths, strip.stop - strip.start, size[1])
+        out[..., strip, :] = to_result(reduce_stack(reduction.method, stack), reduction.dtype, reduction.fill)
+    return out
+
+
+def _read_stack(reader: Reader, quantity: Quantity, index: Index, y: slice, x: slice) -> Array:
+    """(axes..., y, x): a variable as stored, or an expression as float64; read axis block by axis block."""
+    axes = [reader.spec.tiling.axis(a) for a in quantity.axes]
+    dtype = np.dtype(np.float64) if quantity.is_expression else reader.spec.variable(quantity.text).np_dtype
+    out = np.empty((*(len(index[a.name]) for a in axes), y.stop - y.start, x.stop - x.start), dtype)
+    by_axis = []
+    for axis in axes:
+        runs: dict[int, list[int]] = {}
+        for n, position in enumerate(index[axis.name]):
+            runs.setdefault(position // axis.block, []).append(n)
+        by_axis.append(list(runs.values()))
+    for places in itertools.product(*by_axis):
+        at = tuple(slice(p[0], p[-1] + 1) for p in places)
+        part = {a.name: index[a.name][s] for a, s in zip(axes, at, strict=True)}
+        if quantity.is_expression:
+            out[at] = reader.read_floats(part, y, x)
+        else:
+            out[at] = reader.read_raw(reader.spec.variable(quantity.text), part, y, x)
+    return out
+
+
+# ---- the whole of it ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Bands:
+    """The bands of a result: one for each set of values of the axes that are left, in order."""
+
+    labels: tuple[dict[str, str], ...]
+    places: Mapping[tuple[tuple[str, int], ...], int]
+
+    def at(self, plan: PartPlan, rest: Sequence[str]) -> list[int]:
+        """Bands that a part's result holds, in its order."""
+        index = dict(plan.index)
+        return [
+            self.places[tuple(zip(rest, positions, strict=True))]
+            for positions in itertools.product(*(index[a] for a in rest))
+        ]
+
+
+def _bands(spec: CubeSpec, reduction: Reduction) -> Bands:
+    labels, places = [], {}
+    rest = reduction.rest
+    for n, positions in enumerate(itertools.product(*(reduction.quantity.positions[a] for a in rest))):
+        labels.append({a: spec.tiling.axis(a).labels[i] for a, i in zip(rest, positions, strict=True)})
+        places[tuple(zip(rest, positions, strict=True))] = n
+    return Bands(tuple(labels), places)
+
+
+@dataclass
+class ReduceReport:
+    """What was computed, and what of it was not there."""
+
+    reduction: Reduction
+    snapshot: str
+    window: tuple[slice, slice]
+    gaps: Gaps
+    pixels: int = 0
+    missing: int = 0
+    output: str = ""
+    bands: tuple[dict[str, str], ...] = ()
+    warnings: list[str] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        y, x = self.window
+        r = self.reduction
+        return {
+            "method": r.method, "of": r.quantity.text, "over": list(r.over), "snapshot": self.snapshot,
+            "window": {"y": [y.start, y.stop], "x": [x.start, x.stop]}, "dtype": r.dtype.name, "fill_value": _plain(r.fill),
+            "ddof": 0 if r.method == "std" else None, "bands": list(self.bands), "pixels": self.pixels, "missing": self.missing,
+            "gaps": self.gaps.to_json(), "output": self.output, "warnings": self.warnings,
+        }  # fmt: skip
+
+
+def _plain(value: Any) -> Any:
+    return None if isinstance(value, float) and np.isnan(value) else value
+
+
+@dataclass(frozen=True)
+class Computing:
+    """A reduction that is about to run on one snapshot: parts, and what is missing."""
+
+    store: Store
+    reduction: Reduction
+    where: Where
+    bands: Bands
+    parts: tuple[PartPlan, ...]
+    gaps: Gaps
+    job: ReduceJob
+
+
+def plan_reduction(store: Store, selection: Selection, reduction: Reduction) -> Computing:
+    """Parts of a reduction, and what of its input is missing. Reads only the ledger."""
+    store = store.on(store.branch, store.tip)  # spec and pixels of one snapshot
+    spec, quantity = store.spec, reduction.quantity
+    where = find_where(spec, selection)
+    session = store.readonly()
+    filled = read_filled(session, spec, quantity)
+    parts = plan_parts(
+        spec,
+        quantity,
+        where,
+        reduction.over,
+        part_pixels(spec, quantity, reduction.over, reduction.method),
+        filled.regions(quantity),
+    )
+    job = ReduceJob(PartJob(spec, quantity, pickle.dumps(session)), reduction)
+    gaps = filled.gaps(quantity, where)
+    return Computing(store, reduction, where, _bands(spec, reduction), tuple(parts), gaps, job)
+
+
+def _results(
+    computing: Computing, options: Options, on_progress: Callable[[Progress], None]
+) -> Iterator[tuple[list[int], PartPlan, Array]]:
+    """(bands, part, (band, y, x)) of each part, as they are ready."""
+    reduction, spec = computing.reduction, computing.store.spec
+    size = 8 if reduction.quantity.is_expression else spec.variable(reduction.quantity.text).np_dtype.itemsize
+    n_bytes = n_pixels(computing.parts) * size * max(1, len(reduction.quantity.columns))
+    for result in run_parts(
+        computing.store, reduce_part, computing.job, computing.parts, n_bytes, options, on_progress
+    ):
+        plan, found = result.detail
+        yield computing.bands.at(plan, reduction.rest), plan, found.reshape(-1, *found.shape[-2:])
+
+
+def reduce_to_file(
+    store: Store,
+    selection: Selection,
+    reduction: Reduction,
+    path: Path,
+    options: Options,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+) -> ReduceReport:
+    """Compute a reduction into a GeoTIFF, or a picture of it (``.png``, ``.svg``), part by part.
+
+    Raises :class:`GridError` for a selection that the cube does not have or several bands in one picture, :class:`StoreError` for a
+    file that cannot be written.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in (".tif", ".tiff", ".png", ".svg"):
+        raise StoreError(f"output {str(path)!r} has suffix {path.suffix!r}: write .tif, or .png or .svg for a picture")
+    is_picture = suffix in (".png", ".svg")
+    if is_picture:
+        check_file(path)
+    else:
+        check_output(path, (".tif", ".tiff"), "raster")
+    computing = plan_reduction(store, selection, reduction)
+    report = ReduceReport(
+        reduction, computing.store.tip, computing.where.window, computing.gaps, output=str(path), bands=computing.bands.labels
+    )  # fmt: skip
+    if is_picture:
+        _picture(computing, report, path, options, on_progress)
+    else:
+        _raster(computing, report, path, options, on_progress)
+    return report
+
+
+def _count(report: ReduceReport, reduction: Reduction, found: Array) -> None:
+    report.pixels += found.size
+    missing = np.isnan(found) if found.dtype.kind == "f" else found == reduction.fill
+    report.missing += int(np.count_nonzero(missing))
+
+
+def _raster(
+    computing: Computing,
+    report: ReduceReport,
+    path: Path,
+    options: Options,
+    on_progress: Callable[[Progress], None],
+) -> None:
+    spec, reduction, (y, x) = computing.store.spec, computing.reduction, computing.where.window
+    labels = computing.bands.labels
+    form = RasterForm(
+        shape_yx=computing.where.shape_yx, n_bands=len(labels), dtype=reduction.dtype, crs=spec.tiling.crs,
+        affine=spec.tiling.affine(y.start, x.start), nodata=reduction.fill,
+        descriptions=tuple(" ".join([reduction.method, *(f"{a} {v}" for a, v in label.items())]) for label in labels),
+        tags={"TITLE": reduction.title, "SOURCE": f"{spec.name}, snapshot {computing.store.tip}", **({"DDOF": "0"} if reduction.method == "std" else {})},
+        step_yx=_step(computing),
+    )  # fmt: skip
+    with write_raster(path, form) as raster:
+        for bands, plan, found in _results(computing, options, on_progress):
+            _count(report, reduction, found)
+            raster.write(bands, found, plan.y.start - y.start, plan.x.start - x.start)
+
+
+def _step(computing: Computing) -> tuple[int, int]:
+    """The largest number of rows, and of columns, of which all parts' first rows and columns are multiples; of one part its own."""
+    y, x = computing.where.window
+    firsts = [[p.y.start - y.start for p in computing.parts], [p.x.start - x.start for p in computing.parts]]
+    rows, columns = (math.gcd(*found) or BLOCK for found in firsts)
+    return rows, columns
+
+
+def _picture(
+    computing: Computing,
+    report: ReduceReport,
+    path: Path,
+    options: Options,
+    on_progress: Callable[[Progress], None],
+) -> None:
+    spec, reduction, (y, x) = computing.store.spec, computing.reduction, computing.where.window
+    if len(computing.bands.labels) > 1:
+        names = ", ".join(f"--{a} {spec.tiling.axis(a).labels[0]}" for a in reduction.rest)
+        raise GridError(f"a picture shows one result, not {len(computing.bands.labels)}: say which ({names})")
+    step = max(1, -(-max(computing.where.shape_yx) // PICTURE_PIXELS))
+    shape = tuple(-(-n // step) for n in computing.where.shape_yx)
+    pixels = np.full(shape, reduction.fill, reduction.dtype)
+    for _, plan, found in _results(computing, options, on_progress):
+        _count(report, reduction, found)
+        tops, lefts = (-(s.start - w.start) % step for s, w in zip((plan.y, plan.x), (y, x), strict=True))
+        thin = found[0, tops::step, lefts::step]
+        top, left = ((s.start - w.start + step - 1) // step for s, w in zip((plan.y, plan.x), (y, x), strict=True))
+        pixels[top : top + thin.shape[0], left : left + thin.shape[1]] = thin
+    variable = result_variable(spec, reduction)
+    note = f"every {step}th pixel along each side" if step > 1 else ""
+    colours = read_colours(variable, pixels)
+    notes = tuple(t for t in (str(computing.gaps), note) if t)
+    picture = Picture(
+        pixels, (slice(y.start, y.start + shape[0] * step), slice(x.start, x.start + shape[1] * step)), step, note
+    )
+    view = MapView(
+        spec, computing.store.tip, variable, computing.bands.labels[0], computing.where.window, picture, colours, notes=notes
+    )  # fmt: skip
+    report.warnings += colours.warnings
+    save_picture(picture_map(view), path)
+
+
+def result_variable(spec: CubeSpec, reduction: Reduction, name: str = "") -> Variable:
+    """A result as a variable: its dtype and fill value, chunks as its first input has them, attributes that say how it was made."""
+    quantity = reduction.quantity
+    first = spec.variable(quantity.columns[0].variable)
+    kept = [n for n, d in enumerate(first.dims) if d in reduction.rest or d in spec.tiling.dims_yx]
+    return replace(
+        first, name=name or reduction.method, dtype=reduction.dtype.name, fill_value=reduction.fill, axes=reduction.rest,
+        dims=(*reduction.rest, *spec.tiling.dims_yx), chunks=tuple(first.chunks[n] for n in kept),
+        shards=None if first.shards is None else tuple(first.shards[n] for n in kept),
+        attrs=result_attrs(spec, reduction), source=None, aggregate=None, points=None, overviews=None,
+    )  # fmt: skip
+
+
+def result_attrs(spec: CubeSpec, reduction: Reduction) -> dict[str, Any]:
+    """Attributes of a result: CF's ``cell_methods``, units, and what its classes are called where it has the same."""
+    quantity = reduction.quantity
+    variable = None if quantity.is_expression else spec.variable(quantity.text)
+    said = {"mean": "mean", "median": "median", "min": "minimum", "max": "maximum", "std": "standard_deviation", "mode": "mode", "count": "sum"}  # fmt: skip
+    title = str(variable.attrs.get("long_name", variable.name)) if variable is not None else quantity.text
+    what = "number of values" if reduction.method == "count" else reduction.method
+    attrs: dict[str, Any] = {
+        "long_name": f"{what} of {title} over {', '.join(reduction.over)}",
+        "cell_methods": " ".join(f"{axis}:" for axis in reduction.over) + f" {said[reduction.method]}",
+    }
+    units = units_of(reduction.method, variable)
+    if units is not None:
+        attrs["units"] = units
+    if reduction.method == "std":
+        attrs["cell_methods"] += " (ddof 0)"
+    if variable is not None and reduction.method in ("mode", "min", "max") and is_classes(variable):
+        attrs |= {k: variable.attrs[k] for k in CLASS_ATTRS if k in variable.attrs}
+    return attrs

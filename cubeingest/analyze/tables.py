@@ -1,0 +1,101 @@
+"""Rows of results as files: CSV, JSON, Parquet, and points as GeoParquet."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cubeingest.errors import StoreError
+from cubeingest.files import write_file
+
+Rows = Mapping[str, Sequence[Any]]
+"""A table by columns."""
+
+NEEDS = "pip install 'cubeingest[analyze]'"
+"""What installs the libraries that only analysis needs."""
+
+TABLES = (".csv", ".json", ".parquet")
+
+
+def need(library: str, what: str) -> Any:
+    """A library of the extra ``analyze``. Raises :class:`StoreError` that says how to install it."""
+    from importlib import import_module
+
+    try:
+        return import_module(library)
+    except ImportError:
+        raise StoreError(f"{what} needs {library.partition('.')[0]}: {NEEDS}") from None
+
+
+def check_output(path: Path, suffixes: Sequence[str], what: str) -> None:
+    """Raise :class:`StoreError` for a file that ``what`` cannot be written to."""
+    if path.suffix.lower() not in suffixes:
+        raise StoreError(f"{what} {str(path)!r} has suffix {path.suffix!r}: write one of {', '.join(suffixes)}")
+    if not path.parent.is_dir():
+        raise StoreError(f"{what} {str(path)!r} cannot be written: there is no folder {str(path.parent)!r}")
+    if path.exists() and not path.is_file():
+        kind = "a folder" if path.is_dir() else "a device"
+        raise StoreError(f"{what} {str(path)!r} cannot be written: it is {kind}, no file")
+    if path.suffix.lower() in (".parquet", ".geoparquet"):
+        need("pyarrow", "writing Parquet")
+
+
+def write_table(path: Path, rows: Rows, lon_lat: tuple[str, str] | None = None) -> None:
+    """Write a table by its suffix; with ``lon_lat``, names of two columns, Parquet becomes GeoParquet with points.
+
+    NaN is empty in CSV, null elsewhere. Raises :class:`StoreError` if the file cannot be written.
+    """
+    suffix = path.suffix.lower()
+    if suffix == ".csv":
+        content = to_csv(rows).encode()
+    elif suffix == ".json":
+        content = (json.dumps(to_records(rows), default=str) + "\n").encode()
+    else:
+        content = _to_parquet(rows, lon_lat)
+    try:
+        write_file(path, content)
+    except OSError as e:
+        raise StoreError(f"table {str(path)!r} cannot be written: {e.strerror or e}") from e
+
+
+def to_csv(rows: Rows) -> str:
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(rows)
+    writer.writerows([["" if (v := plain(c)) is None else v for c in row] for row in zip(*rows.values(), strict=True)])
+    return out.getvalue()
+
+
+def to_records(rows: Rows) -> list[dict[str, Any]]:
+    """A table as one mapping a row, of plain values."""
+    return [dict(zip(rows, map(plain, row), strict=True)) for row in zip(*rows.values(), strict=True)]
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON has it: NaN and the like become None."""
+    value = value.item() if hasattr(value, "item") else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _to_parquet(rows: Rows, lon_lat: tuple[str, str] | None) -> bytes:
+    import numpy as np
+
+    pa, pq = need("pyarrow", "writing Parquet"), need("pyarrow.parquet", "writing Parquet")
+    columns = {name: pa.array(np.asarray(v) if not isinstance(v, list) else v, from_pandas=True) for name, v in rows.items()}  # fmt: skip
+    table = pa.table(columns)
+    if lon_lat is not None:
+        import shapely
+
+        points = shapely.points(*(np.asarray(rows[name], float) for name in lon_lat))
+        table = table.append_column("geometry", pa.array(shapely.to_wkb(points), pa.binary()))
+        column = {"encoding": "WKB", "geometry_types": ["Point"]}  # without a CRS they are longitude and latitude
+        geo = {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": column}}
+        table = table.replace_schema_metadata({**(table.schema.metadata or {}), b"geo": json.dumps(geo).encode()})
+    out = io.BytesIO()
+    pq.write_table(table, out)
+    return out.getvalue()
