@@ -79,6 +79,10 @@ def test_points_lie_in_the_pixels_whose_edges_hold_them(grid: TilingGrid, points
     found = grid.locate(lon, lat)
     regions, nx = grid.regions_of(np.maximum(found, 0)), grid.lattice_shape_yx[1]
     for (x, y), cell, region in zip(points, found.tolist(), regions.tolist(), strict=True):
+        if is_near_edge(x - grid.bounds()[0], grid.resolution_x) or is_near_edge(
+            y - grid.bounds()[1], grid.resolution_y
+        ):
+            continue  # to a millionth of a pixel region_at takes a place for the edge itself
         try:
             name = grid.region_at(x, y)
         except GridError:
@@ -93,6 +97,11 @@ def test_points_lie_in_the_pixels_whose_edges_hold_them(grid: TilingGrid, points
         assert xs.start <= column < xs.stop
         within = int(grid.cells_within(region, np.array([cell]))[0])
         assert within == (row - ys.start) * (xs.stop - xs.start) + column - xs.start
+
+
+def is_near_edge(along: float, step: F) -> bool:
+    place = along / abs(float(step))
+    return place != round(place) and abs(place - round(place)) < 2e-6
 
 
 def test_points_on_edges_belong_to_the_higher_index_and_on_the_last_edge_to_the_last_pixel() -> None:
