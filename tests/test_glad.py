@@ -221,6 +221,7 @@ def test_names_are_those_of_the_cells_with_most_land(corners: dict[str, tuple[in
     assert set(corners) <= set(ci.read_spec(SPEC).grid.region_ids())
 
 
+@pytest.mark.slow
 def test_all_1400_tiles_make_the_cube_that_pasting_by_name_makes(
     web: Web, corners: dict[str, tuple[int, int]], tmp_path: Path, invoke: Callable[..., Ran]
 ) -> None:

@@ -18,7 +18,7 @@ import cubeingest.ingest.points
 
 HEAD = """\
 name: points
-grid: {type: healpix, order: 6, region_order: 2, ellipsoid: WGS84}
+grid: {type: healpix, order: 5, region_order: 1, ellipsoid: WGS84}
 axes: {cycle: {values: [22, 23]}}
 points:
   href: granules/g_{cycle}.parquet
@@ -48,7 +48,7 @@ store: ./points.icechunk
 RASTER = (
     (
         HEAD.replace(
-            "grid: {type: healpix, order: 6, region_order: 2, ellipsoid: WGS84}",
+            "grid: {type: healpix, order: 5, region_order: 1, ellipsoid: WGS84}",
             "crs: EPSG:4326\ngrid: {origin: {x: -180, y: 90}, resolution: {x: 1, y: -1}, shape: {y: 180, x: 360}, region: {y: 50, x: 100}}",
         )
         + VARIABLES
@@ -92,7 +92,7 @@ def points() -> dict[int, pd.DataFrame]:
     return {22: make_points(30_000, 1), 23: make_points(20_000, 2, -90, -50)}
 
 
-def healpix_cells(table: pd.DataFrame, order: int = 6) -> np.ndarray:
+def healpix_cells(table: pd.DataFrame, order: int = 5) -> np.ndarray:
     return nested.lonlat_to_healpix(table.lon.to_numpy(), table.lat.to_numpy(), order, ellipsoid="WGS84").astype(
         np.int64
     )
@@ -138,12 +138,12 @@ def test_healpix_cube_holds_the_statistics_of_the_points_in_each_cell(
     assert report.written == report.planned
     ds = cube.dataset()
     for cycle, table in points.items():
-        assert_holds(ds, cycle, expect(table, healpix_cells(table), 12 * 4**6))
+        assert_holds(ds, cycle, expect(table, healpix_cells(table), 12 * 4**5))
     assert cube.verify().exit_code == 0
     assert cube.check().findings == []
     status = cube.status()
     assert status.pending == 0
-    assert status.done + status.absent == status.total == 8 * 2 * 192
+    assert status.done + status.absent == status.total == 8 * 2 * 48
     again = cube.ingest()
     assert (again.written, again.skipped) == (0, report.written)
 
@@ -168,10 +168,10 @@ def test_xdggs_opens_the_cube_and_finds_cells(tmp_path: Path, points: dict[int, 
     cube = ci.init(write_spec(tmp_path, HEAD + FEW))
     cube.ingest(cycle=23)
     ds = xdggs.decode(cube.dataset(), convention="zarr", index_kind="moc")
-    assert ds.dggs.grid_info.level == 6
+    assert ds.dggs.grid_info.level == 5
     at = ds.dggs.sel_latlon(np.array([-80.0]), np.array([20.0]))
-    cell = int(nested.lonlat_to_healpix(np.array([20.0]), np.array([-80.0]), 6, ellipsoid="WGS84")[0])
-    expected = expect(points[23], healpix_cells(points[23]), 12 * 4**6)
+    cell = int(nested.lonlat_to_healpix(np.array([20.0]), np.array([-80.0]), 5, ellipsoid="WGS84")[0])
+    expected = expect(points[23], healpix_cells(points[23]), 12 * 4**5)
     assert int(at["n"].sel(cycle=23).item()) == expected["n"][cell] > 0
 
 
@@ -180,12 +180,12 @@ def test_compact_layout_holds_some_regions_and_their_cell_ids(tmp_path: Path, po
     text = (HEAD + FEW).replace("ellipsoid: WGS84}", "ellipsoid: WGS84, regions: {bbox: [-180, -90, 180, -60]}}")
     cube = ci.init(write_spec(tmp_path, text))
     cube.ingest()
-    assert cube.grid.n_regions < 40
+    assert cube.grid.n_regions < 20
     ds = cube.dataset()
     ids = ds.cell_ids.values
     assert ids.size == cube.grid.n_regions * 256
     for cycle, table in points.items():
-        expected = expect(table, healpix_cells(table), 12 * 4**6)
+        expected = expect(table, healpix_cells(table), 12 * 4**5)
         assert_holds(ds, cycle, {name: values[ids] for name, values in expected.items()})
     decoded = xdggs.decode(ds, convention="zarr")
     np.testing.assert_array_equal(decoded.cell_ids.values, ids)
@@ -201,7 +201,7 @@ def test_region_with_more_points_than_may_be_held_is_aggregated_in_parts(
     write_granules(tmp_path, points)
     cube = ci.init(write_spec(tmp_path, HEAD + FEW))
     cube.ingest(workers=1, cycle=23)
-    assert_holds(cube.dataset(), 23, expect(points[23], healpix_cells(points[23]), 12 * 4**6))
+    assert_holds(cube.dataset(), 23, expect(points[23], healpix_cells(points[23]), 12 * 4**5))
 
 
 def test_axis_block_of_several_values_is_one_task(tmp_path: Path, points: dict[int, pd.DataFrame]) -> None:
@@ -211,7 +211,7 @@ def test_axis_block_of_several_values_is_one_task(tmp_path: Path, points: dict[i
     report = cube.ingest()
     assert not report.failed
     for cycle, table in points.items():
-        assert_holds(cube.dataset(), cycle, expect(table, healpix_cells(table), 12 * 4**6))
+        assert_holds(cube.dataset(), cycle, expect(table, healpix_cells(table), 12 * 4**5))
     assert cube.verify().exit_code == 0
 
 
@@ -219,10 +219,10 @@ def test_axis_block_of_several_values_is_one_task(tmp_path: Path, points: dict[i
 def test_workers_in_other_processes_write_the_same(tmp_path: Path, points: dict[int, pd.DataFrame], mode: Any) -> None:
     write_granules(tmp_path, points)
     cube = ci.init(write_spec(tmp_path, HEAD + FEW))
-    report = cube.ingest(workers=2, mode=mode, cycle=23, commit_every=20)
+    report = cube.ingest(workers=2, mode=mode, cycle=23, commit_every=3)
     assert not report.failed
     assert report.written
-    assert_holds(cube.dataset(), 23, expect(points[23], healpix_cells(points[23]), 12 * 4**6))
+    assert_holds(cube.dataset(), 23, expect(points[23], healpix_cells(points[23]), 12 * 4**5))
 
 
 def write_atl06(path: Path, beams: dict[str, pd.DataFrame]) -> None:
@@ -271,7 +271,7 @@ def test_beams_of_hdf5_granules_are_read_and_missing_heights_left_out(tmp_path: 
     for cycle, both in tables.items():
         joined = pd.concat(both, ignore_index=True)
         joined = joined[joined.height < 1e30]
-        assert_holds(cube.dataset(), cycle, expect(joined, healpix_cells(joined), 12 * 4**6))
+        assert_holds(cube.dataset(), cycle, expect(joined, healpix_cells(joined), 12 * 4**5))
 
 
 FROM_PYTHON = """\
@@ -330,7 +330,7 @@ def test_function_returns_cells_of_a_healpix_region(tmp_path: Path) -> None:
 
 
 def test_cube_of_points_is_extended_and_only_the_new_cycle_is_read(tmp_path: Path) -> None:
-    text = HEAD.replace("order: 6, region_order: 2", "order: 4, region_order: 1").replace("[22, 23]", "[22]") + FEW
+    text = HEAD.replace("order: 5, region_order: 1", "order: 4, region_order: 1").replace("[22, 23]", "[22]") + FEW
     points = {22: make_points(2_000, 1), 23: make_points(2_000, 2)}
     write_granules(tmp_path, points)
     cube = ci.init(write_spec(tmp_path, text))
@@ -345,7 +345,7 @@ def test_cube_of_points_is_extended_and_only_the_new_cycle_is_read(tmp_path: Pat
 
 
 def test_granule_that_changes_is_aggregated_again_and_only_its_regions(tmp_path: Path) -> None:
-    text = HEAD.replace("order: 6, region_order: 2", "order: 4, region_order: 1") + FEW
+    text = HEAD.replace("order: 5, region_order: 1", "order: 4, region_order: 1") + FEW
     points = {22: make_points(2_000, 1), 23: make_points(2_000, 2)}
     write_granules(tmp_path, points)
     cube = ci.init(write_spec(tmp_path, text))
@@ -363,7 +363,7 @@ def test_granule_that_changes_is_aggregated_again_and_only_its_regions(tmp_path:
 
 
 def test_another_statistic_or_filter_is_taken_over_and_its_slots_are_aggregated_again(tmp_path: Path) -> None:
-    text = HEAD.replace("order: 6, region_order: 2", "order: 3, region_order: 0").replace("[22, 23]", "[22]") + FEW
+    text = HEAD.replace("order: 5, region_order: 1", "order: 3, region_order: 0").replace("[22, 23]", "[22]") + FEW
     table = make_points(500, 1)
     write_granules(tmp_path, {22: table})
     cube = ci.init(write_spec(tmp_path, text))

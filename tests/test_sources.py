@@ -49,7 +49,7 @@ def some(*shape: int, dtype: str = "int16") -> np.ndarray:
 # ---- many tiles in a region -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("open_at_once", [128, 3])
+@pytest.mark.parametrize("open_at_once", [128, pytest.param(3, marks=pytest.mark.slow)])
 def test_hundred_tiles_of_a_degree_fill_a_region_of_ten(
     tmp_path: Path, open_at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
