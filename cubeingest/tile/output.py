@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cubeingest.errors import StoreError
+from cubeingest.tile.blocks import block_table
 
 if TYPE_CHECKING:
     from affine import Affine
@@ -104,10 +105,12 @@ def write_raster(path: Path, form: RasterForm) -> Iterator[RasterFile]:
             yield RasterFile(dst, form)
         if not at_once:
             loose = making.replace(making.with_suffix(".loose"))
+            _check_whole(loose)
             with rasterio.Env(GDAL_CACHEMAX=CACHE_MB):
                 rasterio.shutil.copy(
                     loose, making, driver="GTiff", tiled=True, bigtiff="if_safer", interleave="band", **packed
                 )
+        _check_whole(making)
         making.replace(place)
     except (RasterioError, OSError) as e:
         raise StoreError(f"raster {str(path)!r} cannot be written: {' '.join(str(e).split())[:160]}") from e
@@ -115,6 +118,20 @@ def write_raster(path: Path, form: RasterForm) -> Iterator[RasterFile]:
         for left in (making, making.with_suffix(".loose")):
             with suppress(OSError):
                 left.unlink()
+
+
+def _check_whole(path: Path) -> None:
+    """Raise :class:`OSError` if a block of a GeoTIFF is not on the disk: GDAL says nothing of what a full disk did not take."""
+    import rasterio
+
+    with path.open("rb") as file:
+        signature, size = file.read(4), path.stat().st_size
+    with rasterio.open(path) as src:
+        for band in range(1, src.count + 1):
+            table = block_table(src, band, signature)
+            assert table is not None, "it was written as a TIFF whose bands lie apart"
+            if not table.lengths.all() or (table.offsets + table.lengths > size).any():
+                raise OSError("not all of it is on the disk, which may be full")
 
 
 def block_of(step: int) -> int | None:
