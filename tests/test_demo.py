@@ -88,3 +88,12 @@ def test_commands_in_the_readme_exist(run: Callable[..., Ran]) -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     for command in sorted(set(re.findall(r"^cubeingest (\w+)", readme, re.M))):
         assert run(command, "--help").code == 0
+
+
+def test_help_has_a_place_for_every_command() -> None:
+    import typer
+
+    from cubeingest.cli import app
+    from cubeingest.cli.app import ORDER
+
+    assert sorted(ORDER) == sorted(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
