@@ -17,8 +17,9 @@ import numpy as np
 from cubeingest.axes import Axis
 from cubeingest.create import init_cube
 from cubeingest.engine import Options, Progress
-from cubeingest.errors import GridError, StoreError, nearest
+from cubeingest.errors import GridError, SpecError, StoreError, nearest
 from cubeingest.export import overlapped
+from cubeingest.extend import extend
 from cubeingest.grid import TilingGrid
 from cubeingest.ingest import IngestReport, ingest, keyword
 from cubeingest.ledger import NOTHING, Slot, read_expected, read_records, read_states
@@ -38,6 +39,12 @@ CHUNK_BYTES = 2**31 - 1
 
 FROM = "rechunked_from"
 """Attribute of the copy: the store that it was made from. Others that begin so say of which cube, variable and snapshot."""
+
+SEVERAL = "several"
+"""What stands for the snapshot where parts of the copy are of different ones."""
+
+MOST_LENGTHS = 256
+"""Lengths of a region that are weighed along a dimension: of very small chunks there could be ten thousand."""
 
 Array = np.ndarray[Any, Any]
 
@@ -94,6 +101,9 @@ def rechunk(
     source = BaseReader(store.uri, variable, store.tip)
     stamps, n_waiting = _stamp_slots(store, own, spec, selection)
     source.stamps.update(stamps)
+    if not _is_of_one_snapshot(store, own, spec, uri, stamps):
+        document["attrs"][f"{FROM}_snapshot"] = SEVERAL
+        spec = spec_from_document(document, base.base, "the copy")
     made = init_cube(spec, uri, update=True)
     chosen = Selection(selection.axes, variables=(variable,), limit=selection.limit, part=selection.part)
     report = ingest(made.store, chosen, options, on_progress, source)
@@ -117,7 +127,7 @@ def read_chunks(spec: CubeSpec, variable: Variable, chunks: Mapping[str, int]) -
             raise GridError(
                 f"chunks: unknown dimension {dim!r}{nearest(dim, list(sizes))} (of {variable.name!r}: {', '.join(sizes)})"
             )
-        if n != -1 and not 1 <= n <= sizes[dim]:
+        if not isinstance(n, int) or (n != -1 and not 1 <= n <= sizes[dim]):
             raise GridError(
                 f"chunks: {dim} is {n}, the cube has {sizes[dim]} along it: it must be from 1 to that, or -1 for all"
             )
@@ -195,7 +205,9 @@ def _lengths(n: int, region: int, chunk: int, written: int) -> list[tuple[int, b
     """Lengths that a region may have along a dimension of ``n`` pixels, and whether none of the base's regions and chunks are cut by it."""
     if chunk >= n:
         return [(n, True)]
-    multiples = range(chunk, max(region, chunk) + 1, chunk)
+    every = range(chunk, max(region, chunk) + 1, chunk)
+    few = every[:: -(-len(every) // MOST_LENGTHS)]
+    multiples = every if few == every else sorted({*few, *(m for m in every if region % m == 0)})
     return [(m, region % m == 0 and m % min(written, region) == 0) for m in multiples] + ([(n, True)] if region >= n and n % chunk else [])  # fmt: skip
 
 
@@ -229,10 +241,14 @@ def _check_target(store: Store, uri: str, variable: Variable, spec: CubeSpec) ->
             f"--to {uri!r} is another cube ({there.spec.name}), not a copy of {variable.name!r} of this one: name another place"
         )
     layout = differences(there.spec.layout, spec.layout)
-    if layout:
+    if not layout:
+        return
+    try:
+        extend(there, spec)  # the cube may have grown, and so may the copy, where no chunk of it reaches past its end
+    except (SpecError, StoreError):
         raise StoreError(
             f"--to {uri!r} is a copy whose layout differs (there -> asked for): {'; '.join(layout)}. Name another place"
-        )
+        ) from None
 
 
 # ---- what it is made from -------------------------------------------------------------------------------------
@@ -276,6 +292,31 @@ def _stamp_slots(store: Store, variable: Variable, copy: CubeSpec, selection: Se
             f"is made of ({n_waiting} of them wait for slots that are pending: `cubeingest status` shows where)"
         )
     return out, n_waiting
+
+
+def _is_of_one_snapshot(store: Store, variable: Variable, copy: CubeSpec, uri: str, stamps: Mapping[Slot, str]) -> bool:
+    """Whether all that the copy will hold is as the base is now; ``stamps`` are those of the slots that are to be made.
+
+    Raises :class:`StoreError` if the copy holds slots of which the base lacks a part now: they are of another version.
+    """
+    if not store_exists(uri):
+        return True
+    there = open_store(uri).readonly()
+    states = read_states(there, copy)[variable.name]
+    held = [Slot(variable.name, tuple(i[:-2]), i[-2], i[-1]) for i in np.argwhere(states != NOTHING).tolist()]
+    others = [slot for slot in held if slot not in stamps]
+    if not others:
+        return True
+    now, _ = _stamp_slots(store, variable, copy, Selection())
+    lacking = [slot for slot in others if slot not in now]
+    if lacking:
+        names = ", ".join(copy.grid.region_id(s.iy, s.ix) for s in lacking[:3])
+        raise StoreError(
+            f"the copy at {uri!r} holds {len(lacking)} slots ({names}{', ...' if len(lacking) > 3 else ''}) of another version of the cube, which lacks "
+            "parts of them in this one: name another place"
+        )
+    records = read_records(there, others)
+    return all(s in records and [source.stamp for source in records[s].sources] == [now[s]] for s in others)
 
 
 def _blocks_below(base: Axis, copy: Axis, block: int) -> range:

@@ -273,15 +273,17 @@ def each_length(session: icechunk.Session) -> dict[tuple[int, ...], int]:
     return {p: sync(session.store.getsize(f"v/c/{'/'.join(map(str, p))}")) for p in present_chunks(session, "/v")}
 
 
-def test_the_same_chunks_are_estimated_as_they_are() -> None:
+@pytest.mark.parametrize("inline_bytes", [0, 512])
+def test_the_same_chunks_are_estimated_as_they_are(inline_bytes: int) -> None:
     shape, v = (3, 60, 70), variable((3, 60, 70), (1, 20, 20), None)
-    session = make_array(v, shape, sparse_pixels(np.random.default_rng(3), v, shape, 0.5), 0)
+    session = make_array(v, shape, sparse_pixels(np.random.default_rng(3), v, shape, 0.5), inline_bytes)
     positions = [np.arange(3), np.arange(5, 50), np.arange(33, 70)]
     real = count_reads(session, v, Pieces(shape, v.chunks), runs(positions))
     found = estimate_reads(session, v, Pieces(shape, v.chunks), runs(positions), v.chunks)
-    assert (found.chunks, found.present, found.stored, found.decoded) == (
+    assert (found.chunks, found.present, found.requests, found.stored, found.decoded) == (
         real.chunks,
         real.present,
+        real.requests,
         real.stored,
         real.decoded,
     )

@@ -245,3 +245,39 @@ def test_command_says_what_it_did_and_what_cannot_be(world: World, invoke: Invok
     assert not (world.folder / "n").exists()
     with pytest.raises(StoreError, match="is the cube itself"):
         ci.open(world.store).rechunk("cover", SERIES, world.store)
+
+
+def test_copy_never_mixes_versions_without_a_word(world: World, tmp_path: Path) -> None:
+    """What is of another version than its attribute says is told, or refused where the base lacks it."""
+    to, cube = tmp_path / "series.icechunk", ci.init(world.spec_file)
+    cube.ingest(region="20N_000E")
+    cube.tag("v1")
+    cube.ingest()
+    cube.rechunk("cover", SERIES, to)
+    with pytest.raises(StoreError, match=r"holds 4 slots \(.*of another version of the cube"):
+        cube.at("v1").rechunk("cover", SERIES, to)
+    assert same(to, cube)
+    for year in (2000, 2005):
+        world.add_tile(year, "20N_000E")
+        world.add_tile(year, "10N_000E")
+    cube.ingest()
+    cube.rechunk("cover", SERIES, to, region="20N_000E")
+    assert ci.open(to).dataset().attrs["rechunked_from_snapshot"] == "several"
+    cube.rechunk("cover", SERIES, to)
+    assert ci.open(to).dataset().attrs["rechunked_from_snapshot"] == cube.store.tip
+    assert same(to, cube)
+
+
+def test_copy_grows_with_the_cube_where_none_of_its_chunks_crosses_the_end(world: World, tmp_path: Path) -> None:
+    cube, to = filled(world), tmp_path / "grown.icechunk"
+    cube.rechunk("cover", {"y": 25}, to)
+    cube.extend(year=2010)
+    report = cube.rechunk("cover", {"y": 25}, to)
+    assert report.ingest.written == 0
+    assert ci.open(to).grid.axis("year").labels == ("2000", "2005", "2010")
+    assert same(to, cube)
+
+
+def test_small_chunks_of_large_regions_are_planned_at_once(tmp_path: Path) -> None:
+    spec = ci.read_spec("glad-lclu")
+    assert region_for(spec, spec.variables[0], {"year": 5, "y": 1, "x": 1})[0] > 1

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cubeingest.contents import Objects, Pieces
+from cubeingest.contents import INLINE, Objects, Pieces
 from cubeingest.cost.positions import Positions
 from cubeingest.cost.query import short_names
 from cubeingest.cost.reads import Along, Reads, pieces_along, touched_objects
@@ -27,10 +27,15 @@ MOST_OBJECTS = 50_000_000
 """Objects over which bytes are spread, at most: an array of so many is 400 MB."""
 
 
+INLINE_BYTES = 512
+"""Chunks up to this size lie in the manifest itself (Icechunk's default), and are no requests; where the cube has none such, it was told otherwise."""
+
+
 def parse_chunks(spec: CubeSpec, text: str) -> dict[str, int]:
     """``year=1,y=2000,x=2000`` as a dict by dimension. Raises :class:`GridError` for what is none."""
     dims = spec.grid.dims
     names = short_names(spec)
+    lengths = dict(zip(dims, (*(a.size for a in spec.grid.axes), *spec.grid.spatial_shape), strict=True))
     out: dict[str, int] = {}
     for piece in text.replace(",", " ").split():
         name, _, size = piece.partition("=")
@@ -39,11 +44,12 @@ def parse_chunks(spec: CubeSpec, text: str) -> dict[str, int]:
             raise GridError(
                 f"compare {text}: no dimension {name!r}{nearest(name, list(dims))} (dimensions: {', '.join(dims)})"
             )
-        if not size.isdecimal() or int(size) < 1:
-            raise GridError(f"compare {text}: {piece!r} is not a chunk's length, such as {dim}=1000")
+        if size != "-1" and (not size.isdecimal() or int(size) < 1):
+            raise GridError(f"compare {text}: {piece!r} is not a chunk's length, such as {dim}=1000, or -1 for all")
         if dim in out:
             raise GridError(f"compare {text}: {dim} is given twice")
-        out[dim] = int(size)
+        n = lengths[dim]
+        out[dim] = n if size == "-1" else min(int(size), n)
     if not out:
         raise GridError(
             f"compare is empty: write a shape of chunks, such as {','.join(f'{d}=1000' for d in spec.grid.spatial_dims)}"
@@ -64,7 +70,7 @@ def estimate_reads(
     old = [np.arange(start // p, -(-stop // p)) for (start, stop), p in zip(spans, pieces.piece, strict=True)]
     if prod(map(len, old)) > MOST_OBJECTS:
         raise GridError(f"too many chunks to compare ({prod(map(len, old)):,}): ask of a smaller part")
-    lengths = _dense(touched_objects(session, variable, pieces, old), old)
+    lengths, is_inline = _dense(touched_objects(session, variable, pieces, old), old)
     there = lengths > 0
     for d, (touched, first) in enumerate(zip(along, (o[0] for o in old), strict=True)):
         starts = touched * chunks[d]
@@ -74,27 +80,30 @@ def estimate_reads(
     n = prod(map(len, along))
     present = int(np.count_nonzero(there))
     stored = round(float(lengths[there].sum()))
+    requests = int(np.count_nonzero(lengths[there] > INLINE_BYTES)) if is_inline else present
     decoded = present * prod(chunks) * variable.np_dtype.itemsize
     return Reads(
         chunks=n,
         present=present,
         gets=n,
-        requests=present,
+        requests=requests,
         stored=stored,
         decoded=decoded,
-        rounds=min(1, present),
+        rounds=min(1, requests),
         is_exact=False,
     )
 
 
-def _dense(batches: Any, along: Along) -> npt.NDArray[np.float64]:
-    """Bytes of each object of a box of them, 0 where there is none."""
+def _dense(batches: Any, along: Along) -> tuple[npt.NDArray[np.float64], bool]:
+    """Bytes of each object of a box of them, 0 where there is none; and whether any lies within the manifest."""
+    is_inline = False
     out = np.zeros([len(a) for a in along])
     first = np.array([a[0] for a in along])
     objects: Objects
     for objects in batches:
         out[tuple((objects.index - first).T)] = objects.lengths
-    return out
+        is_inline = is_inline or bool((objects.kinds == INLINE).any())
+    return out, is_inline
 
 
 def _spread(
