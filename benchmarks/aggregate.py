@@ -49,7 +49,8 @@ def make_points(n: int, n_cells: int, dtype: str) -> Columns:
 
 
 def ours(columns: Columns) -> Way:
-    from cubeingest.aggregate import aggregate, parse_statistic
+    from cubeingest.aggregate import aggregate
+    from cubeingest.statistic import parse_statistic
 
     weights = "1/s**2"
     docs: list[Any] = ["count", {"min": "h"}, {"max": "h"}, {"mean": "h", "weights": weights}, {"sigma_of_mean": "h", "weights": weights}]  # fmt: skip

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cubeingest.aggregate import Statistic
+from cubeingest.statistic import Statistic
 
 Array = np.ndarray[Any, Any]
 Merged = tuple[Array, Array]

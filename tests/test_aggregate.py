@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from cubeingest import aggregate as module
-from cubeingest.aggregate import DENSE, Aggregated, Statistic, aggregate, parse_statistic
+from cubeingest.aggregate import DENSE, Aggregated, aggregate
+from cubeingest.statistic import Statistic, parse_statistic
 
 ALL: list[Any] = [
     "count", {"count": "h"}, {"min": "h"}, {"max": "h"}, {"sum": "h"}, {"mean": "h"}, {"mean": "h", "weights": "w"},

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cubeingest.aggregate import Statistic, aggregate, parse_statistic
+from cubeingest.aggregate import aggregate
 from cubeingest.coarser import NEVER, merge_cells, merge_plan
+from cubeingest.statistic import Statistic, parse_statistic
 
 DOCS: dict[str, Any] = {
     "n": "count", "h_n": {"count": "h"}, "h_sum": {"sum": "h"}, "h_min": {"min": "h"}, "h_max": {"max": "h"}, "h_mean": {"mean": "h"},

@@ -53,10 +53,9 @@ LAYERS: list[set[str]] = [
     {"template"},
     {"store"},
     {"spec"},
-    {"coarser", "grid"},
-    {"aggregate"},
+    {"aggregate", "coarser", "grid"},
     {"axes", "boxes", "coast", "expressions", "files"}
-    | {"healpix", "ids", "outlines", "shapes", "sketch", "steps", "storage"},
+    | {"healpix", "ids", "outlines", "shapes", "sketch", "statistic", "steps", "storage"},
     {"errors"},
 ]
 """From left to right. Modules of one layer may import one another as long as there is no cycle."""

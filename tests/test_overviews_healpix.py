@@ -17,7 +17,7 @@ import cubeingest as ci
 import cubeingest.overviews.merging
 import cubeingest.overviews.runs
 from cubeingest import Cube
-from cubeingest.aggregate import Statistic, aggregate
+from cubeingest.aggregate import aggregate
 from cubeingest.grid import HealpixGrid
 from cubeingest.ledger import present_chunks
 from cubeingest.look.globemaps import GlobeMap
@@ -26,6 +26,7 @@ from cubeingest.overviews import levels_of
 from cubeingest.overviews.levels import levels_by_default, make_pyramid
 from cubeingest.overviews.rules import rules_of
 from cubeingest.spec import spec_from_yaml
+from cubeingest.statistic import Statistic
 from tests.test_point_cubes import healpix_cells, make_points, write_granules
 
 Invoke = Callable[..., Any]

@@ -14,8 +14,8 @@ import pytest
 from ruamel.yaml import YAML
 
 import cubeingest as ci
-from cubeingest.aggregate import KINDS
 from cubeingest.expressions import FUNCTIONS
+from cubeingest.statistic import KINDS
 from tests.conftest import Ran
 from tests.pointfiles import write_hdf5
 

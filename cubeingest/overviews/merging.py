@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cubeingest.aggregate import Statistic
 from cubeingest.coarser import merge_cells
 from cubeingest.errors import TileError
 from cubeingest.overviews.halving import halve, leave_fill
 from cubeingest.overviews.levels import Pyramid, Stage
 from cubeingest.overviews.rules import MERGED
 from cubeingest.spec import Variable
+from cubeingest.statistic import Statistic
 from cubeingest.store import open_array
 from cubeingest.writer import is_fill
 

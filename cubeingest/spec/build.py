@@ -11,7 +11,6 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import ValidationError
 
-from cubeingest.aggregate import Statistic, parse_statistic
 from cubeingest.axes import Axis, AxisValue
 from cubeingest.errors import GridError, SpecError, nearest
 from cubeingest.grid import CELLS, Grid, HealpixGrid, TilingGrid
@@ -28,6 +27,7 @@ from cubeingest.spec.model import (
 )
 from cubeingest.spec.points import build_points
 from cubeingest.spec.source import build_source, build_storage, resolve
+from cubeingest.statistic import Statistic, parse_statistic
 from cubeingest.storage import Storage, split_uri
 
 _RESERVED = """

@@ -13,11 +13,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from cubeingest.aggregate import Statistic
 from cubeingest.axes import Axis
 from cubeingest.errors import GridError, nearest
 from cubeingest.expressions import Expression
 from cubeingest.grid import Grid, HealpixGrid, TilingGrid
+from cubeingest.statistic import Statistic
 from cubeingest.storage import Storage
 
 OVERVIEWS = "overviews"
