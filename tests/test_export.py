@@ -591,3 +591,60 @@ def test_documented_commands_have_the_options_that_they_name() -> None:
     for command, arguments in lines:
         known = {o for p in get_command(app).commands[command].params for o in p.opts}
         assert set(re.findall(r"--[a-z]+", arguments)) <= known | {"--year"}, arguments
+
+
+# ---- folders that were used before ----------------------------------------------------------------------------
+
+
+def test_table_of_other_axis_values_is_refused_and_stays(world: World, tmp_path: Path) -> None:
+    cube = filled(world)
+    out = tmp_path / "out"
+    assert cube.export(out, format="parquet", year=2000).written == 5
+    kept = {n: (out / n).read_bytes() for n in names(out, ".parquet")}
+    for years in ({"year": 2005}, {}):  # of 2005 some regions have nothing, which would be taken away
+        with pytest.raises(StoreError, match=r"holds 'cover year=2000 .*name another output folder"):
+            cube.export(out, format="parquet", **years)
+    assert kept == {n: (out / n).read_bytes() for n in names(out, ".parquet")}
+    assert cube.export(out, format="parquet", year=2000).current == 5
+
+
+def test_regions_that_became_empty_are_taken_away_also_if_nothing_else_is_selected(
+    world: World, tmp_path: Path
+) -> None:
+    cube = filled(world)
+    out = tmp_path / "out"
+    cube.export(out)
+    for region, width in (("20N_000E", 100), ("10N_020E", 50)):
+        world.add_tile(2005, region, np.full((100, width), 255, np.uint8))
+    cube.ingest()
+    report = cube.export(out, year=2005)
+    assert (report.planned, report.removed, report.mosaics, report.exit_code) == (0, 2, [], 0)
+    assert names(out / "cover" / "2005") == set()
+    assert not (out / "cover_2005.vrt").exists()
+    with pytest.raises(GridError, match="nothing to export"):
+        cube.export(out, year=2005)
+
+
+def test_part_in_which_nothing_lies_is_a_report_of_zeros(world: World, tmp_path: Path) -> None:
+    cube = filled(world)
+    reports = [cube.export(tmp_path / "out", year=2005, part=(k, 9)) for k in range(1, 10)]
+    assert sum(r.planned for r in reports) == 2
+    assert [r.exit_code for r in reports] == [0] * 9
+
+
+def test_names_with_what_gdal_takes_for_a_document_are_written_otherwise(make_cube: Make, tmp_path: Path) -> None:
+    cube = make_cube("""\
+axes: {sort: {values: ["<5"]}}
+variables: {a: {dtype: uint8, fill_value: 0, chunks: {y: 50, x: 50}}}
+""")
+    cube.ingest(source=lambda geobox, sort: np.ones(geobox.shape, "uint8"), region="y0_x0")
+    assert (cube.export(tmp_path / "out").written, cube.export(tmp_path / "out").current) == (1, 1)
+    assert names(tmp_path / "out") == {"a/_5/y0_x0.tif"}
+    with pytest.raises(StoreError, match="has '<' in its path"):
+        cube.export(tmp_path / "<out")
+
+
+@pytest.mark.parametrize("tile", [5, (2.5, 3), (5,), "ab"])
+def test_tile_that_is_no_size_is_refused(world: World, tmp_path: Path, tile: Any) -> None:
+    with pytest.raises(GridError, match="is no size: give pixels as"):
+        filled(world).export(tmp_path / "out", tile=tile)

@@ -95,12 +95,15 @@ def export(
         store.uri, session.snapshot_id, str(folder), empty=planned.empty, pending=planned.pending, absent=planned.absent
     )
     report.planned = sum(len(p.files) for p in planned.plans)
-    if not planned.plans:
+    there = _look(folder, layout, planned, store.cube_id)
+    if not planned.plans and not there:
+        if selection.part is not None:  # other parts have all there is
+            report.seconds = time.monotonic() - started
+            return report
         raise GridError(
             f"there is nothing to export: of {planned.empty + planned.pending + planned.absent} tiles selected {planned.pending} are pending, "
             f"{planned.absent} absent, {planned.empty} empty (`cubeingest status` shows where)"
         )
-    there = _look(folder, layout, planned, store.cube_id)
     if format == "cog":
         check_mosaics(folder, layout, chosen, gti, store.cube_id)
     todo = _lacking(planned.plans, there, report)
@@ -130,6 +133,10 @@ def _check_folder(output: str | os.PathLike[str], store: Store) -> Path:
     folder = Path(text).expanduser().absolute()
     if folder.exists() and not folder.is_dir():
         raise StoreError(f"output {text!r} is a file: name a folder")
+    if "<" in str(folder):
+        raise StoreError(
+            f"output {text!r} has '<' in its path, which GDAL might take for a document: name another folder"
+        )
     real = Path(os.path.realpath(folder))
     if is_local(store.uri) and real.is_relative_to(os.path.realpath(store.uri)):
         raise StoreError(f"output {text!r} lies in the cube's own store: name another folder")
