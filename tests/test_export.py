@@ -648,3 +648,57 @@ variables: {a: {dtype: uint8, fill_value: 0, chunks: {y: 50, x: 50}}}
 def test_tile_that_is_no_size_is_refused(world: World, tmp_path: Path, tile: Any) -> None:
     with pytest.raises(GridError, match="is no size: give pixels as"):
         filled(world).export(tmp_path / "out", tile=tile)
+
+
+def test_mosaics_of_one_name_are_refused(make_cube: Make, tmp_path: Path) -> None:
+    cube = make_cube("""\
+axes: {year: {values: [2000, 2005]}}
+variables:
+  cover: {dtype: uint8, fill_value: 0, chunks: {y: 50, x: 50}}
+  COVER_2000: {dtype: uint8, fill_value: 0, chunks: {y: 50, x: 50}, axes: []}
+""")
+    cube.ingest(source=lambda geobox, year: np.ones(geobox.shape, "uint8"), variable="cover", region="y0_x0")
+    cube.ingest(source=lambda geobox: np.ones(geobox.shape, "uint8"), variable="COVER_2000", region="y0_x0")
+    out = tmp_path / "out"
+    with pytest.raises(GridError, match=r"the mosaic of both 'cover year=2000' and 'COVER_2000': .* --variable"):
+        cube.export(out)
+    assert not out.exists()
+    cube.export(out, variable="cover", gti=True)
+    if sys.platform == "linux":
+        (out / "cover_2000.vrt").rename(out / "COVER_2000.vrt")  # as where letters' case does not count
+    kept = (out / "COVER_2000.vrt").read_bytes()
+    with pytest.raises(StoreError, match=r"is the mosaic of something else, which that of 'COVER_2000' would"):
+        cube.export(out, variable="COVER_2000")
+    assert (out / "COVER_2000.vrt").read_bytes() == kept
+    assert cube.export(tmp_path / "other", variable="COVER_2000").mosaics == ["COVER_2000.vrt"]
+
+
+def test_mosaic_of_booleans_is_true_where_there_is_nothing_if_that_is_the_fill_value(
+    make_cube: Make, tmp_path: Path
+) -> None:
+    cube = make_cube("variables: {b: {dtype: bool, fill_value: true, chunks: {y: 50, x: 50}}}\n")
+    cube.ingest(source=lambda geobox: np.eye(100, dtype=bool), region="y0_x0")
+    cube.ingest(source=lambda geobox: np.full(geobox.shape, True), region="y0_x1")
+    cube.export(tmp_path / "out")
+    with rasterio.open(tmp_path / "out" / "b.vrt") as vrt:
+        assert np.array_equal(vrt.read(1), cube.dataset()["b"])
+        assert vrt.nodata is None
+    with pytest.raises(GridError, match="gti cannot say that 'b' is true where there are no tiles"):
+        cube.export(tmp_path / "out", gti=True)
+
+
+def test_what_gdal_noted_beside_a_file_goes_with_it(world: World, tmp_path: Path) -> None:
+    cube = filled(world)
+    out = tmp_path / "out"
+    cube.export(out)
+    beside = [f"cover/{n}.tif{s}" for n in ("2000/20N_000E", "2005/10N_020E") for s in (".aux.xml", ".ovr", ".msk")]
+    for name in (*beside, "cover/2000/10N_000E.tif.aux.xml", "cover_2000.vrt.aux.xml"):
+        (out / name).write_text("<PAMDataset/>")
+    assert cube.export(out).current == 7
+    assert all((out / name).exists() for name in (*beside, "cover_2000.vrt.aux.xml"))
+    world.add_tile(2000, "20N_000E")
+    world.add_tile(2005, "10N_020E", np.full((100, 50), 255, np.uint8))
+    cube.ingest()
+    cube.export(out)
+    assert [n for n in (*beside, "cover_2000.vrt.aux.xml") if (out / n).exists()] == []
+    assert (out / "cover" / "2000" / "10N_000E.tif.aux.xml").exists()

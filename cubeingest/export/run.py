@@ -19,7 +19,7 @@ from cubeingest.export.files import FilePlan, FilesPlan, Held, Layout, TileFile,
 from cubeingest.export.joined import check_mosaics, write_mosaics
 from cubeingest.export.scratch import scratch_folder
 from cubeingest.export.table import check_columns, export_table, read_table_tags
-from cubeingest.export.write import TAG_CUBE, TAG_STAMP, TAG_TILE, ExportJob, Written, export_cogs
+from cubeingest.export.write import TAG_CUBE, TAG_STAMP, TAG_TILE, ExportJob, Written, export_cogs, unlink_beside
 from cubeingest.ledger import NOTHING, read_expected, read_records, read_states
 from cubeingest.plan import Chosen, Selection, choose
 from cubeingest.store import Store, is_local
@@ -116,7 +116,8 @@ def export(
             ), todo, options)  # fmt: skip
             run.remove(planned.left_out)
         if format == "cog":
-            report.mosaics = write_mosaics(folder, layout, chosen, gti, store.cube_id, run.good)
+            has_changed = bool(report.written or report.removed)
+            report.mosaics = write_mosaics(folder, layout, chosen, gti, store.cube_id, run.good, has_changed)
     except OSError as e:
         raise StoreError(f"cannot write into {str(folder)!r}: {e.strerror or e}") from e
     report.unfinished = (
@@ -256,7 +257,9 @@ class _Run:
         """Take away files of ours for which the cube has nothing."""
         for file in files:
             if file.name in self.there:
-                (self.folder / file.name).unlink(missing_ok=True)
+                path = self.folder / file.name
+                path.unlink(missing_ok=True)
+                unlink_beside(path)
                 self.report.removed += 1
 
 
