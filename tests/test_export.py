@@ -591,3 +591,114 @@ def test_documented_commands_have_the_options_that_they_name() -> None:
     for command, arguments in lines:
         known = {o for p in get_command(app).commands[command].params for o in p.opts}
         assert set(re.findall(r"--[a-z]+", arguments)) <= known | {"--year"}, arguments
+
+
+# ---- folders that were used before ----------------------------------------------------------------------------
+
+
+def test_table_of_other_axis_values_is_refused_and_stays(world: World, tmp_path: Path) -> None:
+    cube = filled(world)
+    out = tmp_path / "out"
+    assert cube.export(out, format="parquet", year=2000).written == 5
+    kept = {n: (out / n).read_bytes() for n in names(out, ".parquet")}
+    for years in ({"year": 2005}, {}):  # of 2005 some regions have nothing, which would be taken away
+        with pytest.raises(StoreError, match=r"holds 'cover year=2000 .*name another output folder"):
+            cube.export(out, format="parquet", **years)
+    assert kept == {n: (out / n).read_bytes() for n in names(out, ".parquet")}
+    assert cube.export(out, format="parquet", year=2000).current == 5
+
+
+def test_regions_that_became_empty_are_taken_away_also_if_nothing_else_is_selected(
+    world: World, tmp_path: Path
+) -> None:
+    cube = filled(world)
+    out = tmp_path / "out"
+    cube.export(out)
+    for region, width in (("20N_000E", 100), ("10N_020E", 50)):
+        world.add_tile(2005, region, np.full((100, width), 255, np.uint8))
+    cube.ingest()
+    report = cube.export(out, year=2005)
+    assert (report.planned, report.removed, report.mosaics, report.exit_code) == (0, 2, [], 0)
+    assert names(out / "cover" / "2005") == set()
+    assert not (out / "cover_2005.vrt").exists()
+    with pytest.raises(GridError, match="nothing to export"):
+        cube.export(out, year=2005)
+
+
+def test_part_in_which_nothing_lies_is_a_report_of_zeros(world: World, tmp_path: Path) -> None:
+    cube = filled(world)
+    reports = [cube.export(tmp_path / "out", year=2005, part=(k, 9)) for k in range(1, 10)]
+    assert sum(r.planned for r in reports) == 2
+    assert [r.exit_code for r in reports] == [0] * 9
+
+
+def test_names_with_what_gdal_takes_for_a_document_are_written_otherwise(make_cube: Make, tmp_path: Path) -> None:
+    cube = make_cube("""\
+axes: {sort: {values: ["<5"]}}
+variables: {a: {dtype: uint8, fill_value: 0, chunks: {y: 50, x: 50}}}
+""")
+    cube.ingest(source=lambda geobox, sort: np.ones(geobox.shape, "uint8"), region="y0_x0")
+    assert (cube.export(tmp_path / "out").written, cube.export(tmp_path / "out").current) == (1, 1)
+    assert names(tmp_path / "out") == {"a/_5/y0_x0.tif"}
+    with pytest.raises(StoreError, match="has '<' in its path"):
+        cube.export(tmp_path / "<out")
+
+
+@pytest.mark.parametrize("tile", [5, (2.5, 3), (5,), "ab"])
+def test_tile_that_is_no_size_is_refused(world: World, tmp_path: Path, tile: Any) -> None:
+    with pytest.raises(GridError, match="is no size: give pixels as"):
+        filled(world).export(tmp_path / "out", tile=tile)
+
+
+def test_mosaics_of_one_name_are_refused(make_cube: Make, tmp_path: Path) -> None:
+    cube = make_cube("""\
+axes: {year: {values: [2000, 2005]}}
+variables:
+  cover: {dtype: uint8, fill_value: 0, chunks: {y: 50, x: 50}}
+  COVER_2000: {dtype: uint8, fill_value: 0, chunks: {y: 50, x: 50}, axes: []}
+""")
+    cube.ingest(source=lambda geobox, year: np.ones(geobox.shape, "uint8"), variable="cover", region="y0_x0")
+    cube.ingest(source=lambda geobox: np.ones(geobox.shape, "uint8"), variable="COVER_2000", region="y0_x0")
+    out = tmp_path / "out"
+    with pytest.raises(GridError, match=r"the mosaic of both 'cover year=2000' and 'COVER_2000': .* --variable"):
+        cube.export(out)
+    assert not out.exists()
+    cube.export(out, variable="cover", gti=True)
+    if sys.platform == "linux":
+        (out / "cover_2000.vrt").rename(out / "COVER_2000.vrt")  # as where letters' case does not count
+    kept = (out / "COVER_2000.vrt").read_bytes()
+    with pytest.raises(StoreError, match=r"is the mosaic of something else, which that of 'COVER_2000' would"):
+        cube.export(out, variable="COVER_2000")
+    assert (out / "COVER_2000.vrt").read_bytes() == kept
+    assert cube.export(tmp_path / "other", variable="COVER_2000").mosaics == ["COVER_2000.vrt"]
+
+
+def test_mosaic_of_booleans_is_true_where_there_is_nothing_if_that_is_the_fill_value(
+    make_cube: Make, tmp_path: Path
+) -> None:
+    cube = make_cube("variables: {b: {dtype: bool, fill_value: true, chunks: {y: 50, x: 50}}}\n")
+    cube.ingest(source=lambda geobox: np.eye(100, dtype=bool), region="y0_x0")
+    cube.ingest(source=lambda geobox: np.full(geobox.shape, True), region="y0_x1")
+    cube.export(tmp_path / "out")
+    with rasterio.open(tmp_path / "out" / "b.vrt") as vrt:
+        assert np.array_equal(vrt.read(1), cube.dataset()["b"])
+        assert vrt.nodata is None
+    with pytest.raises(GridError, match="gti cannot say that 'b' is true where there are no tiles"):
+        cube.export(tmp_path / "out", gti=True)
+
+
+def test_what_gdal_noted_beside_a_file_goes_with_it(world: World, tmp_path: Path) -> None:
+    cube = filled(world)
+    out = tmp_path / "out"
+    cube.export(out)
+    beside = [f"cover/{n}.tif{s}" for n in ("2000/20N_000E", "2005/10N_020E") for s in (".aux.xml", ".ovr", ".msk")]
+    for name in (*beside, "cover/2000/10N_000E.tif.aux.xml", "cover_2000.vrt.aux.xml"):
+        (out / name).write_text("<PAMDataset/>")
+    assert cube.export(out).current == 7
+    assert all((out / name).exists() for name in (*beside, "cover_2000.vrt.aux.xml"))
+    world.add_tile(2000, "20N_000E")
+    world.add_tile(2005, "10N_020E", np.full((100, 50), 255, np.uint8))
+    cube.ingest()
+    cube.export(out)
+    assert [n for n in (*beside, "cover_2000.vrt.aux.xml") if (out / n).exists()] == []
+    assert (out / "cover" / "2000" / "10N_000E.tif.aux.xml").exists()

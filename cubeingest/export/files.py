@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import operator
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -25,6 +26,9 @@ FORMATS: Mapping[str, tuple[str, ...]] = {"cog": (".tif", ".tiff"), "parquet": (
 
 WRITTEN_AS = 1
 """Raised when files are written otherwise, so that those of earlier versions are made anew."""
+
+LABELS = 8
+"""Axis values that are named one by one where it is said what a table holds."""
 
 NAME_BYTES = 255
 """What a name within a folder may have on the filesystems there are."""
@@ -96,10 +100,14 @@ class Layout:
         what = " ".join([variable.name, *labels, region, self._pixels(iy, ix)])
         return TileFile(self.name((variable,), position, region), what, position)
 
-    def table(self, variables: tuple[Variable, ...], iy: int, ix: int, grouped: bool) -> TileFile:
-        """The table of all ``variables`` in one place."""
+    def table(
+        self, variables: tuple[Variable, ...], blocks: Collection[tuple[int, ...]], iy: int, ix: int, grouped: bool
+    ) -> TileFile:
+        """The table of all ``variables`` in one place, of the values in ``blocks`` of their axes."""
         region = self.grid.region_id(iy, ix)
-        what = " ".join([*(v.name for v in variables), region, self._pixels(iy, ix)])
+        axes = zip(self.spec.axes_of(variables[0]), zip(*blocks, strict=True), strict=False)
+        values = [text for axis, own in axes if (text := _values_text(axis, set(own)))]
+        what = " ".join([*(v.name for v in variables), *values, region, self._pixels(iy, ix)])
         return TileFile(self.name(variables, (), region, grouped), what)
 
     def _pixels(self, iy: int, ix: int) -> str:
@@ -126,6 +134,17 @@ class Layout:
         return _fill(self.pattern or usual, texts, first.name)
 
 
+def _values_text(axis: Axis, blocks: Collection[int]) -> str:
+    """Which values of an axis a table is of: ``year=2000,2005``; nothing of all, so that a table of all grows with its axis."""
+    labels = [label for b in sorted(blocks) for label in axis.labels[axis.block_slice(b)]]
+    if len(labels) == len(axis.labels):
+        return ""
+    if len(labels) <= LABELS:
+        return f"{axis.name}={','.join(labels)}"
+    digest = hashlib.blake2b("\n".join(labels).encode(), digest_size=4).hexdigest()
+    return f"{axis.name}={labels[0]}...{labels[-1]} ({len(labels)} values, {digest})"
+
+
 def make_layout(spec: CubeSpec, tile_yx: tuple[int, int] | None, format_: str, pattern: str | None = None) -> Layout:
     """How to cut a cube. Raises :class:`GridError` for a format, size of tile or pattern that cannot be."""
     if format_ not in FORMATS:
@@ -139,6 +158,11 @@ def make_layout(spec: CubeSpec, tile_yx: tuple[int, int] | None, format_: str, p
 
 
 def _tile_grid(grid: TilingGrid, tile_yx: tuple[int, int]) -> TilingGrid:
+    try:
+        y, x = map(operator.index, tile_yx)
+    except (TypeError, ValueError):
+        raise GridError(f"tile {tile_yx!r} is no size: give pixels as (rows, columns), such as (5000, 5000)") from None
+    tile_yx = (y, x)
     for dim, own, n in zip(grid.dims_yx, tile_yx, grid.shape_yx, strict=True):
         if not 1 <= own <= n:
             raise GridError(f"tile {dim} is {own} pixels: it must be between 1 and the grid's {n}")
@@ -177,7 +201,7 @@ def _fill(pattern: str, texts: Mapping[str, tuple[Any, str]], variable: str) -> 
             out.append(format(value, form) if form else label)
         except (ValueError, TypeError) as e:
             raise GridError(f"name {pattern!r}: {{{name}:{form}}} does not fit {label!r}: {e}") from None
-    filled = re.sub(r"[\\\0-\x1f]", "_", "".join(out))
+    filled = re.sub(r"[\\<\0-\x1f]", "_", "".join(out))
     for part in PurePosixPath(filled).parts:
         if part == ".." or len(part.encode()) > NAME_BYTES:
             raise GridError(
@@ -262,7 +286,7 @@ def _plan_place(
         for block in blocks
         for place in overlapped(layout.spec.tiling, window)
     ]
-    files = tuple(_files_of(layout, group, slot, grouped))
+    files = tuple(_files_of(layout, group, blocks, slot, grouped))
     states = [int(held.states[s.variable][s.index]) for s in below]
     if DONE not in states:
         is_pending = any(
@@ -290,9 +314,11 @@ def _plan_place(
     )
 
 
-def _files_of(layout: Layout, group: tuple[Variable, ...], slot: Slot, grouped: bool) -> Iterator[TileFile]:
+def _files_of(
+    layout: Layout, group: tuple[Variable, ...], blocks: list[tuple[int, ...]], slot: Slot, grouped: bool
+) -> Iterator[TileFile]:
     if layout.format == "parquet":
-        yield layout.table(group, slot.iy, slot.ix, grouped)
+        yield layout.table(group, blocks, slot.iy, slot.ix, grouped)
         return
     for position in _positions(layout.spec.axes_of(group[0]), slot.block):
         yield layout.file(group[0], position, slot.iy, slot.ix)

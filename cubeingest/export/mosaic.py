@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import sqlite3
 import struct
@@ -41,7 +42,9 @@ class MosaicTile:
 
 @dataclass(frozen=True)
 class Mosaic:
-    """Tiles of one variable at one set of axis values (labels by axis), and what their band is."""
+    """Tiles of one variable at one set of axis values (labels by axis), and what their band is. ``background`` is what pixels of no tile are where
+    there is no nodata, if not 0.
+    """
 
     variable: str
     labels: Mapping[str, str]
@@ -52,6 +55,7 @@ class Mosaic:
     scale: float = 1.0
     offset: float = 0.0
     units: str = ""
+    background: int | None = None
     tiles: tuple[MosaicTile, ...] = ()
 
     @property
@@ -59,10 +63,24 @@ class Mosaic:
         """``cover_2000``: of its files, without suffix."""
         return re.sub(r"[^\w.+-]", "_", "_".join([self.variable, *self.labels.values()]))
 
+    @property
+    def what(self) -> str:
+        """``cover year=2000``."""
+        return " ".join([self.variable, *(f"{axis}={label}" for axis, label in self.labels.items())])
+
+    def mark(self, cube: str) -> str:
+        """What its files say of themselves."""
+        return f"{MARK}{cube}:{hashlib.blake2b(self.what.encode(), digest_size=6).hexdigest()}"
+
 
 def is_ours(content: bytes, cube: str) -> bool:
     """Whether a mosaic's or index' content is of this cube."""
     return f"{MARK}{cube}".encode() in content
+
+
+def is_of(content: bytes, mosaic: Mosaic, cube: str) -> bool:
+    """Whether content that is ours is of this mosaic. Earlier versions did not say of which it is."""
+    return mosaic.mark(cube).encode() in content or f"{MARK}{cube}:".encode() not in content
 
 
 def vrt_of(mosaic: Mosaic, grid: TilingGrid, wkt: str, cube: str) -> str:
@@ -76,6 +94,8 @@ def vrt_of(mosaic: Mosaic, grid: TilingGrid, wkt: str, cube: str) -> str:
     ]
     if mosaic.nodata is not None:
         band.append(f"    <NoDataValue>{mosaic.nodata!r}</NoDataValue>")
+    elif mosaic.background is not None:
+        band += [f"    <NoDataValue>{mosaic.background}</NoDataValue>", "    <HideNoDataValue>1</HideNoDataValue>"]
     if (mosaic.scale, mosaic.offset) != (1, 0):
         band += [f"    <Offset>{mosaic.offset!r}</Offset>", f"    <Scale>{mosaic.scale!r}</Scale>"]
     if mosaic.units:
@@ -100,7 +120,7 @@ def vrt_of(mosaic: Mosaic, grid: TilingGrid, wkt: str, cube: str) -> str:
         f'<VRTDataset rasterXSize="{nx}" rasterYSize="{ny}">',
         f'  <SRS dataAxisToSRSAxisMapping="{_axis_order(wkt)}">{escape(wkt)}</SRS>',
         f"  <GeoTransform>{transform}</GeoTransform>",
-        f"  <Metadata><MDI key=\"CUBEINGEST\">{MARK}{cube}</MDI></Metadata>",
+        f"  <Metadata><MDI key=\"CUBEINGEST\">{mosaic.mark(cube)}</MDI></Metadata>",
         *band, "  </VRTRasterBand>", "</VRTDataset>", "",
     ])  # fmt: skip
 
@@ -157,7 +177,7 @@ def gti_of(mosaic: Mosaic, grid: TilingGrid, wkt: str, cube: str) -> bytes:
         db.execute(
             "INSERT INTO gpkg_contents (table_name, data_type, identifier, description, min_x, min_y, max_x, max_y, srs_id) "
             "VALUES (?, 'features', ?, ?, ?, ?, ?, ?, ?)",
-            (LAYER, LAYER, f"{MARK}{cube}", *grid.bounds(), own),
+            (LAYER, LAYER, mosaic.mark(cube), *grid.bounds(), own),
         )
         db.execute("INSERT INTO gpkg_geometry_columns VALUES (?, 'geom', 'POLYGON', ?, 0, 0)", (LAYER, own))
         db.executemany("INSERT INTO gpkg_extensions VALUES (?, NULL, 'gpkg_metadata', 'http://www.geopackage.org/spec131/#extension_metadata', 'read-write')",

@@ -19,7 +19,7 @@ from cubeingest.export.files import FilePlan, FilesPlan, Held, Layout, TileFile,
 from cubeingest.export.joined import check_mosaics, write_mosaics
 from cubeingest.export.scratch import scratch_folder
 from cubeingest.export.table import check_columns, export_table, read_table_tags
-from cubeingest.export.write import TAG_CUBE, TAG_STAMP, TAG_TILE, ExportJob, Written, export_cogs
+from cubeingest.export.write import TAG_CUBE, TAG_STAMP, TAG_TILE, ExportJob, Written, export_cogs, unlink_beside
 from cubeingest.ledger import NOTHING, read_expected, read_records, read_states
 from cubeingest.plan import Chosen, Selection, choose
 from cubeingest.store import Store, is_local
@@ -95,12 +95,15 @@ def export(
         store.uri, session.snapshot_id, str(folder), empty=planned.empty, pending=planned.pending, absent=planned.absent
     )
     report.planned = sum(len(p.files) for p in planned.plans)
-    if not planned.plans:
+    there = _look(folder, layout, planned, store.cube_id)
+    if not planned.plans and not there:
+        if selection.part is not None:  # other parts have all there is
+            report.seconds = time.monotonic() - started
+            return report
         raise GridError(
             f"there is nothing to export: of {planned.empty + planned.pending + planned.absent} tiles selected {planned.pending} are pending, "
             f"{planned.absent} absent, {planned.empty} empty (`cubeingest status` shows where)"
         )
-    there = _look(folder, layout, planned, store.cube_id)
     if format == "cog":
         check_mosaics(folder, layout, chosen, gti, store.cube_id)
     todo = _lacking(planned.plans, there, report)
@@ -113,7 +116,8 @@ def export(
             ), todo, options)  # fmt: skip
             run.remove(planned.left_out)
         if format == "cog":
-            report.mosaics = write_mosaics(folder, layout, chosen, gti, store.cube_id, run.good)
+            has_changed = bool(report.written or report.removed)
+            report.mosaics = write_mosaics(folder, layout, chosen, gti, store.cube_id, run.good, has_changed)
     except OSError as e:
         raise StoreError(f"cannot write into {str(folder)!r}: {e.strerror or e}") from e
     report.unfinished = (
@@ -130,6 +134,10 @@ def _check_folder(output: str | os.PathLike[str], store: Store) -> Path:
     folder = Path(text).expanduser().absolute()
     if folder.exists() and not folder.is_dir():
         raise StoreError(f"output {text!r} is a file: name a folder")
+    if "<" in str(folder):
+        raise StoreError(
+            f"output {text!r} has '<' in its path, which GDAL might take for a document: name another folder"
+        )
     real = Path(os.path.realpath(folder))
     if is_local(store.uri) and real.is_relative_to(os.path.realpath(store.uri)):
         raise StoreError(f"output {text!r} lies in the cube's own store: name another folder")
@@ -249,7 +257,9 @@ class _Run:
         """Take away files of ours for which the cube has nothing."""
         for file in files:
             if file.name in self.there:
-                (self.folder / file.name).unlink(missing_ok=True)
+                path = self.folder / file.name
+                path.unlink(missing_ok=True)
+                unlink_beside(path)
                 self.report.removed += 1
 
 

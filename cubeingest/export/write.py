@@ -40,6 +40,9 @@ ROWS_BYTES = 256 * 2**20
 TAG_CUBE, TAG_TILE, TAG_STAMP, TAG_SNAPSHOT = (f"CUBEINGEST_{name}" for name in ("CUBE", "TILE", "STAMP", "SNAPSHOT"))
 """What every file says of itself: of which cube it is, what it holds, what tells this from an earlier one, and the snapshot."""
 
+SIDECARS = (".aux.xml", ".ovr", ".msk")
+"""What the names of files end with that GDAL reads along with one, after its whole name."""
+
 Array = np.ndarray[Any, Any]
 
 
@@ -203,7 +206,14 @@ def put(job: ExportJob, path: Path, name: str) -> int:
     place.parent.mkdir(parents=True, exist_ok=True)
     size = path.stat().st_size
     path.replace(place)
+    unlink_beside(place)
     return size
+
+
+def unlink_beside(path: Path) -> None:
+    """Take away what GDAL has noted beside a file that is no more: statistics, overviews, masks."""
+    for suffix in SIDECARS:
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
 @contextmanager
