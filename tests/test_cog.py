@@ -226,5 +226,5 @@ def test_whole_files_are_told_from_short_ones_in_either_kind_of_tiff(
 )
 def test_crs_that_keys_hold_pass_and_others_do_not(crs: str) -> None:
     check_crs(crs)
-    with pytest.raises(GridError, match="GeoTIFF cannot hold this CRS: '.proj=eqearth' is read back as none"):
+    with pytest.raises(GridError, match=r"GeoTIFF cannot hold this CRS: '.proj=eqearth' is read back as none"):
         check_crs("+proj=eqearth")

@@ -736,7 +736,7 @@ variables: {v: {dtype: float32, fill_value: .nan, chunks: {y: 20, x: 20}}}
 store: ./rotated.icechunk
 """))  # fmt: skip
     cube.ingest(source=lambda geobox: np.ones((40, 40), "float32"))
-    with pytest.raises(GridError, match="GeoTIFF cannot hold this CRS: .*ob_tran"):
+    with pytest.raises(GridError, match=r"GeoTIFF cannot hold this CRS: .*ob_tran"):
         cube.export(tmp_path / "out")
     assert not (tmp_path / "out").exists()
     assert cube.export(tmp_path / "out", format="parquet").written == 1

@@ -244,19 +244,19 @@ def is_whole_cog(path: Path) -> bool:
             file.seek(start)
             (n,) = _unpack(file, count)
             entries = [(*_unpack(file, entry), file.read(inline)) for _ in range(n)]
-            ends = {}
+            last: dict[int, int] = {}  # by tag, the entry of the last block
             for tag, type_, length, content in entries:
                 if tag not in (324, 325) or not length:
                     continue
                 size = _SIZES[type_]
-                if length * size > inline:  # of the last block
+                if length * size > inline:
                     (place,) = struct.unpack("<Q" if big else "<I", content)
                     file.seek(place + (length - 1) * size)
-                    content = file.read(size)
+                    own = file.read(size)
                 else:
-                    content = content[(length - 1) * size : length * size]
-                ends[tag] = struct.unpack("<Q" if size == 8 else "<I", content)[0]
-            return file.seek(0, 2) >= ends[324] + ends[325] + TRAILER
+                    own = content[(length - 1) * size : length * size]
+                last[tag] = int.from_bytes(own, "little")
+            return file.seek(0, 2) >= last[324] + last[325] + TRAILER
     except (OSError, struct.error, KeyError):
         return False
 
