@@ -261,6 +261,12 @@ def is_whole_cog(path: Path) -> bool:
         return False
 
 
+def has_ghost(path: Path) -> bool:
+    """Whether a file starts as those do that :class:`CogWriter` writes, and some of GDAL's."""
+    with path.open("rb") as file:
+        return GHOST in file.read(len(GHOST) + 100)
+
+
 def _unpack(file: IO[bytes], form: str) -> tuple[Any, ...]:
     return struct.unpack(form, file.read(struct.calcsize(form)))
 
