@@ -16,7 +16,8 @@ from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cubeingest.tile import Cog, CogWriter, cog, read_cog_tags
+from cubeingest.errors import GridError
+from cubeingest.tile import Cog, CogWriter, check_crs, cog, is_whole_cog, read_cog_tags
 
 PLACE = Affine(0.1, 0, 10, 0, -0.1, 20)
 
@@ -202,3 +203,28 @@ for limit in (1000, 900_000, 1_100_000):  # in the first block, the first rows, 
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "File too large\n" * 3), done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_whole_files_are_told_from_short_ones_in_either_kind_of_tiff(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for big in (False, True):
+        if big:
+            monkeypatch.setattr(cog, "CLASSIC_BYTES", 0)
+        for shape in ((20, 30), (700, 600), (20, 1100)):
+            pixels = some("uint8", shape)
+            path = write(tmp_path / "a.tif", Cog(shape, pixels.dtype, "EPSG:4326", PLACE), pixels)
+            assert is_whole_cog(path)
+            content = path.read_bytes()
+            for n in (len(content) - 1, len(content) // 2, 20, 3, 0):
+                path.write_bytes(content[:n])
+                assert not is_whole_cog(path), (big, shape, n)
+
+
+@pytest.mark.parametrize(
+    "crs", ["EPSG:3035", "ESRI:54009", "+proj=sinu +R=6371007.181 +units=m", "+proj=longlat +a=3396190 +b=3376200"]
+)
+def test_crs_that_keys_hold_pass_and_others_do_not(crs: str) -> None:
+    check_crs(crs)
+    with pytest.raises(GridError, match=r"GeoTIFF cannot hold this CRS: '.proj=eqearth' is read back as none"):
+        check_crs("+proj=eqearth")

@@ -194,6 +194,9 @@ def test_versions_differ_in_the_tiles_that_were_corrected_and_nowhere_else(make:
         assert np.array_equal(v1[y, x], expected[y, x][::-1] if region in script["WRONG"] else expected[y, x])
     assert [c.change for c in cube.diff("v1", "v2")] == ["changed"] * 3
     assert cube.history()[0].details["action"] == "ingest"
+    again = script["main"](tmp_path)  # which brings the wrong tiles no more
+    assert np.array_equal(again.dataset()["land"], expected)
+    assert again.verify().equal == 40
 
 
 @pytest.mark.slow

@@ -702,3 +702,43 @@ def test_what_gdal_noted_beside_a_file_goes_with_it(world: World, tmp_path: Path
     cube.export(out)
     assert [n for n in (*beside, "cover_2000.vrt.aux.xml") if (out / n).exists()] == []
     assert (out / "cover" / "2000" / "10N_000E.tif.aux.xml").exists()
+
+
+@pytest.mark.parametrize("size", [100, 600])
+def test_half_files_are_made_anew(make_cube: Make, tmp_path: Path, size: int) -> None:
+    cube = ci.init(_write(tmp_path / "s.yaml", f"""\
+name: one
+crs: EPSG:4326
+grid: {{origin: {{x: 0, y: 0}}, resolution: {{x: 1/100, y: -1/100}}, shape: {{y: {size}, x: {size}}}, region: {{y: {size}, x: {size}}}}}
+variables: {{v: {{dtype: float32, fill_value: .nan, chunks: {{y: 100, x: 100}}, attrs: {{units: m}}}}}}
+store: ./one.icechunk
+"""))  # fmt: skip
+    pixels = np.random.default_rng(0).random((size, size)).astype("float32")
+    cube.ingest(source=lambda geobox: pixels)
+    out, path = tmp_path / "out", tmp_path / "out" / "v" / "y0_x0.tif"
+    cube.export(out)
+    whole = path.read_bytes()
+    for n in (len(whole) - 1, len(whole) // 2):
+        os.truncate(path, n)
+        assert cube.export(out).written == 1
+        assert path.read_bytes() == whole
+    for n in (whole.index(b"<GDALMetadata>") + 50, 300):
+        os.truncate(path, n)
+        with pytest.raises(StoreError, match=r"it cannot be read: .* delete it"):
+            cube.export(out)
+        path.write_bytes(whole)
+
+
+def test_crs_that_geotiff_cannot_hold_is_refused(tmp_path: Path) -> None:
+    cube = ci.init(_write(tmp_path / "s.yaml", """\
+name: rotated
+crs: "+proj=ob_tran +o_proj=longlat +o_lon_p=0 +o_lat_p=39.25 +lon_0=18 +datum=WGS84"
+grid: {origin: {x: -10, y: 10}, resolution: {x: 0.5, y: -0.5}, shape: {y: 40, x: 40}, region: {y: 40, x: 40}}
+variables: {v: {dtype: float32, fill_value: .nan, chunks: {y: 20, x: 20}}}
+store: ./rotated.icechunk
+"""))  # fmt: skip
+    cube.ingest(source=lambda geobox: np.ones((40, 40), "float32"))
+    with pytest.raises(GridError, match=r"GeoTIFF cannot hold this CRS: .*ob_tran"):
+        cube.export(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    assert cube.export(tmp_path / "out", format="parquet").written == 1

@@ -23,7 +23,7 @@ from cubeingest.export.write import TAG_CUBE, TAG_STAMP, TAG_TILE, ExportJob, Wr
 from cubeingest.ledger import NOTHING, read_expected, read_records, read_states
 from cubeingest.plan import Chosen, Selection, choose
 from cubeingest.store import Store, is_local
-from cubeingest.tile import read_cog_tags
+from cubeingest.tile import check_crs, has_ghost, is_whole_cog, read_cog_tags
 
 READ_AT_ONCE = 8
 """Threads that look at files that are there already."""
@@ -86,7 +86,9 @@ def export(
     spec, session = store.spec, store.readonly()
     layout = make_layout(spec, tile, format, name)
     chosen = choose(spec, selection)
-    if format == "parquet":
+    if format == "cog":
+        check_crs(spec.tiling.crs)
+    else:
         check_columns(spec, chosen.variables)
         if gti:
             raise GridError("gti is an index of rasters: leave it out with parquet")
@@ -154,17 +156,23 @@ def _plan(session: Any, layout: Layout, chosen: Chosen, selection: Selection) ->
 
 
 def _look(folder: Path, layout: Layout, planned: FilesPlan, cube: str) -> dict[str, str]:
-    """Stamps of the files that are there, by name. Raises :class:`StoreError` for one that this cube did not make, or of something else."""
+    """Stamps of the files that are there, by name; "" of one that is not whole.
+
+    Raises :class:`StoreError` for one that this cube did not make, or of something else.
+    """
     files = [f for f in (*(f for p in planned.plans for f in p.files), *planned.left_out) if (folder / f.name).exists()]
-    read = read_cog_tags if layout.format == "cog" else read_table_tags
+    read = _read_cog if layout.format == "cog" else read_table_tags
     with ThreadPoolExecutor(READ_AT_ONCE) as pool:
         found = pool.map(read, (folder / f.name for f in files))
-        tags = {file: own or {} for file, own in zip(files, found, strict=True)}
+        read_as = dict(zip(files, found, strict=True))
+    tags = {file: own or {} for file, own in read_as.items()}
     foreign = [f for f in files if tags[f].get(TAG_CUBE) != cube]
     if foreign:
         more = f" and {len(foreign) - 1} others" if len(foreign) > 1 else ""
+        broken = " (it cannot be read: if it is what was left of one of its tiles, delete it)"
         raise StoreError(
             f"{str(folder / foreign[0].name)!r}{more} would be overwritten, but this cube did not make it: name another output folder, or move it away"
+            f"{broken if read_as[foreign[0]] is None and (folder / foreign[0].name).is_file() else ''}"
         )
     other = [f for f in files if tags[f].get(TAG_TILE) != f.what]
     if other:
@@ -173,6 +181,14 @@ def _look(folder: Path, layout: Layout, planned: FilesPlan, cube: str) -> dict[s
             "output folder, or what tells them apart with --name"
         )
     return {f.name: tags[f].get(TAG_STAMP, "") for f in files}
+
+
+def _read_cog(path: Path) -> dict[str, str] | None:
+    """Its texts, with no stamp if it is short, and None if so short that they are lost."""
+    tags = read_cog_tags(path)
+    if tags is None or is_whole_cog(path):
+        return tags
+    return {**tags, TAG_STAMP: ""} if TAG_CUBE in tags or not has_ghost(path) else None
 
 
 def _lacking(plans: Iterable[FilePlan], there: dict[str, str], report: ExportReport) -> list[FilePlan]:

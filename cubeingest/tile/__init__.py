@@ -8,7 +8,7 @@ from cubeingest.remote import SourceId, source_id
 from cubeingest.spec import Variable, storage_of
 from cubeingest.storage import public_href
 from cubeingest.tile.chunks import ADVICE, not_as_is, open_blocks, why_no_variable, why_not
-from cubeingest.tile.cog import BLOCK_PIXELS, Cog, CogWriter, read_cog_tags
+from cubeingest.tile.cog import BLOCK_PIXELS, Cog, CogWriter, check_crs, has_ghost, is_whole_cog, read_cog_tags
 from cubeingest.tile.coordinates import labels_for
 from cubeingest.tile.fit import Placement, Window, place
 from cubeingest.tile.header import Header, gdal_env, read_header
@@ -21,9 +21,9 @@ from cubeingest.tile.warp import WarpTile, group_tiles, in_turns, kernel_reach, 
 
 __all__ = [
     "ADVICE", "BLOCK", "BLOCK_PIXELS", "Cog", "CogWriter", "Header", "Placement", "RasterFile", "RasterForm", "SourceId", "Survey", "TileReader",
-    "WarpTile", "Window", "gdal_env", "group_tiles", "header_for", "in_turns", "kernel_reach", "labelled_header", "labels_for", "not_as_is",
-    "open_array", "open_blocks", "open_tile", "open_warped", "place", "public_href", "read_cog_tags", "read_header", "read_survey", "reader_at",
-    "regions_of_mask", "source_id", "storage_of", "why_no_variable", "why_not", "write_raster",
+    "WarpTile", "Window", "check_crs", "gdal_env", "group_tiles", "has_ghost", "header_for", "in_turns", "is_whole_cog", "kernel_reach", "labelled_header",
+    "labels_for", "not_as_is", "open_array", "open_blocks", "open_tile", "open_warped", "place", "public_href", "read_cog_tags", "read_header",
+    "read_survey", "reader_at", "regions_of_mask", "source_id", "storage_of", "why_no_variable", "why_not", "write_raster",
 ]  # fmt: skip
 
 

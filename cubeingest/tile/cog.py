@@ -23,6 +23,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 import numpy as np
 
+from cubeingest.errors import GridError
 from cubeingest.remote import NOWHERE
 from cubeingest.tile.header import gdal_env, load_rasterio
 
@@ -230,6 +231,46 @@ def read_cog_tags(path: Path) -> dict[str, str] | None:
             return None
 
 
+def is_whole_cog(path: Path) -> bool:
+    """Whether a file that :class:`CogWriter` wrote reaches to the end of its last block."""
+    try:
+        with path.open("rb") as file:
+            order, version = struct.unpack("<2sH", file.read(4))
+            if order != b"II" or version not in (42, 43):
+                return False
+            big = version == 43
+            head, count, entry, inline = ("<4xQ", "<Q", "<HHQ", 8) if big else ("<I", "<H", "<HHI", 4)
+            (start,) = _unpack(file, head)
+            file.seek(start)
+            (n,) = _unpack(file, count)
+            entries = [(*_unpack(file, entry), file.read(inline)) for _ in range(n)]
+            last: dict[int, int] = {}  # by tag, the entry of the last block
+            for tag, type_, length, content in entries:
+                if tag not in (324, 325) or not length:
+                    continue
+                size = _SIZES[type_]
+                if length * size > inline:
+                    (place,) = struct.unpack("<Q" if big else "<I", content)
+                    file.seek(place + (length - 1) * size)
+                    own = file.read(size)
+                else:
+                    own = content[(length - 1) * size : length * size]
+                last[tag] = int.from_bytes(own, "little")
+            return file.seek(0, 2) >= last[324] + last[325] + TRAILER
+    except (OSError, struct.error, KeyError):
+        return False
+
+
+def has_ghost(path: Path) -> bool:
+    """Whether a file starts as those do that :class:`CogWriter` writes, and some of GDAL's."""
+    with path.open("rb") as file:
+        return GHOST in file.read(len(GHOST) + 100)
+
+
+def _unpack(file: IO[bytes], form: str) -> tuple[Any, ...]:
+    return struct.unpack(form, file.read(struct.calcsize(form)))
+
+
 # ---- directories ----------------------------------------------------------------------------------------------
 
 
@@ -316,18 +357,43 @@ def _metadata(cog: Cog) -> str:
     return "\n  ".join(["<GDALMetadata>", *items]) + "\n</GDALMetadata>\n"
 
 
+def check_crs(crs: str) -> None:
+    """Raise :class:`GridError` for a CRS that the keys of a GeoTIFF cannot hold: files would be nowhere, or elsewhere."""
+    _crs_tags(crs)
+
+
 @lru_cache(maxsize=8)
 def _crs_tags(crs: str) -> dict[int, Tag]:
-    """What GDAL writes for a raster of one pixel somewhere in a CRS."""
+    """What GDAL writes for a raster of one pixel somewhere in a CRS. Raises :class:`GridError` if it reads another one from that."""
     load_rasterio()
     from affine import Affine
+    from rasterio.crs import CRS
     from rasterio.io import MemoryFile
 
     place = Affine(1, 0, 1, 0, -1, 1)
     with gdal_env("", NOWHERE), MemoryFile() as memory:
         with memory.open(driver="GTiff", width=1, height=1, count=1, dtype="uint8", crs=crs, transform=place):
             pass
-        return {tag: content for tag, content in _read_tags(bytes(memory.read())) if tag in CRS_TAGS}
+        content = bytes(memory.read())
+        with MemoryFile(content) as alone, alone.open() as raster:  # without what GDAL keeps of it beside the file
+            wanted, kept = CRS.from_user_input(crs), raster.crs
+        if not kept or not (kept == wanted or _is_same(kept.to_dict(), wanted.to_dict())):
+            found = repr(" ".join(kept.to_string().split())[:120]) if kept else "none"
+            raise GridError(
+                f"GeoTIFF cannot hold this CRS: {' '.join(crs.split())[:120]!r} is read back as {found}; export tables (format parquet), "
+                "or make the cube in another CRS"
+            )
+        return {tag: own for tag, own in _read_tags(content) if tag in CRS_TAGS}
+
+
+def _is_same(kept: dict[str, Any], wanted: dict[str, Any]) -> bool:
+    """Whether two CRSs have the same parameters as PROJ has them, to what is lost when an ellipsoid is written by its flattening."""
+    for own in (kept, wanted):
+        if "rf" in own and "a" in own:
+            own["b"] = own["a"] * (1 - 1 / own.pop("rf"))
+    return bool(wanted) and kept.keys() == wanted.keys() and all(
+        np.isclose(kept[k], v, rtol=1e-10, atol=0) if isinstance(v, float) else kept[k] == v for k, v in wanted.items()
+    )  # fmt: skip
 
 
 def _read_tags(content: bytes) -> Iterator[tuple[int, Tag]]:
