@@ -44,6 +44,20 @@ def test_raster_that_the_disk_has_no_room_for_is_refused_and_leaves_nothing(tmp_
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("lacking", [1000, 100_000, 400_000])
+def test_raster_whose_last_block_is_cut_short_is_refused(tmp_path: Path, lacking: int) -> None:
+    """Its table then says that the block is shorter, and lies within the file."""
+    place = tmp_path / "a.tif"
+    subprocess.run([sys.executable, "-c", WRITE, str(place), "256", "50000000"], check=True)
+    limit = place.stat().st_size - lacking
+    place.unlink()
+    done = subprocess.run(
+        [sys.executable, "-c", WRITE, str(place), "256", str(limit)], capture_output=True, text=True, check=True
+    )
+    assert "a.tif' cannot be written" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("step", [256, 300])
 def test_raster_that_there_is_room_for_is_written(tmp_path: Path, step: int) -> None:
     place = tmp_path / "a.tif"

@@ -157,9 +157,15 @@ def reduce_into(
             source = store.tip
             store = _note_source(store, name, source)
     try:
-        open_store(store.uri, at=source)
+        then = open_store(store.uri, at=source).spec
     except StoreError as e:
         raise StoreError(f"{name!r} was computed from snapshot {source}, which is gone ({e}): --redo computes it from the cube as it is now") from None  # fmt: skip
+    grown = [a for a in reduction.quantity.axes if then.grid.axis(a).labels != store.spec.grid.axis(a).labels]
+    if grown or then.grid.spatial_shape != store.spec.grid.spatial_shape:
+        raise GridError(
+            f"{name!r} was computed from snapshot {source}, since when the cube has grown ({', '.join(grown) or 'its area'}): --redo computes it from the cube "
+            "as it is now"
+        )
     function = Computed(store.uri, source, reduction)
     regions = () if places is None else tuple(store.spec.tiling.region_id(*p) for p in sorted(places))
     rest = {a: tuple(store.spec.tiling.axis(a).labels[i] for i in asked.positions[a]) for a in reduction.rest}

@@ -45,7 +45,7 @@ def result_dtype(method: Method, variable: Variable | None, n: int) -> np.dtype[
     """What a result is kept in: of min, max and mode the variable's own dtype; of mean, median and std float32 where that holds
     its values to 7 digits (8 and 16 bits, float32), else float64; counts in the smallest that holds ``n``.
 
-    ``variable`` is None for an expression, whose results are float32.
+    ``variable`` is None for an expression, whose results are float32 unless it reads more digits.
     """
     if method == "count":
         return np.dtype("uint8" if n < 255 else "uint16" if n < 65535 else "uint32")
@@ -53,7 +53,12 @@ def result_dtype(method: Method, variable: Variable | None, n: int) -> np.dtype[
         return np.dtype("float32")
     if method in ("min", "max", "mode"):
         return variable.np_dtype
-    return np.dtype("float32" if variable.np_dtype.itemsize <= 2 or variable.dtype == "float32" else "float64")
+    return np.dtype("float32" if is_short(variable) else "float64")
+
+
+def is_short(variable: Variable) -> bool:
+    """Whether float32 holds a variable's values to 7 digits."""
+    return variable.np_dtype.itemsize <= 2 or variable.dtype == "float32"
 
 
 def result_fill(method: Method, variable: Variable | None, dtype: np.dtype[Any]) -> Any:
@@ -191,6 +196,8 @@ def to_result(values: npt.NDArray[np.float64], dtype: np.dtype[Any], fill: Any) 
     missing = np.isnan(values)
     with np.errstate(invalid="ignore", over="ignore"):
         out = values.astype(dtype)
+    if out.dtype.kind == "f":
+        missing |= np.isinf(out) & np.isfinite(values)
     if missing.any():
         out[missing] = fill
     return out

@@ -105,8 +105,11 @@ def find_where(spec: CubeSpec, selection: Selection) -> Where:
     window = slice(0, grid.shape_yx[0]), slice(0, grid.shape_yx[1])
     if selection.bbox is not None:
         y, x = window_of_bbox(grid, selection.bbox)
-        # Across the seam of a grid that goes all round: both ends of it, and what lies between.
-        window = (y, x) if x.stop <= grid.shape_yx[1] else (y, window[1])
+        if x.stop > grid.shape_yx[1]:
+            raise GridError(
+                f"bbox {selection.bbox} goes past the edge where the grid's columns begin and end: ask for its two parts, one after the other"
+            )
+        window = y, x
     if places:
         parts = [grid.slices(*p) for p in places]
         window = _common(window, _hull(parts))

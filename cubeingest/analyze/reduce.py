@@ -17,6 +17,7 @@ from cubeingest.analyze.methods import (
     STRIP_PIXELS,
     Method,
     check_method,
+    is_short,
     make_accumulator,
     reduce_stack,
     refuse_unknown_axes,
@@ -90,6 +91,8 @@ def find_reduction(
     of = None if variable is None or is_scaled(variable, spec) else variable
     n = int(np.prod([len(quantity.positions[a]) for a in axes]))
     dtype = result_dtype(known, of, n)
+    if of is None and dtype == np.float32 and not all(is_short(spec.variable(c.variable)) for c in quantity.columns):
+        dtype = np.dtype(np.float64)
     return Reduction(quantity, known, axes, dtype, result_fill(known, of, dtype))
 
 

@@ -61,6 +61,7 @@ class ZonalReport:
     by_class: bool
     names: Mapping[int, str]
     zones: dict[int, Sums] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def lengths(self) -> tuple[int, ...]:
@@ -68,7 +69,7 @@ class ZonalReport:
 
     @property
     def warnings(self) -> list[str]:
-        out = []
+        out = [*self.notes]
         if self.share is not None:
             for n, what in ((np.flatnonzero(self.share == 0), "outside the cube: they have no pixels"),
                             (np.flatnonzero((self.share > 0) & (self.share < 1 - 1e-9)), "partly outside it (column in_cube)")):  # fmt: skip

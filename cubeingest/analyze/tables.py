@@ -86,7 +86,14 @@ def _to_parquet(rows: Rows, lon_lat: tuple[str, str] | None) -> bytes:
     import numpy as np
 
     pa, pq = need("pyarrow", "writing Parquet"), need("pyarrow.parquet", "writing Parquet")
-    columns = {name: pa.array(np.asarray(v) if not isinstance(v, list) else v, from_pandas=True) for name, v in rows.items()}  # fmt: skip
+    columns = {}
+    for name, v in rows.items():
+        try:
+            columns[name] = pa.array(np.asarray(v) if not isinstance(v, list) else v, from_pandas=True)
+            if pa.types.is_nested(columns[name].type):
+                raise pa.ArrowInvalid("no plain values")
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError):  # numbers and texts, lists: as texts
+            columns[name] = pa.array([None if value is None else str(value) for value in v])
     table = pa.table(columns)
     if lon_lat is not None:
         import shapely

@@ -50,6 +50,8 @@ def read_features(path: Path, layer: str | None = None) -> Features:
         raise GridError(f"{where} has suffix {path.suffix!r}: {', '.join(FEATURES)} are read")
     if not path.is_file():
         raise GridError(f"there is no file {where}")
+    from shapely.errors import ShapelyError
+
     try:
         if suffix == ".gpkg":
             found = _read_geopackage(path, layer)
@@ -59,7 +61,18 @@ def read_features(path: Path, layer: str | None = None) -> Features:
             found = _read_geoparquet(path)
         else:
             found = _read_geojson(path)
-    except (OSError, ValueError, KeyError, TypeError, IndexError, struct.error, sqlite3.Error) as e:
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        IndexError,
+        AttributeError,
+        RecursionError,
+        ShapelyError,
+        struct.error,
+        sqlite3.Error,
+    ) as e:
         raise GridError(f"{where} cannot be read: {' '.join(str(e).split())[:160]}") from None
     if not len(found):
         raise GridError(f"{where} has no features")

@@ -256,6 +256,12 @@ def zonal(
     report = ZonalReport(
         quantity, labels, tuple(statistics), store.tip, keys, attributes, share, gaps, says_how(spec.tiling), by_class, names
     )  # fmt: skip
+    if isinstance(zones, str):
+        own = find_quantity(spec, Selection(variables=(zones,)))
+        text = str(read_filled(session, spec, own).gaps(own, where))
+        report.notes += [f"zones are of {zones!r}: {text}"] if text else []
+    elif share is not None and (selection.bbox or selection.regions or selection.polygon is not None):
+        report.notes.append("zones are cut to what is selected, of which in_cube does not speak")
     size = 8 if variable is None else variable.np_dtype.itemsize
     unfilled = _Unfilled(spec, quantity, filled)
     for result in run_parts(store, zonal_part, job, parts, n_pixels(parts) * size, options or Options(), on_progress):

@@ -20,6 +20,13 @@ from cubeingest.tile import TileReader, open_tile
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+    from pyproj import CRS
+
+MARGIN_DEGREES = 1.0
+"""Around the grid, what of polygons is brought to it, too: their edges there are bent as those within."""
+
+LEAP = 50
+"""Times the length of other steps along an outline, of which there are hundreds."""
 
 EDGE_PARTS = 256
 """Into how many parts, along its longer side, a polygon is cut where it is taken to another CRS: its edges are curves there."""
@@ -67,14 +74,22 @@ def place_zones(grid: TilingGrid, features: Features, make_valid: bool = False) 
         shapes = shapes.copy()
         shapes[invalid] = [_polygonal(shapely.make_valid(s)) for s in shapes[invalid]]
     given, own = parse_crs(features.crs), parse_crs(grid.crs)
+    held = np.ones(len(shapes))
     if not given.equals(own, ignore_axis_order=True):
         take = mapper(given, own)
+        if given.is_geographic and not own.is_geographic:
+            shapes, held = _cut_to_grid(shapes, grid, given, own)
         sides = np.nan_to_num(np.ptp(shapely.bounds(shapes).reshape(-1, 2, 2), axis=1).max(axis=1))
         shapes = shapely.segmentize(shapes, np.maximum(sides / EDGE_PARTS, 1e-12))
         shapes = shapely.transform(shapes, take, interleaved=False)
         lost = np.flatnonzero(~np.isfinite(shapely.bounds(shapes)).all(axis=1) & ~shapely.is_empty(shapes))
         if lost.size:
             raise GridError(f"{features.where}: {_name(features, int(lost[0]))} cannot be taken from {given.name} to the grid's {own.name}")  # fmt: skip
+        torn = np.flatnonzero([_is_torn(s) for s in shapes])
+        if torn.size:
+            raise GridError(
+                f"{features.where}: {_name(features, int(torn[0]))} goes over the edge of the grid's CRS {own.name}: cut it there into parts"
+            )
     owners, geometries = [np.arange(len(shapes))], [shapes]
     box = shapely.box(*grid.bounds())
     if own.is_geographic:
@@ -90,7 +105,47 @@ def place_zones(grid: TilingGrid, features: Features, make_valid: bool = False) 
             shapes
         )
     kept = shapely.intersects(box, geometry)
-    return Zones(len(shapes), features.attributes, owner[kept], geometry[kept], np.clip(np.nan_to_num(inside), 0, 1))
+    return Zones(
+        len(shapes), features.attributes, owner[kept], geometry[kept], np.clip(np.nan_to_num(inside * held), 0, 1)
+    )
+
+
+def _cut_to_grid(shapes: Array, grid: TilingGrid, given: CRS, own: CRS) -> tuple[Array, Array]:
+    """Polygons of longitudes and latitudes cut to where a projected grid lies, each in one turn of the globe, and what share of each is left."""
+    import shapely
+    import shapely.affinity
+    from pyproj import Transformer
+
+    west, south, east, north = Transformer.from_crs(own, given, always_xy=True).transform_bounds(
+        *grid.bounds(), densify_pts=201
+    )
+    if not np.isfinite([west, south, east, north]).all():
+        return shapes, np.ones(len(shapes))
+    margin = MARGIN_DEGREES
+    spans = [(west, east)] if west <= east else [(west, 180.0), (-180.0, east)]
+    boxes = [
+        shapely.box(max(w - margin, -180), max(south - margin, -90), min(e + margin, 180), min(north + margin, 90))
+        for w, e in spans
+    ]
+    near = shapely.union_all(boxes)
+    cut = []
+    for shape in shapes:
+        parts = [shapely.intersection(shapely.affinity.translate(shape, turn), near) for turn in (-360.0, 0.0, 360.0)]
+        cut.append(_polygonal(shapely.union_all(parts)))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        held = np.nan_to_num(shapely.area(cut) / shapely.area(shapes))
+    return np.asarray(cut), np.minimum(held, 1)
+
+
+def _is_torn(shape: Any) -> bool:
+    """Whether an outline leaps from one edge of a projection to the other: one step is as long as a good part of the whole, and far longer than the others."""
+    import shapely
+
+    for ring in shapely.get_rings(shape):
+        steps = np.hypot(*np.diff(shapely.get_coordinates(ring), axis=0).T)
+        if steps.size and steps.max() > LEAP * np.median(steps) and steps.max() > steps.sum() / 8:
+            return True
+    return False
 
 
 def _refuse_others(features: Features, shapes: Array) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -31,6 +32,12 @@ CACHE_MB = 64
 """What GDAL keeps of blocks that are not written yet."""
 
 
+NOT_WHOLE = "not all of it is on the disk, which may be full"
+
+Written = tuple[list[int], Any, int]
+"""Bands (counted from 1) and window of what was written, and its checksum."""
+
+
 @dataclass(frozen=True)
 class RasterForm:
     """What a raster is to be: its lattice, bands and nodata. ``affine`` may run south to north: the file runs north to south.
@@ -55,6 +62,7 @@ class RasterFile:
 
     def __init__(self, dst: DatasetWriter, form: RasterForm) -> None:
         self._dst, self._form = dst, form
+        self.written: list[Written] = []
 
     def write(self, bands: Sequence[int], pixels: np.ndarray[Any, Any], row: int, column: int) -> None:
         """Put (band, y, x) at bands (counted from 0) and at the lattice's ``row`` and ``column``."""
@@ -63,7 +71,9 @@ class RasterFile:
         height, width = pixels.shape[-2:]
         if self._form.affine.e > 0:
             row, pixels = self._form.shape_yx[0] - row - height, pixels[..., ::-1, :]
-        self._dst.write(pixels, indexes=[b + 1 for b in bands], window=Window(column, row, width, height))
+        window, indexes = Window(column, row, width, height), [b + 1 for b in bands]
+        self._dst.write(pixels, indexes=indexes, window=window)
+        self.written.append((indexes, window, _checksum(pixels, self._dst.dtypes[0])))
 
 
 @contextmanager
@@ -102,15 +112,16 @@ def write_raster(path: Path, form: RasterForm) -> Iterator[RasterFile]:
             for n, text in enumerate(form.descriptions, 1):
                 dst.set_band_description(n, text)
             dst.update_tags(**form.tags)
-            yield RasterFile(dst, form)
+            file = RasterFile(dst, form)
+            yield file
         if not at_once:
             loose = making.replace(making.with_suffix(".loose"))
-            _check_whole(loose)
+            _check_whole(loose, [])
             with rasterio.Env(GDAL_CACHEMAX=CACHE_MB):
                 rasterio.shutil.copy(
                     loose, making, driver="GTiff", tiled=True, bigtiff="if_safer", interleave="band", **packed
                 )
-        _check_whole(making)
+        _check_whole(making, file.written)
         making.replace(place)
     except (RasterioError, OSError) as e:
         raise StoreError(f"raster {str(path)!r} cannot be written: {' '.join(str(e).split())[:160]}") from e
@@ -120,9 +131,16 @@ def write_raster(path: Path, form: RasterForm) -> Iterator[RasterFile]:
                 left.unlink()
 
 
-def _check_whole(path: Path) -> None:
-    """Raise :class:`OSError` if a block of a GeoTIFF is not on the disk: GDAL says nothing of what a full disk did not take."""
+def _checksum(pixels: np.ndarray[Any, Any], dtype: str) -> int:
+    return zlib.crc32(np.ascontiguousarray(pixels.astype(dtype, copy=False)).view(np.uint8).data)
+
+
+def _check_whole(path: Path, written: Sequence[Written]) -> None:
+    """Raise :class:`OSError` if a block of a GeoTIFF is not on the disk, or what was written is not read back: GDAL says nothing of what a full
+    disk did not take.
+    """
     import rasterio
+    from rasterio.errors import RasterioError
 
     with path.open("rb") as file:
         signature, size = file.read(4), path.stat().st_size
@@ -131,7 +149,14 @@ def _check_whole(path: Path) -> None:
             table = block_table(src, band, signature)
             assert table is not None, "it was written as a TIFF whose bands lie apart"
             if not table.lengths.all() or (table.offsets + table.lengths > size).any():
-                raise OSError("not all of it is on the disk, which may be full")
+                raise OSError(NOT_WHOLE)
+        for indexes, window, checksum in written:
+            try:
+                pixels = src.read(indexes, window=window)
+            except RasterioError:
+                raise OSError(NOT_WHOLE) from None
+            if _checksum(pixels, src.dtypes[0]) != checksum:
+                raise OSError(NOT_WHOLE)
 
 
 def block_of(step: int) -> int | None:
