@@ -104,3 +104,25 @@ def test_file_that_is_no_zones_is_named(tmp_path: Path, text: str) -> None:
     place.write_text(text)
     with pytest.raises(GridError, match=r"bad.geojson"):
         cube.zonal(place, ["count"], year=1)
+
+
+def test_regions_that_are_pending_count_as_missing(tmp_path: Path) -> None:
+    cube = make(tmp_path, 1, ny=4, nx=4)
+    text = (
+        (tmp_path / "grid.yaml")
+        .read_text()
+        .replace("region: {y: 4, x: 4}", "region: {y: 2, x: 4}")
+        .replace("chunks: {y: 4", "chunks: {y: 2")
+    )
+    (tmp_path / "half").mkdir()
+    (tmp_path / "half" / "grid.yaml").write_text(text)
+    half = ci.init(tmp_path / "half" / "grid.yaml")
+    half.ingest(source=lambda geobox, year: np.full(geobox.shape, 1, "uint8"), region="y0_x0")
+    found = half.transitions({"year": 1}, {"year": 2})
+    whole = cube.transitions({"year": 1}, {"year": 2})
+    (n, area), (all_n, all_area) = found.counts[1, 1], whole.counts[1, 1]
+    assert (n, found.missing[0]) == (8, 8)
+    assert area + found.missing[1] == pytest.approx(all_area)
+    assert all_n == 16
+    report: Any = half.compute("mean", "year", output=tmp_path / "half.tif")
+    assert (report.pixels, report.missing) == (16, 8)

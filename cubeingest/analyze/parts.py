@@ -194,6 +194,11 @@ def _places(spec: CubeSpec, where: Where) -> Iterator[tuple[int, int]]:
     yield from (p for p in itertools.product(rows, columns) if chosen is None or p in chosen)
 
 
+def unfilled_windows(spec: CubeSpec, where: Where, filled: npt.NDArray[np.bool_]) -> list[Window]:
+    """What is selected of the regions that :func:`plan_parts` leaves out, since nothing is there."""
+    return [_common(where.window, spec.tiling.slices(*place)) for place in _places(spec, where) if not filled[place]]
+
+
 def cut(window: Window, chunk_yx: tuple[int, int], most_pixels: int) -> Iterator[Window]:
     """A window in parts of whole chunks, as wide as ``most_pixels`` allow, and then as high; chunks larger than that are cut in rows."""
     (y, x), (cy, cx) = window, chunk_yx

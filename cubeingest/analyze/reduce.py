@@ -38,6 +38,7 @@ from cubeingest.analyze.parts import (
     plan_parts,
     read_filled,
     run_parts,
+    unfilled_windows,
 )
 from cubeingest.analyze.quantity import Index, Quantity, Reader, find_quantity, is_classes, is_scaled, to_floats
 from cubeingest.analyze.tables import check_output
@@ -254,6 +255,8 @@ class Computing:
     parts: tuple[PartPlan, ...]
     gaps: Gaps
     job: ReduceJob
+    unfilled: int
+    """Pixels of regions in which there is nothing, and which no part is of."""
 
 
 def plan_reduction(store: Store, selection: Selection, reduction: Reduction) -> Computing:
@@ -273,7 +276,9 @@ def plan_reduction(store: Store, selection: Selection, reduction: Reduction) -> 
     )
     job = ReduceJob(PartJob(spec, quantity, pickle.dumps(session)), reduction)
     gaps = filled.gaps(quantity, where)
-    return Computing(store, reduction, where, _bands(spec, reduction), tuple(parts), gaps, job)
+    empty = unfilled_windows(spec, where, filled.regions(quantity))
+    unfilled = sum((y.stop - y.start) * (x.stop - x.start) for y, x in empty)
+    return Computing(store, reduction, where, _bands(spec, reduction), tuple(parts), gaps, job, unfilled)
 
 
 def _results(
@@ -315,6 +320,7 @@ def reduce_to_file(
     report = ReduceReport(
         reduction, computing.store.tip, computing.where.window, computing.gaps, output=str(path), bands=computing.bands.labels
     )  # fmt: skip
+    report.pixels = report.missing = computing.unfilled * len(computing.bands.labels)
     if is_picture:
         _picture(computing, report, path, options, on_progress)
     else:

@@ -21,6 +21,7 @@ from cubeingest.analyze.parts import (
     plan_parts,
     read_filled,
     run_parts,
+    unfilled_windows,
 )
 from cubeingest.analyze.quantity import Quantity, classes_of, find_quantity, is_missing
 from cubeingest.analyze.tables import Rows
@@ -174,6 +175,10 @@ def count_transitions(
             had = report.counts.get(pair, (0, 0.0))
             report.counts[pair] = had[0] + pixels, had[1] + weighed
         report.missing = report.missing[0] + n, report.missing[1] + area
+    for y, x in unfilled_windows(spec, where, filled.regions(quantity)):
+        width = x.stop - x.start
+        area = float(row_areas(spec.tiling, y).sum()) * width
+        report.missing = report.missing[0] + (y.stop - y.start) * width, report.missing[1] + area
     return report
 
 
