@@ -126,3 +126,17 @@ def test_regions_that_are_pending_count_as_missing(tmp_path: Path) -> None:
     assert all_n == 16
     report: Any = half.compute("mean", "year", output=tmp_path / "half.tif")
     assert (report.pixels, report.missing) == (16, 8)
+
+
+def test_expression_that_cannot_be_computed_is_refused_before_any_work(tmp_path: Path) -> None:
+    cube = make(tmp_path, 1, ny=4, nx=4)
+    with pytest.raises(GridError, match="expression 'v and v' cannot be computed"):
+        cube.compute("mean", "year", expr="v and v", output=tmp_path / "a.tif")
+
+
+def test_spec_that_lacks_what_compute_added_says_so_when_it_is_to_grow(tmp_path: Path) -> None:
+    cube = make(tmp_path, 3, ny=4, nx=4)
+    cube.compute("mean", "year", into="m")
+    (tmp_path / "longer.yaml").write_text((tmp_path / "grid.yaml").read_text().replace("[1, 2]", "[1, 2, 3]"))
+    with pytest.raises(ci.SpecError, match=r"`compute --into` added m to the cube"):
+        cube.extend(tmp_path / "longer.yaml")

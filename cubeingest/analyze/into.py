@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cubeingest.analyze.parts import Filled, Gaps, Where, cut, on_kept_thread, part_pixels, read_filled
-from cubeingest.analyze.quantity import COMPUTED_ATTR, Quantity, Reader
+from cubeingest.analyze.quantity import Quantity, Reader
 from cubeingest.analyze.reduce import Reduction, compute_window, result_variable
 from cubeingest.axes import axis_label
 from cubeingest.create import commit_details, take_over
@@ -20,7 +20,7 @@ from cubeingest.errors import GridError, SpecError, StoreError
 from cubeingest.ingest import IngestReport, expected_slots, ingest
 from cubeingest.ledger import create_ledger, read_records, write_expected
 from cubeingest.plan import Selection, choose, slots_of
-from cubeingest.spec import CubeSpec, Variable, differences, spec_from_document
+from cubeingest.spec import COMPUTED_ATTR, CubeSpec, Variable, differences, spec_from_document
 from cubeingest.store import (
     MAIN,
     Store,

@@ -12,15 +12,12 @@ from cubeingest.axes import Axis
 from cubeingest.errors import GridError, nearest
 from cubeingest.expressions import Expression, parse_expression
 from cubeingest.plan import Selection, find_positions
-from cubeingest.spec import CLASS_ATTRS, CubeSpec, Variable
+from cubeingest.spec import CLASS_ATTRS, COMPUTED_ATTR, CubeSpec, Variable
 from cubeingest.store import open_array
 
 if TYPE_CHECKING:
     import icechunk
     import numpy.typing as npt
-
-COMPUTED_ATTR = "cubeingest_compute"
-"""Attribute of a variable that `compute` made: from what, how, and from which snapshot."""
 
 Array = np.ndarray[Any, Any]
 
@@ -108,7 +105,12 @@ def _of_expression(
 ) -> Quantity:
     labels = {label: axis for axis in reversed(spec.tiling.axes) if isinstance(axis.values[0], str) for label in axis.labels}  # fmt: skip
     variables = {v.name for v in spec.variables}
-    names = sorted(_parsed(text, (*variables, *labels)).names, key=text.find)
+    parsed = _parsed(text, (*variables, *labels))
+    try:
+        parsed.evaluate({name: np.ones(2) for name in parsed.names})
+    except ValueError as e:
+        raise GridError(f"expression {text!r} cannot be computed: {e}") from None
+    names = sorted(parsed.names, key=text.find)
     if not names:
         raise GridError(f"expression {text!r} names no variable, so it is the same everywhere")
     named = [n for n in names if n in variables]

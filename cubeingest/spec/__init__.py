@@ -8,6 +8,7 @@ from cubeingest.spec.grow import Growth, find_growth, grow_axes, leaves_step
 from cubeingest.spec.model import (
     CELL_IDS,
     CLASS_ATTRS,
+    COMPUTED_ATTR,
     INTERNAL_GROUP,
     OVERVIEW_METHODS,
     OVERVIEWS,
@@ -25,6 +26,7 @@ from cubeingest.spec.write import flow_text
 __all__ = [
     "CELL_IDS",
     "CLASS_ATTRS",
+    "COMPUTED_ATTR",
     "INTERNAL_GROUP",
     "OVERVIEWS",
     "OVERVIEW_METHODS",

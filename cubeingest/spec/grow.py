@@ -15,7 +15,7 @@ from cubeingest.axes import Axis, AxisValue
 from cubeingest.errors import GridError, SpecError
 from cubeingest.spec.build import spec_from_document
 from cubeingest.spec.document import AxisDoc
-from cubeingest.spec.model import CubeSpec, differences
+from cubeingest.spec.model import COMPUTED_ATTR, CubeSpec, differences
 from cubeingest.steps import to_fraction
 
 MAX_VALUES_OF_RANGE = 100_000
@@ -52,7 +52,7 @@ def find_growth(old: CubeSpec, new: CubeSpec) -> tuple[Growth, ...]:
     if other:
         raise SpecError(
             f"the layouts differ in more than what can grow (cube -> spec): {'; '.join(other)}. Existing pixels would move or "
-            f"change: {ONLY_THE_END}; for anything else make a new cube (another --store)"
+            f"change: {ONLY_THE_END}; for anything else make a new cube (another --store){_of_compute(old, new)}"
         )
     out = []
     for axis in old.grid.axes:
@@ -68,6 +68,18 @@ def find_growth(old: CubeSpec, new: CubeSpec) -> tuple[Growth, ...]:
         if after > before:
             out.append(Growth(dim, before, after))
     return tuple(out)
+
+
+def _of_compute(old: CubeSpec, new: CubeSpec) -> str:
+    """What to say of variables that `compute` added to the cube, and that its YAML lacks."""
+    added = [
+        v.name for v in old.variables if COMPUTED_ATTR in v.attrs and v.name not in {w.name for w in new.variables}
+    ]
+    return (
+        f". `compute --into` added {', '.join(added)} to the cube: add it to the file, too, or extend by values (--<axis> VALUE)"
+        if added
+        else ""
+    )
 
 
 def _fixed(spec: CubeSpec) -> dict[str, Any]:

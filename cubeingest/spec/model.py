@@ -32,6 +32,9 @@ CELL_IDS = "cell_ids"
 CLASS_ATTRS = ("flag_values", "flag_meanings", "flag_masks", "flag_colors", "color_table", "colors")
 """Attributes of a variable whose values are classes: between two of them lies nothing."""
 
+COMPUTED_ATTR = "cubeingest_compute"
+"""Attribute of a variable that `compute` made: from what, how, and from which snapshot."""
+
 INTERNAL_GROUP = "cubeingest"
 """The group of a cube that holds its spec, catalog and ledger; no variable or axis may take its name."""
 
