@@ -140,3 +140,24 @@ def test_spec_that_lacks_what_compute_added_says_so_when_it_is_to_grow(tmp_path:
     (tmp_path / "longer.yaml").write_text((tmp_path / "grid.yaml").read_text().replace("[1, 2]", "[1, 2, 3]"))
     with pytest.raises(ci.SpecError, match=r"`compute --into` added m to the cube"):
         cube.extend(tmp_path / "longer.yaml")
+
+
+def test_zones_that_go_round_the_globe_more_than_once_are_refused(tmp_path: Path) -> None:
+    cube = make(tmp_path, 1)
+    with pytest.raises(GridError, match=r"zone 0 is wider than 360 degrees"):
+        cube.zonal(zone(tmp_path, *box(-190, 10, 190, 20)), ["count"], year=1)
+    assert count(cube, zone(tmp_path, *box(-180, 10, 180, 20))) == pytest.approx(3600)
+
+
+def test_raster_of_zones_is_of_whole_numbers(tmp_path: Path) -> None:
+    cube = make(tmp_path, 1, ny=4, nx=4)
+    cube.compute("mean", "year", output=tmp_path / "floats.tif")
+    with pytest.raises(GridError, match=r"floats.tif' is float32: zones are whole numbers"):
+        cube.zonal(tmp_path / "floats.tif", ["count"], year=1)
+
+
+def test_empty_table_of_points_is_said_to_be_empty(tmp_path: Path) -> None:
+    cube = make(tmp_path, 1, ny=4, nx=4)
+    (tmp_path / "a.csv").write_text("")
+    with pytest.raises(GridError, match=r"a.csv' is empty"):
+        cube.series(tmp_path / "a.csv")

@@ -191,7 +191,7 @@ def test_files_that_are_no_points_are_refused(tmp_path: Path) -> None:
         "a.csv": ("x1,y1\n1,2\n", "has columns x1, y1: two must be called lon and lat"),
         "b.csv": ("lon,lat\n1,2\n3,\n", r"line 3: no numbers in lon and lat: 3,"),
         "c.csv": ("lon,lat\n", "has no points"),
-        "d.csv": ("", "cannot be read"),
+        "d.csv": ("", "is empty"),
         "e.geojson": ("{}", "cannot be read"),
         "f.geojson": ("nonsense", "cannot be read"),
         "g.geojson": (to_geojson([shapely.box(0, 0, 1, 1)], ["a"]), "`compute zonal` is for polygons"),

@@ -92,7 +92,12 @@ def _to_parquet(rows: Rows, lon_lat: tuple[str, str] | None) -> bytes:
             columns[name] = pa.array(np.asarray(v) if not isinstance(v, list) else v, from_pandas=True)
             if pa.types.is_nested(columns[name].type):
                 raise pa.ArrowInvalid("no plain values")
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError):  # numbers and texts, lists: as texts
+        except (
+            pa.ArrowInvalid,
+            pa.ArrowNotImplementedError,
+            pa.ArrowTypeError,
+            OverflowError,
+        ):  # numbers and texts, lists: as texts
             columns[name] = pa.array([None if value is None else str(value) for value in v])
     table = pa.table(columns)
     if lon_lat is not None:

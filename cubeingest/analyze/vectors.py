@@ -99,9 +99,11 @@ def read_points(
 def _read_csv(path: Path) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], Mapping[str, Sequence[Any]]]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            header, *rows = csv.reader(file)
+            header, *rows = csv.reader(file) if path.stat().st_size else [[]]
     except (OSError, UnicodeDecodeError, csv.Error, ValueError) as e:
         raise GridError(f"{str(path)!r} cannot be read: {getattr(e, 'strerror', None) or e}") from None
+    if not header:
+        raise GridError(f"{str(path)!r} is empty")
     names = [h.strip() for h in header]
     lower = [n.lower() for n in names]
     at = [next((lower.index(n) for n in known if n in lower), None) for known in (LONGITUDES, LATITUDES)]

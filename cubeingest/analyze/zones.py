@@ -16,7 +16,7 @@ from cubeingest.boxes import mapper, parse_crs
 from cubeingest.errors import GridError
 from cubeingest.grid import TilingGrid
 from cubeingest.spec import Variable
-from cubeingest.tile import TileReader, open_tile
+from cubeingest.tile import TileReader, open_tile, read_header
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -89,6 +89,13 @@ def place_zones(grid: TilingGrid, features: Features, make_valid: bool = False) 
         if torn.size:
             raise GridError(
                 f"{features.where}: {_name(features, int(torn[0]))} goes over the edge of the grid's CRS {own.name}: cut it there into parts"
+            )
+    if own.is_geographic:
+        edges = shapely.bounds(shapes)
+        wide = np.flatnonzero(edges[:, 2] - edges[:, 0] > 360 + 1e-9)
+        if wide.size:
+            raise GridError(
+                f"{features.where}: {_name(features, int(wide[0]))} is wider than 360 degrees: zones go round the globe at most once"
             )
     owners, geometries = [np.arange(len(shapes))], [shapes]
     box = shapely.box(*grid.bounds())
@@ -182,10 +189,11 @@ def read_zones(path: Path, layer: str | None = None) -> Features | Path:
 
 def check_zone_raster(path: Path, grid: TilingGrid) -> None:
     """Raise :class:`TileError` for a raster that is not on the cube's lattice, :class:`GridError` for one of no whole numbers."""
-    with _open_zones(path, grid) as tile:
-        for dtype in tile.header.dtypes:
-            if np.dtype(dtype).kind not in "iu":
-                raise GridError(f"{str(path)!r} is {dtype}: zones are whole numbers")
+    for dtype in read_header(str(path)).dtypes:
+        if np.dtype(dtype).kind not in "iu":
+            raise GridError(f"{str(path)!r} is {dtype}: zones are whole numbers")
+    with _open_zones(path, grid):
+        pass  # it is proven to fit
 
 
 def read_zone_raster(path: Path, grid: TilingGrid, y: slice, x: slice) -> npt.NDArray[np.int64]:
