@@ -52,7 +52,14 @@ def check(cells: np.ndarray, columns: dict[str, np.ndarray], n: int, fan: int) -
             # What rounding of a mean takes from, or gives to, a spread of nothing.
             loss = 0 if name == "h_sigma" else 1e-12 * greatest
             if name.startswith(("h_var", "h_std")):
-                loss = (1e-15 * greatest) ** (2 if name.startswith("h_var") else 1)
+                # A mean is rounded where it is stored; squares of distances between means take it over.
+                spread = (
+                    np.ptp(columns["h"][~np.isnan(columns["h"].astype("float64"))].astype("float64"))
+                    if greatest
+                    else 0.0
+                )
+                loss = (1e-15 * greatest) ** 2 + 5e-16 * greatest * spread
+                got, expected = (v**2 if name.startswith("h_std") else v for v in (got, expected))
             np.testing.assert_allclose(got, expected, rtol=1e-12, atol=loss, err_msg=name)
 
 
@@ -69,7 +76,7 @@ def test_coarser_cells_are_those_of_the_points(dtype: str, n: int, fan: int) -> 
     check(rng.integers(0, 1024, n), {"h": h, "s": s}, 1024, fan)
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 15), st.sampled_from([0.0, 0.1, 1e9, 1e9 + 1, -3.0, np.nan])), max_size=40))
 def test_any_few_points(points: list[tuple[int, float]]) -> None:
     h = np.array([value for _, value in points], "float64")
