@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import hypothesis
 import numpy as np
 import pytest
 import rasterio
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from cubeingest import Cube
 
 __all__ = ["bucket", "s3_server"]
+
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 SPEC = """\
 name: small
