@@ -131,6 +131,7 @@ def cluster(folder: Path, *workers: tuple[object, ...], **env: str) -> Iterator[
 # ---- one result, wherever the work is done ---------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_this_process_two_local_ones_and_a_cluster_make_the_same_cube(world: World, tmp_path: Path) -> None:
     cubes = {}
     with cluster(tmp_path / "dask", (), ()) as address:

@@ -252,6 +252,7 @@ def test_compact_cube_shows_its_own_regions_and_the_ground_beside_them(tmp_path:
     assert set(np.unique(field.raster(200, 300)).tolist()) == {-1, 0, 1, 2, 3}
 
 
+@pytest.mark.slow
 def test_cube_without_data_has_every_picture(small: Cube) -> None:
     view = read_map(small.store, Selection())
     assert view.notes == ("no data here yet: 192 of 192 slots pending",)

@@ -160,6 +160,7 @@ def test_every_level_is_what_the_points_give_at_its_order(tmp_path: Path, points
     assert (again.written, again.skipped, again.snapshot) == (0, report.planned, None)
 
 
+@pytest.mark.slow
 def test_levels_of_some_regions_are_made_in_stages_and_windows(
     cube: Cube, points: dict[int, pd.DataFrame], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -148,6 +148,7 @@ def test_healpix_cube_holds_the_statistics_of_the_points_in_each_cell(
     assert (again.written, again.skipped) == (0, report.written)
 
 
+@pytest.mark.slow
 def test_raster_cube_holds_the_statistics_of_the_points_in_each_pixel(
     tmp_path: Path, points: dict[int, pd.DataFrame]
 ) -> None:

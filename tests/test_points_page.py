@@ -110,6 +110,7 @@ def test_page_runs_from_top_to_bottom(
         assert np.array_equal(found["reach"].values.ravel()[reach.index], reach)
 
 
+@pytest.mark.slow
 def test_what_is_said_beside_the_spec_makes_cubes_too(tmp_path: Path) -> None:
     write_granules(tmp_path)
     named, beside = specs()
