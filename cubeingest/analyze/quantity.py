@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cubeingest.axes import Axis
-from cubeingest.errors import GridError, nearest
+from cubeingest.errors import GridError
 from cubeingest.expressions import Expression, parse_expression
 from cubeingest.plan import Selection, find_positions
 from cubeingest.spec import CLASS_ATTRS, COMPUTED_ATTR, CubeSpec, Variable
@@ -285,11 +285,3 @@ def classes_of(variable: Variable) -> dict[int, str]:
 def is_classes(variable: Variable) -> bool:
     """Whether a variable says of itself that its values are classes."""
     return any(k in variable.attrs for k in CLASS_ATTRS)
-
-
-def one_axis(quantity: Quantity, spec: CubeSpec, name: str) -> Axis:
-    """The axis ``name`` of a quantity. Raises :class:`GridError` if it has no such axis."""
-    if name not in quantity.axes:
-        hint = nearest(name, list(quantity.axes))
-        raise GridError(f"{quantity.text!r} has no axis {name!r}{hint} (axes: {', '.join(quantity.axes) or 'none'})")
-    return spec.tiling.axis(name)
