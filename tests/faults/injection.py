@@ -35,6 +35,7 @@ def at(moment: str, do: str, nth: int = 1, when: str = "before", **more: Any) ->
     """A fault for :func:`install`, as plain data: ``do`` is ``kill``, ``pause`` (until ``file``.go appears; ``file`` then
     exists), ``kill later`` (after ``seconds``) or ``sleep`` (``seconds``, each time from the n-th on).
 
+    ``nth`` counts calls; with ``when="after"``, those that succeeded: of two commits at once one may be refused, and tried again.
     With ``once`` (a path), only the first process of all that come there meets it; with ``tickets``, as many as it holds.
     """
     assert moment in MOMENTS
@@ -49,9 +50,9 @@ def patience(module: str, name: str, seconds: float) -> dict[str, Any]:
 def install(faults: list[dict[str, Any]]) -> None:
     """In the process that is to fail: put the faults in their places.
 
-    While one tile waits another one would go on, so tiles are then taken one by one.
+    While one tile waits another one would go on, and commit beside it, so tiles are then taken one by one.
     """
-    if any(fault.get("do") == "pause" for fault in faults):
+    if any(fault.get("do") == "pause" or fault.get("when") == "after" for fault in faults):
         importlib.import_module("cubeingest.engine.pools").UNITS_AT_ONCE = 1  # type: ignore[attr-defined]
     for fault in faults:
         if "moment" not in fault:
@@ -65,7 +66,7 @@ def install(faults: list[dict[str, Any]]) -> None:
 
 
 def _wrapped(function: Any, fault: dict[str, Any]) -> Any:
-    calls = itertools.count(1)
+    calls, successes = itertools.count(1), itertools.count(1)
 
     def meet(moment: str, call: int) -> None:
         if moment == fault["when"] and (call == fault["nth"] or (fault["do"] == "sleep" and call > fault["nth"])):
@@ -86,17 +87,16 @@ def _wrapped(function: Any, fault: dict[str, Any]) -> Any:
                 return await function(*args, **kwargs)
             meet("before", call)
             result = await function(*args, **kwargs)
-            meet("after", call)
+            meet("after", next(successes))
             return result
 
         return waiting
 
     @functools.wraps(function)
     def plain(*args: Any, **kwargs: Any) -> Any:
-        call = next(calls)
-        meet("before", call)
+        meet("before", next(calls))
         result = function(*args, **kwargs)
-        meet("after", call)
+        meet("after", next(successes))
         return result
 
     return plain
