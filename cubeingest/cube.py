@@ -28,15 +28,14 @@ from cubeingest.analyze import (
     zonal,
 )
 from cubeingest.axes import AxisValue, axis_label
-from cubeingest.boxes import read_polygon
 from cubeingest.branches import Published, discard_branch, make_tag, publish, start_branch
 from cubeingest.changes import SlotChange, read_changes
 from cubeingest.check import CheckReport, check
 from cubeingest.contents import Contents, read_contents
 from cubeingest.cost import Cost, Link, read_cost
 from cubeingest.create import Created, init_cube
-from cubeingest.engine import Options, Progress
-from cubeingest.errors import GridError, nearest
+from cubeingest.engine import Options, Progress, how_of
+from cubeingest.errors import GridError
 from cubeingest.export import ExportReport, export
 from cubeingest.extend import Extended, extend
 from cubeingest.garbage import GcReport, collect_garbage
@@ -45,9 +44,9 @@ from cubeingest.ingest import MATERIALIZED, IngestReport, SourceFunction, ingest
 from cubeingest.look import describe_cube, show_cube_grid, show_diff, show_map, show_status
 from cubeingest.overviews import OverviewReport, levels_of, make_overviews
 from cubeingest.page import check_place, ingest_with_page, write_report
-from cubeingest.plan import Selection, choose
 from cubeingest.preflight import PlanReport, preflight
 from cubeingest.rechunk import RechunkReport, rechunk
+from cubeingest.selection import Selection, list_regions, read_labels, read_shape, several
 from cubeingest.spec import CubeSpec, read_spec
 from cubeingest.status import Status, read_status
 from cubeingest.store import MAIN, Commit, Store, normalize_uri, open_store, read_history, resolve_ref
@@ -56,7 +55,6 @@ from cubeingest.verify import VerifyReport, verify
 if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.axes import Axes
-    from shapely.geometry.base import BaseGeometry
 
 OnProgress = Callable[[Progress], None]
 
@@ -188,7 +186,9 @@ class Cube:
         """
         if (spec is None) == (not axes):
             raise GridError("say by what the cube is to grow: a longer spec, or values of axes, such as year=2025")
-        longer = self._texts(axes) if spec is None else spec if isinstance(spec, CubeSpec) else read_spec(spec)
+        longer = (
+            read_labels(self.grid, axes) if spec is None else spec if isinstance(spec, CubeSpec) else read_spec(spec)
+        )
         done = extend(self.store, longer, dry_run)
         object.__setattr__(self, "store", done.store)
         return done
@@ -385,7 +385,7 @@ class Cube:
         """
         shapes = [compare] if isinstance(compare, str) else list(compare)
         return read_cost(
-            self.store, query, Link(latency, bandwidth, concurrency), shapes, _several("variable", variable)
+            self.store, query, Link(latency, bandwidth, concurrency), shapes, several("variable", variable)
         )
 
     def report(self, path: str | os.PathLike[str], **selection: Any) -> Path:
@@ -524,70 +524,9 @@ class Cube:
         **axes: AxisValue | Iterable[AxisValue],
     ) -> Selection:
         """The :class:`Selection` of these keywords. Raises :class:`GridError` for an axis that the cube does not have."""
-        texts = self._texts(axes, "bbox", "polygon", "region", "variable", "limit", "part")
+        texts = read_labels(self.grid, axes, "bbox", "polygon", "region", "variable", "limit", "part")
         shape = None if polygon is None else read_shape(polygon)
-        return Selection(texts, bbox, _several("region", region), _several("variable", variable), limit, part, shape)
-
-    def _texts(self, axes: Mapping[str, Any], *keywords: str) -> dict[str, tuple[str, ...]]:
-        """Values by axis, as texts. Raises :class:`GridError` for an axis that the cube does not have."""
-        own = {a.name.replace("-", "_"): a.name for a in self.grid.axes}
-        for name in axes:
-            if name not in own:
-                hint = nearest(name, [*own, *keywords])
-                raise GridError(f"unknown selection {name!r}{hint} (axes of this cube: {', '.join(own) or 'none'})")
-        return {
-            own[name]: tuple(t for v in _several(name, value) for t in axis_label(v).split(","))
-            for name, value in axes.items()
-            if value is not None
-        }
-
-
-def how_of(virtual: bool, copy_blocks: bool) -> Literal["", "virtual", "copied"]:
-    """As :attr:`Options.how`. Raises :class:`GridError` for both at once."""
-    if virtual and copy_blocks:
-        raise GridError("virtual refers to blocks, copy-blocks copies them: say one of the two")
-    return "virtual" if virtual else "copied" if copy_blocks else ""
-
-
-def read_shape(polygon: Any) -> BaseGeometry:
-    """A polygon from a GeoJSON file's path, its text, plain data, or a geometry. Raises :class:`GridError`."""
-    where = os.fspath(polygon) if isinstance(polygon, str | os.PathLike) else None
-    if where is None or where.lstrip().startswith("{"):
-        return read_polygon(where or polygon)
-    try:
-        return read_polygon(Path(where).read_text(encoding="utf-8-sig"), f"polygon {where!r}")
-    except (OSError, UnicodeDecodeError) as e:
-        raise GridError(f"cannot read polygon {where!r}: {getattr(e, 'strerror', None) or e}") from None
-
-
-def _several(name: str, value: Any) -> tuple[Any, ...]:
-    """One value or several, as a tuple. Raises :class:`GridError` for none at all, which would not mean everything."""
-    if value is None:
-        return ()
-    # An array of no dimensions, such as one label of an xarray coordinate, is one value.
-    one = isinstance(value, str) or not isinstance(value, Iterable) or getattr(value, "ndim", 1) == 0
-    several = (value,) if one else tuple(value)
-    if not several:
-        raise GridError(f"the selection of {name} is empty: leave it out to select all")
-    return several
-
-
-def list_regions(spec: CubeSpec, selection: Selection) -> list[dict[str, Any]]:
-    """``{"id", "bounds", "slices"}`` of each region of a selection, row by row."""
-    grid = spec.grid
-    places = choose(spec, selection).places
-    ids = list(grid.region_ids()) if places is None else [grid.region_id(*p) for p in sorted(places)]
-    out = []
-    for region_id in ids[: selection.limit]:
-        slices = zip(grid.spatial_dims, grid.slices(*grid.region_index(region_id)), strict=True)
-        out.append(
-            {
-                "id": region_id,
-                "bounds": list(grid.bounds(region_id)),
-                "slices": {d: [s.start, s.stop] for d, s in slices},
-            }
-        )
-    return out
+        return Selection(texts, bbox, several("region", region), several("variable", variable), limit, part, shape)
 
 
 def init(

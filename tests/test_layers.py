@@ -44,7 +44,7 @@ LAYERS: list[set[str]] = [
     {"pieces"},
     {"writer", "checksum", "windows"},
     {"plan"},
-    {"ledger"},
+    {"ledger", "selection"},
     {"catalog", "valid"},
     {"hrefs"},
     {"points"},

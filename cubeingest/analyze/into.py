@@ -19,7 +19,8 @@ from cubeingest.engine import Options, Progress
 from cubeingest.errors import GridError, SpecError, StoreError
 from cubeingest.ingest import IngestReport, expected_slots, ingest
 from cubeingest.ledger import create_ledger, read_records, write_expected
-from cubeingest.plan import Selection, choose, slots_of
+from cubeingest.plan import slots_of
+from cubeingest.selection import Selection, choose
 from cubeingest.spec import COMPUTED_ATTR, CubeSpec, Variable, differences, spec_from_document
 from cubeingest.store import (
     MAIN,

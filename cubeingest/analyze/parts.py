@@ -19,7 +19,8 @@ from cubeingest.engine import EachSlot, Options, Progress, SlotResult, interrupt
 from cubeingest.errors import GridError, StoreError
 from cubeingest.ledger import NOTHING, Slot, read_expected, read_states
 from cubeingest.look import window_of_bbox
-from cubeingest.plan import Selection, SlotPlan, Task, choose
+from cubeingest.plan import SlotPlan, Task
+from cubeingest.selection import Selection, choose
 from cubeingest.spec import CubeSpec
 from cubeingest.store import Store
 

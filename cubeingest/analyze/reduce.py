@@ -45,7 +45,7 @@ from cubeingest.analyze.tables import check_output
 from cubeingest.engine import Options, Progress, SlotResult
 from cubeingest.errors import GridError, StoreError
 from cubeingest.look import MapView, Picture, check_file, picture_map, read_colours, save_picture
-from cubeingest.plan import Selection
+from cubeingest.selection import Selection
 from cubeingest.spec import CLASS_ATTRS, CubeSpec, Variable
 from cubeingest.store import Store
 from cubeingest.tile import BLOCK, RasterForm, write_raster

@@ -17,7 +17,8 @@ from cubeingest.errors import GridError, nearest
 from cubeingest.grid import TilingGrid
 from cubeingest.ledger import DONE, EMPTY, NOTHING, Record, Slot
 from cubeingest.overviews import stamp_of_region
-from cubeingest.plan import Chosen, Selection, SlotPlan, is_in_part
+from cubeingest.plan import SlotPlan, is_in_part
+from cubeingest.selection import Chosen, Selection
 from cubeingest.spec import CubeSpec, Variable
 
 Format = Literal["cog", "parquet"]

@@ -15,18 +15,8 @@ from cubeingest.errors import CubeIngestError
 from cubeingest.ingest.function import FunctionSource
 from cubeingest.ingest.granules import Blocked, settle_granules
 from cubeingest.ledger import NOTHING, Record, Slot, read_records, read_states
-from cubeingest.plan import (
-    Chosen,
-    Plan,
-    Selection,
-    choose,
-    hrefs_of,
-    is_in_part,
-    make_plan,
-    reading_of,
-    slots_of,
-    tiles_by_slot,
-)
+from cubeingest.plan import Plan, hrefs_of, is_in_part, make_plan, reading_of, slots_of, tiles_by_slot
+from cubeingest.selection import Chosen, Selection, choose
 from cubeingest.spec import CubeSpec, Variable
 from cubeingest.storage import Storage, is_remote
 from cubeingest.store import Store

@@ -33,7 +33,7 @@ from cubeingest.look.frame import (
 from cubeingest.look.globemaps import GlobeMap, read_globe_map
 from cubeingest.look.pixels import Picture, PixelReader
 from cubeingest.look.samples import Window
-from cubeingest.plan import Selection, choose
+from cubeingest.selection import Selection, choose
 from cubeingest.spec import CubeSpec, Variable
 from cubeingest.status import NOT_CHOSEN, PENDING, read_slot_states
 from cubeingest.store import Store

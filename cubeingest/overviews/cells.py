@@ -18,7 +18,8 @@ from cubeingest.grid import Grid
 from cubeingest.ledger import NOTHING, VIRTUAL, Record, Slot, read_records, read_states
 from cubeingest.overviews.arrays import find_pyramid
 from cubeingest.overviews.levels import Pyramid, Stage
-from cubeingest.plan import Chosen, SlotPlan
+from cubeingest.plan import SlotPlan
+from cubeingest.selection import Chosen
 from cubeingest.spec import OVERVIEWS, CubeSpec
 from cubeingest.tile import SourceId
 
