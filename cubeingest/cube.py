@@ -388,7 +388,7 @@ class Cube:
             self.store, query, Link(latency, bandwidth, concurrency), shapes, several("variable", variable)
         )
 
-    def report(self, path: str | os.PathLike[str], **selection: Any) -> Path:
+    def report(self, path: str | os.PathLike[str], /, **selection: Any) -> Path:
         """Write a page of what is selected: one HTML file that needs no network; where it is, absolute. See ``docs/report.md``.
 
         It has a map of the regions by state, their sources, checksums and commits, small pictures of the pixels where these are quick to
