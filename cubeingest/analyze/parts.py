@@ -253,7 +253,7 @@ def run_parts(
     parts: Sequence[PartPlan],
     n_bytes: int,
     options: Options,
-    on_progress: Callable[[Progress], None] = lambda _: None,
+    on_progress: Callable[[Progress], None],
 ) -> Iterator[SlotResult]:
     """Run a worker function over parts, here or on Dask; results as they are ready.
 

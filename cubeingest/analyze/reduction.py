@@ -55,7 +55,7 @@ class Reduction:
 
 
 def find_reduction(
-    spec: CubeSpec, selection: Selection, method: str, over: Sequence[str], expression: str | None = None
+    spec: CubeSpec, selection: Selection, method: str, over: Sequence[str], expression: str | None
 ) -> Reduction:
     """What a command means. Raises :class:`GridError` for what the cube does not have."""
     quantity = find_quantity(spec, selection, expression)

@@ -146,7 +146,7 @@ def _values_text(axis: Axis, blocks: Collection[int]) -> str:
     return f"{axis.name}={labels[0]}...{labels[-1]} ({len(labels)} values, {digest})"
 
 
-def make_layout(spec: CubeSpec, tile_yx: tuple[int, int] | None, format_: str, pattern: str | None = None) -> Layout:
+def make_layout(spec: CubeSpec, tile_yx: tuple[int, int] | None, format_: str, pattern: str | None) -> Layout:
     """How to cut a cube. Raises :class:`GridError` for a format, size of tile or pattern that cannot be."""
     if format_ not in FORMATS:
         raise GridError(

@@ -65,7 +65,7 @@ def prepare(store: Store, selection: Selection, redo: bool = False) -> Prepared:
     return Prepared(chosen, catalog, plan, records, expected_slots(spec, chosen, catalog), n_absent, settled.blocked)
 
 
-def prepare_function(store: Store, selection: Selection, source: FunctionSource, redo: bool = False) -> Prepared:
+def prepare_function(store: Store, selection: Selection, source: FunctionSource, redo: bool) -> Prepared:
     """Plan what a function is to fill: everything that is selected, but for what the same code has filled already, from the same if it says so."""
     spec = store.spec
     chosen = replace(choose(spec, selection), variables=tuple(spec.variable(name) for name in source.variables))

@@ -117,7 +117,7 @@ def draw_edges(axes: Axes, grid: TilingGrid, colour: str = EDGE, width: float = 
         axes.vlines(x[1:-1], bottom, top, colors=colour, linewidths=width, zorder=3)
 
 
-def write_title(figure: Figure, title: str, remark: str = "", left: float = 0.0) -> None:
+def write_title(figure: Figure, title: str, remark: str, left: float) -> None:
     """Title and remark, above what a figure shows, from so many inches from its left; cut where the figure ends."""
     wide, high = figure.get_size_inches()
     room = wide - left - 0.15
