@@ -68,18 +68,25 @@ class Cube:
     """A cube in its store.
 
     A selection is given by keyword, the same in every method: ``bbox=(west, south, east, north)`` in longitude and
-    latitude, ``polygon`` (a shapely geometry, GeoJSON, or the path of a GeoJSON file, likewise), ``region`` (an id or several), ``variable`` (a name or several), ``limit``, ``part=(k, n)``, and any axis by
-    its name: one value, several, or a range as text (``year=2000``, ``year=[2000, 2005]``, ``year="2000..2020"``).
+    latitude, ``polygon`` (a shapely geometry, GeoJSON, or the path of a GeoJSON file, likewise), ``region`` (an id or several),
+    ``variable`` (a name or several), ``limit``, ``part=(k, n)``, and any axis by its name: one value, several, or a range as text
+    (``year=2000``, ``year=[2000, 2005]``, ``year="2000..2020"``).
+
+    Every method raises :class:`GridError` for a selection that the cube does not have, and :class:`StoreError` if its store fails.
+    Those that take ``workers`` run in so many processes here (by default one for every two cores), or on the running Dask cluster at
+    the address ``scheduler``; ``on_progress`` is called with each result.
     """
 
     store: Store
 
     @property
     def spec(self) -> CubeSpec:
+        """What was declared, as the cube holds it."""
         return self.store.spec
 
     @property
     def grid(self) -> Grid:
+        """Where pixels (or cells), chunks and regions lie: a :class:`TilingGrid` or a :class:`HealpixGrid`."""
         return self.store.spec.grid
 
     def on(self, branch: str) -> Cube:
@@ -87,7 +94,10 @@ class Cube:
         return Cube(open_store(self.store.uri, branch))
 
     def at(self, ref: str) -> Cube:
-        """The same cube as it was: at a tag, a snapshot's id, or a branch's tip. It can only be read."""
+        """The same cube as it was: at a tag, a snapshot's id, or a branch's tip. It can only be read.
+
+        Raises :class:`StoreError` for what is none of them.
+        """
         return Cube(self.store.on(self.store.branch, resolve_ref(self.store, ref)))
 
     def plan(
@@ -405,7 +415,7 @@ class Cube:
         on_progress: OnProgress = _silent,
         **selection: Any,
     ) -> VerifyReport:
-        """Compare the cube with its sources, pixel for pixel, or a fraction ``sample`` of the windows."""
+        """Compare the cube with its sources, pixel for pixel, or a fraction ``sample`` (above 0, at most 1) of the windows."""
         return verify(self.store, self.select(**selection), Options(workers, scheduler), sample, on_progress)
 
     def history(self) -> list[Commit]:
@@ -436,7 +446,7 @@ class Cube:
         return make_tag(self.store, name, at)
 
     def diff(self, older: str, newer: str = MAIN) -> list[SlotChange]:
-        """Slots that differ between two tags, branches or snapshots."""
+        """Slots that differ between two tags, branches or snapshots. Raises :class:`StoreError` for what is none of them."""
         return read_changes(self.store, resolve_ref(self.store, older), resolve_ref(self.store, newer))
 
     def show_grid(self, **selection: Any) -> Axes:
@@ -482,11 +492,15 @@ class Cube:
         keep: int | None = None,
         dry_run: bool = False,
     ) -> GcReport:
-        """Remove what failed and killed runs left, and by request old snapshots. Raises :class:`StoreError` while one runs."""
+        """Remove what failed and killed runs left, if it is ``older_than`` that, and by request old snapshots; with ``dry_run`` only say so.
+
+        ``expire`` lets the history forget snapshots older than that, ``keep`` all but the newest so many; what is tagged, and branches' tips,
+        stay. Raises :class:`StoreError` while a run goes on, :class:`GridError` for a negative age or a ``keep`` below 1.
+        """
         return collect_garbage(self.store, older_than, expire, keep, dry_run)
 
     def regions(self, **selection: Any) -> list[dict[str, Any]]:
-        """Id, bounds and slices of each region selected, as plain data."""
+        """``{"id", "bounds", "slices"}`` of each region selected: (left, bottom, right, top) in CRS units, [start, stop] by dimension."""
         return list_regions(self.spec, self.select(**selection))
 
     def dataset(self, snapshot: str | None = None, chunks: Any = None, level: int = 0) -> xr.Dataset:
