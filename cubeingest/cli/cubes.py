@@ -157,8 +157,7 @@ def ingest(
     """Read tiles into the cube, and commit. What is done already is skipped. Example: cubeingest ingest --year 2000"""
     with guard(debug):
         from cubeingest.branches import start_branch
-        from cubeingest.cube import how_of
-        from cubeingest.engine import Options
+        from cubeingest.engine import Options, how_of
         from cubeingest.ingest import ingest as run
         from cubeingest.page import check_place, ingest_with_page
 
@@ -335,7 +334,7 @@ def regions(
 ) -> None:
     """List region ids with bounds and slices. Example: cubeingest regions --bbox -110 30 -100 40"""
     with guard(debug):
-        from cubeingest.cube import list_regions
+        from cubeingest.selection import list_regions
 
         cube = open_cube(store)
         found = list_regions(cube.spec, read_selection(ctx, cube, bbox, region, None, limit, None, polygon))
