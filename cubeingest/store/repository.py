@@ -101,12 +101,16 @@ class Store:
         except icechunk.IcechunkError as e:
             raise StoreError(f"cannot read store {self.uri!r}: {reason_of(e)}") from e
 
+    def refuse_at(self) -> None:
+        """Raise :class:`StoreError` if a snapshot is meant, which can only be read."""
+        if self.at is not None:
+            raise StoreError(f"snapshot {self.at} can only be read: open the cube without it (without --at)")
+
     def writable(self) -> icechunk.Session:
-        """A writable session on the branch's tip. Raises :class:`StoreError` if the store does not answer."""
+        """A writable session on the branch's tip. Raises :class:`StoreError` for a snapshot, and if the store does not answer."""
         import icechunk
 
-        if self.at is not None:
-            raise StoreError(f"snapshot {self.at} can only be read: leave --at out")
+        self.refuse_at()
         try:
             return self.repo.writable_session(self.branch)
         except icechunk.IcechunkError as e:
@@ -160,8 +164,7 @@ class Store:
         """
         import icechunk
 
-        if self.at is not None:
-            raise StoreError(f"snapshot {self.at} can only be read: open the cube without it")
+        self.refuse_at()
         conflicts = failures = 0
         while conflicts < COMMIT_TRIES:
             started = time.monotonic()
