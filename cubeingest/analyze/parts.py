@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import pickle
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
 Window = tuple[slice, slice]
 """Half-open pixels (y, x) of the grid."""
-
-Places = Collection[tuple[int, int]]
 
 PART_PIXELS = 4 * 2**20
 """Of a part, at most: what a worker gives back at once."""

@@ -2,7 +2,7 @@
 
 from cubeingest.store.arrays import delete_present, open_array, put_chunk
 from cubeingest.store.history import Commit, is_ancestor, read_history
-from cubeingest.store.internal import FORMAT, VALID, is_unused, read_internal, read_spec_of
+from cubeingest.store.internal import FORMAT, VALID, is_unused, read_internal
 from cubeingest.store.location import is_local, normalize_uri, quiet_icechunk, reason_of
 from cubeingest.store.references import (
     ALLOWED_VARIABLE,
@@ -68,7 +68,6 @@ __all__ = [
     "read_history",
     "read_internal",
     "read_runs",
-    "read_spec_of",
     "reason_of",
     "refuse_beside",
     "remove_dead",
