@@ -9,7 +9,7 @@ from typing import Any
 
 from cubeingest.changes import read_changes
 from cubeingest.engine import Options, Progress
-from cubeingest.errors import StoreError
+from cubeingest.errors import StoreError, nearest
 from cubeingest.selection import Selection
 from cubeingest.store import MAIN, OWN_BRANCHES, Store, check_clock, is_ancestor, read_runs, reason_of, resolve_ref
 from cubeingest.verify import VerifyReport, verify
@@ -165,8 +165,11 @@ def discard_branch(store: Store, name: str) -> str:
 
     with store.asking():
         branches = store.repo.list_branches()
-    if name == MAIN or name.startswith(OWN_BRANCHES) or name not in branches:
-        raise StoreError(f"there is no branch {name!r} that could be given up")
+    known = sorted(b for b in branches if b != MAIN and not b.startswith(OWN_BRANCHES))
+    if name not in known:
+        raise StoreError(
+            f"there is no branch {name!r} that could be given up{nearest(name, known)} (branches: {', '.join(known) or 'main only'})"
+        )
     alive = [run for run in read_runs(store) if run.is_alive]
     if alive:
         raise StoreError(

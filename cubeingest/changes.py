@@ -39,7 +39,7 @@ def read_changes(store: Store, older: str, newer: str) -> list[SlotChange]:
     """Slots whose state or record differs between two snapshots of the same cube, in the order of the grid.
 
     Records are read only where both have one that Icechunk's own record of changes does not rule out.
-    One may be the other grown since: then the smaller has nothing in the slots that it lacks.
+    One may be the other grown since, by axis values, an area or variables: then the smaller has nothing in the slots that it lacks.
     Raises :class:`StoreError` if either holds no cube, or the layouts differ otherwise.
     """
     before, after = store.on(at=older), store.on(at=newer)
@@ -58,6 +58,8 @@ def read_changes(store: Store, older: str, newer: str) -> list[SlotChange]:
         out += [SlotChange(slot, "added") for slot in _slots(v.name, has & ~had)]
         out += [SlotChange(slot, "removed") for slot in _slots(v.name, had & ~has)]
         both += _slots(v.name, had & has & _touched(store, older, newer, v.name, had.shape))
+    for name in states[0].keys() - states[1].keys():
+        out += [SlotChange(slot, "removed") for slot in _slots(name, states[0][name] != NOTHING)]
     first, second = read_records(old, both), read_records(new, both)
     for slot in both:
         a, b = first.get(slot), second.get(slot)
@@ -66,6 +68,12 @@ def read_changes(store: Store, older: str, newer: str) -> list[SlotChange]:
         same = a is not None and b is not None and _are_alike(a, b)
         out.append(SlotChange(slot, "reread" if same else "changed"))
     return sorted(out, key=lambda c: c.slot)
+
+
+def spec_of_both(store: Store, older: str, newer: str) -> CubeSpec:
+    """The spec of that one of two snapshots which is the other grown, so that it has the slots of both."""
+    before, after = store.on(at=older).spec, store.on(at=newer).spec
+    return after if _is_grown(before, after) else before
 
 
 def _are_alike(a: Record, b: Record) -> bool:

@@ -84,8 +84,10 @@ def tiles_by_slot(spec: CubeSpec, chosen: Chosen, catalog: Catalog) -> dict[Slot
     return {slot: tuple(rows) for slot, rows in out.items()}
 
 
-def is_in_part(spec: CubeSpec, slot: Slot, part: tuple[int, int]) -> bool:
-    """Whether a slot falls to part k of n, by a hash of its region and axis values that no later run changes."""
+def is_in_part(spec: CubeSpec, slot: Slot, part: tuple[int, int] | None) -> bool:
+    """Whether a slot falls to part k of n, by a hash of its region and axis values that no later run changes; all do without a ``part``."""
+    if part is None:
+        return True
     variable = spec.variable(slot.variable)
     labels = [a.block_label(b) for a, b in zip(spec.axes_of(variable), slot.block, strict=True)]
     key = "/".join([*labels, spec.grid.region_id(slot.iy, slot.ix)])
@@ -111,7 +113,7 @@ def make_plan(
     todo: dict[tuple[tuple[str, ...], bool, tuple[int, ...], int, int], list[SlotPlan]] = {}
     skipped = []
     for slot, rows in sorted(tiles.items()):
-        if selection.part is not None and not is_in_part(spec, slot, selection.part):
+        if not is_in_part(spec, slot, selection.part):
             continue
         record = records.get(slot)
         if record is not None and not redo and _is_current(spec, slot, rows, record, current):

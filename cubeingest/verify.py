@@ -241,7 +241,7 @@ def verify(
         unknown = {(m.variable, m.position): m.message for m in catalog.misplaced}
         blocked = {b.slot: b.message for b in settled.blocked}
         for slot in done:
-            if slot not in planned and (selection.part is None or is_in_part(spec, slot, selection.part)):
+            if slot not in planned and is_in_part(spec, slot, selection.part):
                 report.missing.append(
                     _row(
                         spec,

@@ -209,6 +209,10 @@ def test_a_result_becomes_a_variable(seasons: Seasons, tmp_path: Path) -> None:
     assert again.verify(variable="refl_mean").to_json()["equal"] == 6
     assert {(c.slot.variable, c.change) for c in again.diff(before)} == {("refl_mean", "added")}
     assert len(again.diff(before)) == 6
+    back = again.diff("main", before)
+    assert {(c.slot.variable, c.change) for c in back} == {("refl_mean", "removed")}
+    assert len(back) == 6
+    assert len(again.show_diff("main", before).ravel()) == 1
     for name in ("refl", "height", "cover", "zone"):
         np.testing.assert_array_equal(ds[name].values, cube.at(before).dataset()[name].values)
     # What it was computed from changes: it says so, and --redo follows.

@@ -28,12 +28,11 @@ from cubeingest.points import (
     hdf5,
     parquet,
     read_areas,
-    read_footprints,
     rows_by_region,
     scan_granule,
-    write_footprints,
 )
 from cubeingest.points import footprints as footprints_module
+from cubeingest.points.catalogfile import read_footprints, write_footprints
 from cubeingest.points.locate import order_by_region
 from tests.pointfiles import (
     Boxes,

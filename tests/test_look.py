@@ -274,6 +274,16 @@ def test_diff_shows_which_slots_came_and_which_changed(world: World) -> None:
     assert (drawn_kinds(same) == -1).all()
 
 
+def test_diff_back_to_before_the_cube_grew_shows_what_is_gone(world: World) -> None:
+    cube = ci.init(world.spec_file)
+    cube.tag("v1")
+    cube.extend(year=2010)
+    cube.ingest(source=lambda geobox, year: np.ones(geobox.shape, np.uint8), year=2010)
+    for refs, kind in ((("v1", "main"), 0), (("main", "v1"), 2)):
+        (axes,) = cube.show_diff(*refs).ravel()
+        assert (drawn_kinds(axes) == kind).all()
+
+
 def test_grid_highlights_what_is_selected_and_writes_ids_where_they_fit(world: World) -> None:
     grid = ci.read_spec(world.spec_file).grid
     axes = ci.show_grid(grid, bbox=(12, 12, 18, 18))

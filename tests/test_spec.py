@@ -194,6 +194,11 @@ def test_axis_name_that_is_taken_is_refused(read: Read, name: str) -> None:
         read(*changes, ("{year}", f"{{{name}}}"))
 
 
+def test_axes_that_python_cannot_tell_apart_are_refused(read: Read) -> None:
+    with pytest.raises(SpecError, match=r"axes\.the_day: 'the_day' and 'the-day' would be one keyword in Python"):
+        read((f"  year: {{{YEAR}", f"  the-day: {{values: [1]}}\n  the_day: {{values: [1]}}\n  year: {{{YEAR}"))
+
+
 @pytest.mark.parametrize("name", ["year", "x", "y", "spatial_ref", "cubeingest", "2x", "a b"])
 def test_variable_name_that_is_taken_is_refused(read: Read, name: str) -> None:
     with pytest.raises(

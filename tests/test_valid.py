@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import shapely
+import zarr
 from rasterio.transform import from_origin
 
 import cubeingest as ci
@@ -100,6 +101,19 @@ def test_valid_is_computed_once_and_kept_in_the_cube(world: World, run: Callable
     assert ci.open(world.store).check().findings == []
     world.write_spec()
     assert ci.init(world.spec_file, update=True).status().done == 1
+
+
+def test_cube_that_has_lost_its_valid_regions_is_refused(world: World) -> None:
+    (world.folder / "ids.txt").write_text("20N_000E\n")
+    add_valid(world, "{list: ids.txt}")
+    cube = ci.init(world.spec_file)
+    before = cube.store.tip
+    session = cube.store.writable()
+    del zarr.open_group(session.store, path="cubeingest", mode="r+")["valid"]
+    session.commit("by hand")
+    with pytest.raises(ci.StoreError, match="damaged: its spec restricts the grid, and 'cubeingest/valid'"):
+        ci.open(world.store)
+    assert [r["id"] for r in ci.open(world.store, at=before).regions()] == ["20N_000E"]
 
 
 @pytest.mark.parametrize("crs", ["EPSG:4326", "EPSG:3857"])

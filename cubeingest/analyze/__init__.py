@@ -5,18 +5,17 @@ from cubeingest.analyze.methods import METHODS
 from cubeingest.analyze.reduction import find_reduction
 from cubeingest.analyze.series import Series, plot_series, read_series
 from cubeingest.analyze.statistics import DEFAULT as DEFAULT_STATISTICS
-from cubeingest.analyze.statistics import STATISTICS, ZonalReport
-from cubeingest.analyze.tables import TABLES, Rows, check_output, to_csv, write_table
+from cubeingest.analyze.statistics import ZonalReport
+from cubeingest.analyze.tables import TABLES, Rows, check_output, write_table
 from cubeingest.analyze.to_file import ReduceReport, reduce_to_file
 from cubeingest.analyze.transitions import TransitionReport, count_transitions
-from cubeingest.analyze.vectors import Features, read_features, read_points
+from cubeingest.analyze.vectors import Features, read_points
 from cubeingest.analyze.zonal import zonal
 from cubeingest.analyze.zones import read_zones
 
 __all__ = [
     "DEFAULT_STATISTICS",
     "METHODS",
-    "STATISTICS",
     "TABLES",
     "Features",
     "IntoReport",
@@ -29,13 +28,11 @@ __all__ = [
     "count_transitions",
     "find_reduction",
     "plot_series",
-    "read_features",
     "read_points",
     "read_series",
     "read_zones",
     "reduce_into",
     "reduce_to_file",
-    "to_csv",
     "write_table",
     "zonal",
 ]

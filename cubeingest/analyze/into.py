@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cubeingest.analyze.parts import Filled, Gaps, Where, cut, on_kept_thread, part_pixels, read_filled
+from cubeingest.analyze.parts import Filled, Gaps, Where, cut, on_kept_thread, part_pixels, read_filled, refuse_parts
 from cubeingest.analyze.quantity import Quantity, Reader
 from cubeingest.analyze.reduction import Reduction, compute_window, result_variable
 from cubeingest.axes import axis_label
@@ -134,11 +134,9 @@ def reduce_into(
     Raises :class:`GridError` for a variable that is there and was not made so, :class:`StoreError` while others write, and if the snapshot
     is gone.
     """
-    if store.at is not None:
-        raise StoreError(f"snapshot {store.at} can only be read: open the cube without it")
+    store.refuse_at()
     store = store.on(store.branch)  # with the spec as it is now
-    if selection.part is not None or selection.limit is not None:
-        raise GridError("limit and part are not for what is computed: select by bbox, region or axis values")
+    refuse_parts(selection)
     spec, asked = store.spec, reduction.quantity
     # What is selected of regions and axes that are left must not show in the function: another selection goes on with the same.
     every = {a: tuple(range(spec.tiling.axis(a).size)) for a in reduction.rest}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import pickle
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
 Window = tuple[slice, slice]
 """Half-open pixels (y, x) of the grid."""
-
-Places = Collection[tuple[int, int]]
 
 PART_PIXELS = 4 * 2**20
 """Of a part, at most: what a worker gives back at once."""
@@ -92,15 +90,20 @@ class Where:
         return y.stop - y.start, x.stop - x.start
 
 
+def refuse_parts(selection: Selection) -> None:
+    """Raise :class:`GridError` for ``limit`` and ``part``: what is computed would be of less than it says."""
+    if selection.part is not None or selection.limit is not None:
+        raise GridError(
+            "limit and part are for work that is done in several goes: select by bbox, region or axis values"
+        )
+
+
 def find_where(spec: CubeSpec, selection: Selection) -> Where:
     """The pixels that a selection means: those that its bbox touches, of whole regions that it names or its polygon overlaps.
 
     Raises :class:`GridError` for a selection that the cube does not have.
     """
-    if selection.part is not None or selection.limit is not None:
-        raise GridError(
-            "limit and part are for work that is done in several goes: select by bbox, region or axis values"
-        )
+    refuse_parts(selection)
     grid = spec.tiling
     places = choose(spec, replace(selection, axes={})).places
     window = slice(0, grid.shape_yx[0]), slice(0, grid.shape_yx[1])

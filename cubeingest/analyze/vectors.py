@@ -103,7 +103,9 @@ def _read_csv(path: Path) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], M
     except (OSError, UnicodeDecodeError, csv.Error, ValueError) as e:
         raise GridError(f"{str(path)!r} cannot be read: {getattr(e, 'strerror', None) or e}") from None
     if not header:
-        raise GridError(f"{str(path)!r} is empty")
+        raise GridError(
+            f"{str(path)!r} is empty: write a line of names, two of them lon and lat, and a line for each point"
+        )
     names = [h.strip() for h in header]
     lower = [n.lower() for n in names]
     at = [next((lower.index(n) for n in known if n in lower), None) for known in (LONGITUDES, LATITUDES)]
@@ -188,7 +190,7 @@ def _read_geopackage(path: Path, layer: str | None) -> Features:
 def _geopackage_crs(db: sqlite3.Connection, srs: int) -> str:
     row = db.execute("SELECT organization, organization_coordsys_id, definition FROM gpkg_spatial_ref_sys WHERE srs_id = ?", (srs,)).fetchone()  # fmt: skip
     if row is None or srs in (-1, 0):
-        raise ValueError("it does not say its CRS")
+        raise ValueError("it does not say its CRS: give it one")
     organization, code, definition = row
     return f"EPSG:{code}" if str(organization).upper() == "EPSG" else str(definition)
 

@@ -30,7 +30,7 @@ from cubeingest.analyze.parts import (
     run_parts,
 )
 from cubeingest.analyze.quantity import Quantity, Reader, classes_of, find_quantity, given_variables
-from cubeingest.analyze.statistics import DEFAULT, PLAIN, STATISTICS, Sums, ZonalReport, quantile_of
+from cubeingest.analyze.statistics import PLAIN, STATISTICS, Sums, ZonalReport, quantile_of
 from cubeingest.analyze.vectors import Features
 from cubeingest.analyze.zones import (
     NO_ZONE,
@@ -212,11 +212,11 @@ def zonal(
     store: Store,
     selection: Selection,
     zones: Features | str | Path,
-    statistics: Sequence[str] = DEFAULT,
-    expression: str | None = None,
-    by_class: bool = False,
-    make_valid: bool = False,
-    options: Options | None = None,
+    statistics: Sequence[str],
+    expression: str | None,
+    by_class: bool,
+    make_valid: bool,
+    options: Options,
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> ZonalReport:
     """Statistics of a variable, or of an expression, in each zone: polygons, values of a variable of the cube (its name), or of a
@@ -264,7 +264,7 @@ def zonal(
         report.notes.append("zones are cut to what is selected, of which in_cube does not speak")
     size = 8 if variable is None else variable.np_dtype.itemsize
     unfilled = _Unfilled(spec, quantity, filled)
-    for result in run_parts(store, zonal_part, job, parts, n_pixels(parts) * size, options or Options(), on_progress):
+    for result in run_parts(store, zonal_part, job, parts, n_pixels(parts) * size, options, on_progress):
         _add(report, unfilled, result.detail)
     if not isinstance(zones, Features):
         report.keys = sorted(report.zones)

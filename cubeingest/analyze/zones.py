@@ -43,7 +43,7 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class Zones:
-    """Polygons in the grid's CRS. ``pieces`` (zone, geometry) are they in each turn of the globe in which they reach into the grid.
+    """Polygons in the grid's CRS. ``geometries`` are they in each turn of the globe in which they reach into the grid, ``owners`` of which zone each is.
 
     ``share`` is the part of each zone's area, in the grid's CRS, that lies within the grid.
     """

@@ -3,7 +3,6 @@
 from cubeingest.contents.index import (
     ASKED_SINGLY,
     INLINE,
-    KINDS,
     Manifests,
     Objects,
     Pieces,
@@ -18,7 +17,6 @@ from cubeingest.contents.sizes import Sizes
 __all__ = [
     "ASKED_SINGLY",
     "INLINE",
-    "KINDS",
     "Amount",
     "Contents",
     "Manifests",

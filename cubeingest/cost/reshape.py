@@ -47,7 +47,7 @@ def parse_chunks(spec: CubeSpec, text: str) -> dict[str, int]:
         if size != "-1" and (not size.isdecimal() or int(size) < 1):
             raise GridError(f"compare {text}: {piece!r} is not a chunk's length, such as {dim}=1000, or -1 for all")
         if dim in out:
-            raise GridError(f"compare {text}: {dim} is given twice")
+            raise GridError(f"compare {text}: {dim} is given twice: write one length for each dimension")
         n = lengths[dim]
         out[dim] = n if size == "-1" else min(int(size), n)
     if not out:

@@ -6,7 +6,7 @@ coordinator keeps the pickles until the commit that holds them has succeeded.
 
 from cubeingest.engine.interrupts import Interrupts, interrupts
 from cubeingest.engine.merge import Merger, timestamp
-from cubeingest.engine.pools import ClusterPool, Pool, SerialPool, default_workers, open_pool
+from cubeingest.engine.pools import ClusterPool, default_workers, open_pool
 from cubeingest.engine.probe import PROBE, PROBE_LENGTH
 from cubeingest.engine.work import (
     EachSlot,
@@ -14,7 +14,6 @@ from cubeingest.engine.work import (
     Progress,
     SlotResult,
     Unit,
-    UnitFunction,
     explain,
     failed,
     how_of,
@@ -29,12 +28,9 @@ __all__ = [
     "Interrupts",
     "Merger",
     "Options",
-    "Pool",
     "Progress",
-    "SerialPool",
     "SlotResult",
     "Unit",
-    "UnitFunction",
     "default_workers",
     "explain",
     "failed",

@@ -245,11 +245,11 @@ def plan_files(layout: Layout, chosen: Chosen, held: Held, selection: Selection,
     Raises :class:`GridError` if two files would have one name.
     """
     out = FilesPlan()
-    groups = _groups(layout, chosen)
+    groups, spec = _groups(layout, chosen), layout.tile_spec
     for group, blocks in groups:
         for iy, ix in _tiles_of(layout, chosen):
             slot = Slot(group[0].name, blocks[0], iy, ix)
-            if selection.part is not None and not is_in_part(layout.tile_spec, slot, selection.part):
+            if not is_in_part(spec, slot, selection.part):
                 continue
             _plan_place(out, layout, group, blocks, slot, held, looks, grouped=len(groups) > 1)
     out.plans = out.plans[: selection.limit]

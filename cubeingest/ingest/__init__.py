@@ -4,7 +4,7 @@ from cubeingest.ingest.blocks import refuse_large, slot_blocks
 from cubeingest.ingest.chunks import stored_checksum
 from cubeingest.ingest.compute import fill_unit
 from cubeingest.ingest.fill import IngestJob, fill_slot
-from cubeingest.ingest.function import FunctionSource, SourceFunction, Stamping, keyword
+from cubeingest.ingest.function import FunctionSource, SourceFunction, keyword
 from cubeingest.ingest.granules import settle_granules
 from cubeingest.ingest.materialize import MATERIALIZED, why_unreadable
 from cubeingest.ingest.points import (
@@ -15,7 +15,7 @@ from cubeingest.ingest.points import (
     reading,
     statistics_windows,
 )
-from cubeingest.ingest.prepare import Prepared, current_ids, expected_slots, prepare
+from cubeingest.ingest.prepare import current_ids, expected_slots, prepare
 from cubeingest.ingest.registered import functions_of, register_statistic
 from cubeingest.ingest.report import REGIONS_IN_METADATA, Failure, IngestReport, failure_of
 from cubeingest.ingest.run import ingest
@@ -28,10 +28,8 @@ __all__ = [
     "FunctionSource",
     "IngestJob",
     "IngestReport",
-    "Prepared",
     "RegionStatistics",
     "SourceFunction",
-    "Stamping",
     "aggregate_task",
     "current_ids",
     "expected_slots",

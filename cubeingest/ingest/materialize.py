@@ -38,9 +38,7 @@ def prepare_references(store: Store, selection: Selection) -> Prepared:
     chosen = choose(spec, selection)
     virtual = read_virtual(session, spec)
     slots = sorted(
-        s
-        for s in slots_of(spec, chosen)
-        if virtual[s.variable][s.index] and (selection.part is None or is_in_part(spec, s, selection.part))
+        s for s in slots_of(spec, chosen) if virtual[s.variable][s.index] and is_in_part(spec, s, selection.part)
     )
     records = {s: r for s, r in read_records(session, slots).items() if r.how == VIRTUAL}
     tasks: dict[tuple[object, ...], Task] = {}

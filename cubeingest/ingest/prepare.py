@@ -83,7 +83,7 @@ def prepare_function(store: Store, selection: Selection, source: FunctionSource,
     current = set() if redo else {s for s, r in records.items() if _is_same(spec, s, r, source, rows[s])}
     wanted = {slot: row for slot, row in rows.items() if slot not in current}
     plan = make_plan(spec, wanted, records, {}, selection, redo=True, held=held)
-    skipped = tuple(s for s in sorted(current) if selection.part is None or is_in_part(spec, s, selection.part))
+    skipped = tuple(s for s in sorted(current) if is_in_part(spec, s, selection.part))
     return Prepared(
         chosen,
         Catalog({}, chosen.positions),

@@ -65,8 +65,7 @@ def ingest(
     finished. Raises :class:`CubeIngestError` for what is wrong before any work; a tile that fails is in the report.
     """
     started = time.monotonic()
-    if store.at is not None:
-        raise StoreError(f"snapshot {store.at} can only be read: open the cube without it")
+    store.refuse_at()
     store = store.on(store.branch)  # with the spec as it is now: somebody may have updated it
     spec = store.spec
     prepared, source = _prepare(store, selection, options, function)
@@ -88,7 +87,7 @@ def ingest(
             b.message,
         )
         for b in prepared.blocked
-        if selection.part is None or is_in_part(spec, b.slot, selection.part)
+        if is_in_part(spec, b.slot, selection.part)
     ]
     report.planned = plan.n_slots + report.skipped + len(report.failed)
     report.aborted = options.on_error == "abort" and bool(report.failed)

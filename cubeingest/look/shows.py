@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cubeingest.boxes import query_boxes
-from cubeingest.changes import read_changes
+from cubeingest.changes import read_changes, spec_of_both
 from cubeingest.errors import GridError, StoreError
 from cubeingest.files import write_file
 from cubeingest.grid import Grid
@@ -80,8 +80,7 @@ def show_diff(store: Store, older: str, newer: str) -> Any:
     """Draw in which slots two tags, branches or snapshots differ. Returns axes as :func:`show_status` does."""
     first, second = (resolve_ref(store, ref) for ref in (older, newer))
     changes = read_changes(store, first, second)
-    spec = store.on(at=second).spec
-    return picture_changes(spec, changes, older, newer)
+    return picture_changes(spec_of_both(store, first, second), changes, older, newer)
 
 
 def save_picture(axes: Any, path: Path) -> None:

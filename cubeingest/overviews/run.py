@@ -104,8 +104,7 @@ def make_overviews(
     needs, or variables that have none, :class:`StoreError` for what is wrong with the store.
     """
     started = time.monotonic()
-    if store.at is not None:
-        raise StoreError(f"snapshot {store.at} can only be read: open the cube without it")
+    store.refuse_at()
     if selection.limit is not None or selection.part is not None:
         raise GridError("overviews are not made in parts: select by region, axes or variable")
     store = store.on(store.branch)

@@ -6,24 +6,20 @@ region, and is kept in a catalog file.
 
 from cubeingest.points.areas import read_areas
 from cubeingest.points.blocks import CELL, MEMORY_BYTES, is_chosen
-from cubeingest.points.catalogfile import read_footprints, write_footprints
 from cubeingest.points.footprints import Footprints, footprints_of
 from cubeingest.points.granule import open_granule
 from cubeingest.points.locate import Placer
 from cubeingest.points.model import (
-    BATCH_POINTS,
     EVERY_RUN,
-    Columns,
     GranuleRow,
-    Locator,
     Part,
     PointSource,
     Run,
 )
 from cubeingest.points.region import RegionReader
-from cubeingest.points.scan import Footprint, rows_by_region, scan_granule, whole_footprint
+from cubeingest.points.scan import Footprint, rows_by_region, scan_granule
 
 __all__ = [
-    "BATCH_POINTS", "CELL", "EVERY_RUN", "MEMORY_BYTES", "Columns", "Footprint", "Footprints", "GranuleRow", "Locator", "Part", "Placer", "PointSource",
-    "RegionReader", "Run", "footprints_of", "is_chosen", "open_granule", "read_areas", "read_footprints", "rows_by_region", "scan_granule", "whole_footprint", "write_footprints",
+    "CELL", "EVERY_RUN", "MEMORY_BYTES", "Footprint", "Footprints", "GranuleRow", "Part", "Placer", "PointSource",
+    "RegionReader", "Run", "footprints_of", "is_chosen", "open_granule", "read_areas", "rows_by_region", "scan_granule",
 ]  # fmt: skip

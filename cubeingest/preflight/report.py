@@ -64,9 +64,7 @@ class PlanReport:
         }  # fmt: skip
 
 
-def preflight(
-    store: Store, selection: Selection, redo: bool = False, headers: bool = True, options: Options | None = None
-) -> PlanReport:
+def preflight(store: Store, selection: Selection, redo: bool, headers: bool, options: Options) -> PlanReport:
     """Plan an ingest, prove that its tasks share no chunk, read the header of every tile in it, and measure a sample.
 
     Without ``headers`` no tile is opened: a plan of 100,000 tiles takes seconds then. Writes nothing.
@@ -95,7 +93,7 @@ def preflight(
         rate = measure_rate(store, plans)
         blocks = find_blocks(spec, plans, found)
     work = size_of(spec, plan)
-    count = (options.workers if options else None) or default_workers(len(plan.tasks), sum(n for _, n in work))
+    count = options.workers or default_workers(len(plan.tasks), sum(n for _, n in work))
     hrefs = _hrefs(spec, every)
     return PlanReport(
         tasks=len(plan.tasks), slots=len(every), skipped=len(plan.skipped), absent=prepared.n_absent, tiles=len(hrefs),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -52,7 +52,7 @@ def spec_from_document(document: Mapping[str, Any], base: str, where: str = "spe
     dims = (doc.grid.dims.y, doc.grid.dims.x) if isinstance(doc, TilingCubeDoc) else (CELLS, CELL_IDS)
     for name, axis in doc.axes.items():
         with problems.at(f"axes.{name}"):
-            _check_axis_name(name, dims)
+            _check_axis_name(name, dims, axes_values)
             axes_values[name] = axis.labels()
     with problems.at("attrs"):
         check_attrs(
@@ -186,13 +186,18 @@ def _check_crs(crs: str | int) -> None:
         raise ValueError(f"{crs!r} is not a CRS: write an authority code such as EPSG:4326, or WKT") from None
 
 
-def _check_axis_name(name: str, dims: tuple[str, str]) -> None:
+def _check_axis_name(name: str, dims: tuple[str, str], others: Iterable[str]) -> None:
     if not NAME.fullmatch(name):
         raise ValueError("an axis name is letters, digits, _ and -, starting with a letter")
     if name.replace("_", "-") in RESERVED_AXIS_NAMES or name in (INTERNAL_GROUP, OVERVIEWS):
         raise ValueError(f"{name!r} is the name of an option or keyword: choose another name for the axis")
     if name in (*dims, "y", "x", "id"):
         raise ValueError(f"{name!r} is already the name of a spatial dimension or of the region id")
+    for other in others:
+        if other.replace("-", "_") == name.replace("-", "_"):
+            raise ValueError(
+                f"{name!r} and {other!r} would be one keyword in Python: choose another name for one of them"
+            )
 
 
 def _grid(doc: TilingCubeDoc | HealpixCubeDoc) -> TilingGrid | HealpixGrid:

@@ -1,4 +1,4 @@
-"""The file, key by key: models that mirror the YAML, and turn each key's text into a value."""
+"""A spec's YAML, key by key: models that mirror it, and turn each key's text into a value."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from cubeingest.store.arrays import delete_present, open_array, put_chunk
 from cubeingest.store.history import Commit, is_ancestor, read_history
+from cubeingest.store.internal import FORMAT, VALID, is_unused, read_internal
 from cubeingest.store.location import is_local, normalize_uri, quiet_icechunk, reason_of
 from cubeingest.store.references import (
     ALLOWED_VARIABLE,
@@ -14,23 +15,7 @@ from cubeingest.store.references import (
     named_by_this_user,
     opened_by_this_user,
 )
-from cubeingest.store.repository import (
-    FORMAT,
-    MAIN,
-    OWN_BRANCHES,
-    VALID,
-    Store,
-    create_store,
-    is_split,
-    is_unused,
-    open_store,
-    read_internal,
-    read_spec_of,
-    reopen_unused,
-    resolve_ref,
-    save_splitting,
-    store_exists,
-)
+from cubeingest.store.repository import MAIN, OWN_BRANCHES, Store, open_store, resolve_ref, store_exists
 from cubeingest.store.runs import (
     Run,
     check_clock,
@@ -41,6 +26,7 @@ from cubeingest.store.runs import (
     remove_dead,
     was_collected_since,
 )
+from cubeingest.store.setup import create_store, is_split, reopen_unused, save_splitting
 from cubeingest.store.splitting import LEDGER, MAX_MANIFESTS, ledger_dims, ledger_split, manifest_split, splitting
 
 __all__ = [
@@ -82,7 +68,6 @@ __all__ = [
     "read_history",
     "read_internal",
     "read_runs",
-    "read_spec_of",
     "reason_of",
     "refuse_beside",
     "remove_dead",

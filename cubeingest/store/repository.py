@@ -1,4 +1,4 @@
-"""The Icechunk repository that holds a cube: create, open, read, and commit without losing anyone's work."""
+"""The Icechunk repository that holds a cube: open, read, and commit without losing anyone's work."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from cubeingest.errors import StoreError, nearest
-from cubeingest.spec import INTERNAL_GROUP, CubeSpec
+from cubeingest.spec import CubeSpec
+from cubeingest.store.internal import read_internal, read_spec_of
 from cubeingest.store.location import (
     clock_wait,
     icechunk_storage,
@@ -25,16 +26,11 @@ from cubeingest.store.location import (
     request_settings,
 )
 from cubeingest.store.references import access_to
-from cubeingest.store.splitting import splitting
 
 if TYPE_CHECKING:
     import icechunk
 
 MAIN = "main"
-VALID = f"{INTERNAL_GROUP}/valid"
-"""An array over region rows and columns: 1 where a region is valid, in cubes whose spec restricts the grid."""
-FORMAT = 1
-"""Version of what cubeingest itself keeps in a cube. Raised when an older version could no longer read it."""
 
 COMMIT_TRIES = 100
 """How often a commit is rebuilt on what others committed meanwhile, before it gives up and says so."""
@@ -105,12 +101,16 @@ class Store:
         except icechunk.IcechunkError as e:
             raise StoreError(f"cannot read store {self.uri!r}: {reason_of(e)}") from e
 
+    def refuse_at(self) -> None:
+        """Raise :class:`StoreError` if a snapshot is meant, which can only be read."""
+        if self.at is not None:
+            raise StoreError(f"snapshot {self.at} can only be read: open the cube without it (without --at)")
+
     def writable(self) -> icechunk.Session:
-        """A writable session on the branch's tip. Raises :class:`StoreError` if the store does not answer."""
+        """A writable session on the branch's tip. Raises :class:`StoreError` for a snapshot, and if the store does not answer."""
         import icechunk
 
-        if self.at is not None:
-            raise StoreError(f"snapshot {self.at} can only be read: leave --at out")
+        self.refuse_at()
         try:
             return self.repo.writable_session(self.branch)
         except icechunk.IcechunkError as e:
@@ -164,8 +164,7 @@ class Store:
         """
         import icechunk
 
-        if self.at is not None:
-            raise StoreError(f"snapshot {self.at} can only be read: open the cube without it")
+        self.refuse_at()
         conflicts = failures = 0
         while conflicts < COMMIT_TRIES:
             started = time.monotonic()
@@ -268,7 +267,7 @@ def open_store(uri: str, branch: str = MAIN, at: str | None = None) -> Store:
         )
         raise StoreError(f"no cube at {uri!r} ({what}): create one with `cubeingest init GRID.yaml`, or give --store")
     try:
-        repo = _open_repository(uri)
+        repo = open_repository(uri)
         branches = repo.list_branches()
         if branch not in branches:
             known = sorted(b for b in branches if not b.startswith(OWN_BRANCHES))
@@ -280,7 +279,7 @@ def open_store(uri: str, branch: str = MAIN, at: str | None = None) -> Store:
             store = store.on(branch, resolve_ref(store, at))
         store.spec  # noqa: B018  (refused here rather than later, if it is not a cube)
         if repo.config.virtual_chunk_containers and (access := access_to(repo, store.cube_id)):
-            store = replace(store, repo=_open_repository(uri, access))
+            store = replace(store, repo=open_repository(uri, access))
     except icechunk.IcechunkError as e:
         raise StoreError(f"cannot open store {uri!r}: {reason_of(e)}") from e
     return store
@@ -307,106 +306,7 @@ def resolve_ref(store: Store, ref: str) -> str:
     )
 
 
-def read_internal(session: icechunk.Session, uri: str) -> dict[str, Any]:
-    """What cubeingest keeps in a cube's attributes. Raises :class:`StoreError` if this version cannot read it."""
-    import zarr
-    from zarr.errors import GroupNotFoundError
-
-    try:
-        attrs = zarr.open_group(session.store, path=INTERNAL_GROUP, mode="r").attrs.asdict()
-    except (GroupNotFoundError, FileNotFoundError):
-        attrs = {}
-    if "format" not in attrs or "spec" not in attrs:
-        raise StoreError(f"{uri!r} is an Icechunk repository, but not a cube that cubeingest made")
-    if not isinstance(attrs["format"], int) or attrs["format"] > FORMAT:
-        raise StoreError(
-            f"the cube at {uri!r} has format {attrs['format']!r}, written by cubeingest {attrs.get('version', '?')}; this version "
-            f"reads up to format {FORMAT}: upgrade cubeingest"
-        )
-    return dict(attrs)
-
-
-def read_spec_of(session: icechunk.Session, uri: str) -> CubeSpec:
-    """The spec kept in a cube. Raises :class:`StoreError` if there is none that this version can read."""
-    from cubeingest.spec import spec_from_json
-
-    spec = spec_from_json(str(read_internal(session, uri)["spec"]))
-    return spec if spec.valid_source is None else replace(spec, valid=_read_valid(session))
-
-
-def _read_valid(session: icechunk.Session) -> frozenset[tuple[int, int]]:
-    import numpy as np
-    import zarr
-
-    lattice = np.asarray(zarr.open_array(session.store, path=VALID, mode="r")[...])
-    return frozenset((int(iy), int(ix)) for iy, ix in np.argwhere(lattice))
-
-
-def create_store(uri: str, spec: CubeSpec) -> Store:
-    """Make an empty repository with manifests split to suit the spec. Raises :class:`StoreError` if the place is taken."""
-    import icechunk
-
-    made = is_local(uri) and not os.path.isdir(uri)
-    try:
-        if is_local(uri):
-            os.makedirs(uri, exist_ok=True)
-        # The folder was checked to be free; our lock file may lie in it by now.
-        icechunk.Repository.create(icechunk_storage(uri), config=_config(spec), check_clean_root=not is_local(uri))
-        return Store(uri, _open_repository(uri))
-    except (icechunk.IcechunkError, OSError) as e:
-        if made and os.path.isdir(uri) and not os.listdir(uri):
-            os.rmdir(uri)
-        raise StoreError(f"cannot create a cube at {uri!r}: {reason_of(e)}") from e
-
-
-def is_unused(session: icechunk.Session) -> bool:
-    """Whether a session's snapshot holds nothing at all: a repository whose ``init`` did not come to its commit."""
-    import zarr
-    from zarr.errors import GroupNotFoundError
-
-    try:
-        return not list(zarr.open_group(session.store, mode="r").keys())
-    except (GroupNotFoundError, FileNotFoundError):
-        return True
-
-
-def reopen_unused(uri: str, spec: CubeSpec) -> Store | None:
-    """The repository at ``uri`` if nothing was ever written into it, so that ``init`` may go on with it; else None."""
-    import icechunk
-
-    try:
-        if not is_unused(_open_repository(uri).readonly_session(MAIN)):
-            return None
-        _save_config(uri, spec)
-        return Store(uri, _open_repository(uri))
-    except icechunk.IcechunkError as e:
-        raise StoreError(f"cannot open store {uri!r}: {reason_of(e)}") from e
-
-
-def is_split(store: Store) -> bool:
-    """Whether the repository's own configuration splits the chunk index as suits the cube's spec."""
-    kept = store.repo.config.manifest
-    return kept is not None and kept.splitting == splitting(store.spec)
-
-
-def save_splitting(store: Store) -> None:
-    """Keep the splitting that suits the cube's spec; later commits follow it. Raises :class:`StoreError`."""
-    import icechunk
-
-    try:
-        with store.exclusive():
-            _save_config(store.uri, store.spec)
-    except icechunk.IcechunkError as e:
-        raise StoreError(f"cannot write to store {store.uri!r}: {reason_of(e)}") from e
-
-
-def _save_config(uri: str, spec: CubeSpec) -> None:
-    import icechunk
-
-    icechunk.Repository.open(icechunk_storage(uri), config=_config(spec)).save_config()
-
-
-def _open_repository(uri: str, access: Mapping[str, Any] | None = None) -> icechunk.Repository:
+def open_repository(uri: str, access: Mapping[str, Any] | None = None) -> icechunk.Repository:
     """Open it so that requests are repeated for a while, but not for hours; what it keeps as its own configuration stays.
 
     ``access`` is what its references may read, see :func:`access_to`.
@@ -418,11 +318,3 @@ def _open_repository(uri: str, access: Mapping[str, Any] | None = None) -> icech
     if not is_local(uri):
         config.storage = request_settings(storage, patient=True)
     return icechunk.Repository.open(storage, config=config, authorize_virtual_chunk_access=dict(access or {}) or None)
-
-
-def _config(spec: CubeSpec) -> icechunk.RepositoryConfig:
-    import icechunk
-
-    config = icechunk.RepositoryConfig.default()
-    config.manifest = icechunk.ManifestConfig(splitting=splitting(spec))
-    return config

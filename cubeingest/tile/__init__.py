@@ -15,13 +15,13 @@ from cubeingest.tile.geotags import check_crs
 from cubeingest.tile.header import Header, gdal_env, read_header
 from cubeingest.tile.labelled import labelled_header, open_array, read_labelled_header, reader_at
 from cubeingest.tile.mask import regions_of_mask
-from cubeingest.tile.output import BLOCK, RasterFile, RasterForm, write_raster
+from cubeingest.tile.output import BLOCK, RasterForm, write_raster
 from cubeingest.tile.raster import TileReader, open_tile
 from cubeingest.tile.survey import Survey, read_survey
 from cubeingest.tile.warp import WarpTile, group_tiles, in_turns, kernel_reach, open_warped
 
 __all__ = [
-    "ADVICE", "BLOCK", "BLOCK_PIXELS", "Cog", "CogWriter", "Header", "Placement", "RasterFile", "RasterForm", "SourceId", "Survey", "TileReader",
+    "ADVICE", "BLOCK", "BLOCK_PIXELS", "Cog", "CogWriter", "Header", "Placement", "RasterForm", "SourceId", "Survey", "TileReader",
     "WarpTile", "Window", "check_crs", "gdal_env", "group_tiles", "has_ghost", "header_for", "in_turns", "is_whole_cog", "kernel_reach", "labelled_header",
     "labels_for", "not_as_is", "open_array", "open_blocks", "open_tile", "open_warped", "place", "public_href", "read_cog_tags", "read_header",
     "read_survey", "reader_at", "regions_of_mask", "source_id", "storage_of", "why_no_variable", "why_not", "write_raster",

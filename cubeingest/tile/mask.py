@@ -60,7 +60,7 @@ def regions_of_mask(href: str, grid: TilingGrid) -> list[tuple[int, int]]:
 
     with open_raster(href, NOWHERE) as src:
         if not src.crs:
-            raise TileError(f"mask {public_href(href)!r} has no CRS")
+            raise TileError(f"mask {public_href(href)!r} has no CRS, so nothing says where it lies: give it one")
         given, own = parse_crs(src.crs.to_wkt()), parse_crs(grid.crs)
         straight = not (src.transform.b or src.transform.d)
         lay = _Straight(src, grid) if straight and given.equals(own, ignore_axis_order=True) else _Bent(src, grid)

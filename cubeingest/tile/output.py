@@ -31,9 +31,8 @@ LEAST_BLOCK = 128
 ZLEVEL = 1
 """GDAL's own, 6, took seven times as long for means of classes in float32, and made them no smaller; nor did a predictor for floats."""
 
-CACHE_MB = 64
-"""What GDAL keeps of blocks that are not written yet."""
-
+CACHE_BYTES = 64 * 2**20
+"""What GDAL keeps of blocks that are not written yet. ``rasterio.Env`` takes it in bytes, unlike GDAL's own setting."""
 
 NOT_WHOLE = "not all of it is on the disk, which may be full"
 
@@ -109,7 +108,7 @@ def write_raster(path: Path, form: RasterForm) -> Iterator[RasterFile]:
     at_once = None not in blocks
     try:
         with (
-            rasterio.Env(GDAL_CACHEMAX=CACHE_MB),
+            rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES),
             rasterio.open(making, "w", **options, **(packed if at_once else {})) as dst,
         ):
             for n, text in enumerate(form.descriptions, 1):
@@ -120,7 +119,7 @@ def write_raster(path: Path, form: RasterForm) -> Iterator[RasterFile]:
         if not at_once:
             loose = making.replace(making.with_suffix(".loose"))
             _check_whole(loose, [])
-            with rasterio.Env(GDAL_CACHEMAX=CACHE_MB):
+            with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES):
                 rasterio.shutil.copy(
                     loose, making, driver="GTiff", tiled=True, bigtiff="if_safer", interleave="band", **packed
                 )
