@@ -7,7 +7,8 @@ DuckDB there; ``yaml`` is read, and a whole spec must be one. Comments on the li
 ``<!-- with: grid.yaml -->``  a part of a spec: that file with these keys put over it must be a spec.
 ``<!-- replace: A => B -->``  A, which must occur, is B when it runs (``$NAME`` in B: of the terminal's environment). May be repeated.
 ``<!-- exit: 2 -->``          a block of sh ends with this exit code, in its last command.
-``<!-- printed -->``          each line of a block of output is printed by the page, but for ids, seconds and lines with ``...``.
+``<!-- printed -->``          each line of a block of output is printed by the page, but for ids, seconds and lines with ``...``;
+                             of a block of JSON the keys.
 ``<!-- parse: REASON -->``    cannot run here. Then sh must parse, its ``cubeingest`` commands and options exist, and Python compile.
 
 ``<!-- setup: NAME -->`` anywhere on a page: :mod:`tests.doc_setups` has a function of that name, which makes what the page speaks of.
@@ -99,6 +100,7 @@ class Reader:
         self.terminal, self.folder, self.changes = terminal, terminal.folder, changes
         self.names: dict[str, Any] = {"__name__": "__main__"}
         self.printed: set[str] = set()
+        self.objects: list[Any] = []
         self.shown: list[tuple[Block, str]] = []
         self.axes = {"year"}
 
@@ -121,6 +123,8 @@ class Reader:
         elif block.language == "sql" and "parse" not in block.steer:
             self._ask(block, text)
         elif block.language == "json":
+            if "printed" in block.steer:
+                self.shown.append((block, text))
             json.loads(text)
         elif block.language in OUTPUT and "printed" in block.steer:
             self.shown.append((block, text))
@@ -130,6 +134,10 @@ class Reader:
     def close(self) -> None:
         """What the page shows must have been printed somewhere on it."""
         for block, text in self.shown:
+            if block.language == "json":
+                if not any(is_like(json.loads(text), printed) for printed in self.objects):
+                    block.fail("nothing on the page printed JSON with these keys")
+                continue
             missing = [line for line in self._comparable(text) if line not in self.printed]
             if missing:
                 printed = "\n".join(sorted(self.printed))
@@ -174,6 +182,7 @@ class Reader:
     def _run_shell(self, block: Block, text: str) -> None:
         done = self.terminal.run(text)
         self.printed |= set(self._comparable(done.said))
+        self.objects += [json.loads(line) for line in done.said.splitlines() if line.startswith('{"')]
         expected = int(block.steer.get("exit", ["0"])[0])
         if done.code != expected:
             block.fail(f"exit code {done.code}, not {expected}:\n{done.said}", max(1, done.line))
@@ -217,6 +226,23 @@ class Reader:
             block.fail(str(e))
         finally:
             os.chdir(folder)
+
+
+def is_like(shown: Any, printed: Any) -> bool:
+    """Whether two JSON values have the same keys, and values of the same kind below them; of lists the first items, of labels any."""
+    if isinstance(shown, dict) and isinstance(printed, dict):
+        labels = [k for k in shown if re.fullmatch(r"\d{4}|v\d.*", k)]
+        if labels:
+            return all(is_like(shown[k], v) for k in labels for v in printed.values())
+        return shown.keys() == printed.keys() and all(is_like(shown[k], printed[k]) for k in shown)
+    if isinstance(shown, list) and isinstance(printed, list):
+        return not shown or not printed or is_like(shown[0], printed[0])
+    number = (int, float)
+    return (
+        None in (shown, printed)
+        or type(shown) is type(printed)
+        or (isinstance(shown, number) and isinstance(printed, number))
+    )
 
 
 def last_command(text: str) -> int:
