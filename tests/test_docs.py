@@ -104,6 +104,12 @@ class Reader:
         self.shown: list[tuple[Block, str]] = []
         self.axes = {"year"}
 
+    def read(self, page: str, text: str) -> None:
+        """The whole page."""
+        for block in read_blocks(page, text):
+            self.take(block)
+        self.close()
+
     def take(self, block: Block) -> None:
         """Do what the block says. Fails the test, naming the page and the line, if it does not work."""
         text = self._replace(block)
@@ -341,9 +347,7 @@ def test_page_runs_from_top_to_bottom(path: Path, tmp_path: Path, commands: Path
         terminal = Terminal(folder, commands, tmp_path / "scratch", environment)
         doc_setups.OPENED.callback(terminal.close)
         reader = Reader(terminal, doc_setups.CHANGES.get(setup or "", []))
-        for block in read_blocks(name_of(path), text):
-            reader.take(block)
-        reader.close()
+        reader.read(name_of(path), text)
         check = getattr(doc_setups, f"check_{setup}", None)
         if check:
             check(folder, reader.names)
@@ -356,3 +360,69 @@ def close_figures() -> None:
     import matplotlib.pyplot as plt
 
     plt.close("all")
+
+
+# ---- the reader itself ----------------------------------------------------------------------------------------
+
+WRONG = {
+    "sh": ("echo one\nfalse\necho two", "", r"page.md:6: exit code 1, not 0"),
+    "early": ("false\necho two", "<!-- exit: 1 -->", r"page.md:5: exit code 1 before the last command"),
+    "right code": ("true", "<!-- exit: 2 -->", r"exit code 0, not 2"),
+    "python": ("x = 1\n1 / 0", "", r"page.md:6: ZeroDivisionError"),
+    "yaml": ("name: a\ngrid: {}\nstore: ./a.icechunk", "", r"page.md:5: not a spec: .*variables"),
+    "printed": ("never said", "<!-- printed -->", r"shows what nothing printed:\nnever said"),
+    "json": ('{"a": 1}', "<!-- printed -->", r"nothing on the page printed JSON with these keys"),
+    "replace": ("echo one", "<!-- replace: two => three -->", r"'two', which is to be replaced, is not in it"),
+    "command": ("cubeingest ingset", "<!-- parse: no network -->", r"there is no command 'ingset'"),
+    "option": ("exec cubeingest ingest --wrokers 3 | cat", "<!-- parse: no network -->", r"no such option: --wrokers"),
+    "group": ("x && cubeingest compute mean --ovr year", "<!-- parse: no network -->", r"no such option: --ovr"),
+    "bash": ("ls", "", r"language 'bash': write sh"),
+}
+LANGUAGE_OF = {"printed": "text", "yaml": "yaml", "python": "python", "json": "json", "bash": "bash"}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_page_that_is_wrong_is_named_with_its_line(kind: str, tmp_path: Path, commands: Path) -> None:
+    code, comment, expected = WRONG[kind]
+    page = f"# Page\n\n{comment}\n```{LANGUAGE_OF.get(kind, 'sh')}\n{code}\n```\n"
+    (tmp_path / "page").mkdir()
+    reader = Reader(Terminal(tmp_path / "page", commands, tmp_path / "scratch", {}), [])
+    with pytest.raises(pytest.fail.Exception, match=re.compile(expected, re.DOTALL)):
+        reader.read("page.md", page)
+
+
+def test_what_a_block_leaves_is_there_for_the_next(tmp_path: Path, commands: Path) -> None:
+    page = """\
+<!-- file: sub/grid.yaml -->
+```yaml
+a: 1
+```
+
+```sh
+export NAME=ada
+cd sub
+```
+
+```sh
+echo $NAME; ls
+cubeingest --version
+```
+
+```python
+import os
+
+print(os.environ["NAME"], *os.listdir())
+```
+
+<!-- printed -->
+```text
+ada
+grid.yaml
+ada grid.yaml
+```
+"""
+    (tmp_path / "page").mkdir()
+    before = dict(os.environ), Path.cwd()
+    reader = Reader(Terminal(tmp_path / "page", commands, tmp_path / "scratch", {}), [])
+    reader.read("page.md", page)
+    assert before == (dict(os.environ), Path.cwd())
