@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import runpy
 import signal
 import sys
@@ -377,12 +376,3 @@ def test_example_computes_what_numpy_computes_of_the_whole_raster(tmp_path: Path
     nearby = np.lib.stride_tricks.sliding_window_view(wide, (25, 25))[::7, ::7].mean(axis=(2, 3))
     assert np.allclose(cube.dataset()["nearby"][::7, ::7], nearby, atol=1e-4)
     assert max(matplotlib.image.imread(tmp_path / "nearby.png").shape) > 1500
-
-
-def test_function_in_the_readme_runs(make_cube: Make) -> None:
-    _, code, *_ = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
-    assert "source=" in code
-    cube = make_cube("variables: {distance: {dtype: float32, fill_value: .nan, chunks: {y: 50, x: 50}}}\n")
-    exec(code.replace("workers=2", "workers=1"), {"cube": cube})
-    held = cube.dataset()["distance"]
-    assert np.allclose(held, held["y"].values[:, np.newaxis] * 111.2)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from math import prod
@@ -595,25 +594,9 @@ def test_variables_without_an_axis_are_asked_without_it(make_cube: Callable[[str
     assert [c.chunks for c in only.compared] == [(10, 100), (100, 10)]
 
 
-def test_the_page_is_of_commands_and_python_that_run(world: World, invoke: Callable[..., Ran]) -> None:
+def test_the_page_and_the_help_name_every_kind_of_query(invoke: Callable[..., Ran]) -> None:
     page = (Path(__file__).parent.parent / "docs" / "chunks.md").read_text(encoding="utf-8")
-    world.write_spec(
-        ("origin: {x: 0, y: 20}", "origin: {x: -180, y: 80}"), ("shape: {y: 200, x: 250}", "shape: {y: 1400, x: 3600}"),
-        ("values: [2000, 2005]", "values: [2000, 2005, 2010, 2015, 2020]"), ("list: \"tiles/{year}.txt\"", "glob: \"tiles/{year}/*.tif\""),
-    )  # fmt: skip
-    cube = ci.init(world.spec_file)
-    session = cube.store.writable()
-    zarr.open_array(session.store, path="cover", mode="r+")[0, :50, :50] = 1
-    session.commit("pixels")
-    commands = re.findall(r"^\$ cubeingest (.*)$", page, re.MULTILINE)
-    assert len(commands) == 2
-    for command in commands:
-        done = invoke(*command.split(), "--store", world.store)
-        assert done.code == 0, done.err
-    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    names: dict[str, Any] = {"cube": cube}
-    exec(code, names)
-    assert names["cost"].variables[0].shape == (3, 10, 10)
+    said = invoke("cost", "--help").out
     for kind in EXAMPLES:
         assert f"`{kind}" in page
-        assert f"  {kind}" in invoke("cost", "--help").out
+        assert f"  {kind}" in said

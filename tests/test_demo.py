@@ -1,8 +1,7 @@
-"""The demo, the examples and README's Python, run as a user would."""
+"""The demo and the full mask of land, run as a user would."""
 
 from __future__ import annotations
 
-import re
 import runpy
 from collections.abc import Callable
 from pathlib import Path
@@ -62,32 +61,6 @@ def test_full_mask_example_becomes_a_cube(tmp_path: Path, run: Callable[..., Ran
         mask = ~arrays["mask"]
     part = (slice(6000, 9000), slice(20000, 26000))
     assert np.array_equal(land.values[part] == 1, mask[part])
-
-
-def test_python_in_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    code = re.search(r"```python\n(.*?)```", readme, re.S)
-    spec = re.search(r"```yaml\n(.*?)```", readme, re.S)
-    assert code
-    assert spec
-    monkeypatch.chdir(tmp_path)
-    tiles = spec[1].replace("gs://earthenginepartners-hansen/GLCLU2000-2020/v2", "tiles")
-    (tmp_path / "grid.yaml").write_text(tiles, encoding="utf-8")
-    (tmp_path / "tiles").mkdir()
-    for year in range(2000, 2021, 5):
-        (tmp_path / "tiles" / f"{year}.txt").write_text("")
-    names: dict[str, object] = {}
-    exec(code[1], names)  # the snippet itself
-    grid = names["grid"]
-    assert isinstance(grid, ci.TilingGrid)
-    assert grid.regions(bbox=(-109.06, 36.99, -102.04, 41.0)) == ["50N_110W", "40N_110W"]
-    assert grid.region("70N_180W", year=2000) == {"year": slice(0, 1), "y": slice(40000, 80000), "x": slice(0, 40000)}
-
-
-def test_commands_in_the_readme_exist(run: Callable[..., Ran]) -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    for command in sorted(set(re.findall(r"^cubeingest (\w+)", readme, re.M))):
-        assert run(command, "--help").code == 0
 
 
 def test_help_has_a_place_for_every_command() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -578,19 +577,6 @@ def test_mosaics_follow_their_tiles_also_when_there_are_none_left(world: World, 
     assert names(out, ".vrt") | names(out, ".gpkg") == {"cover_2000.vrt", "cover_2000.gti.gpkg"}
     for name in ("cover_2000.vrt", "cover_2000.gti.gpkg"):
         assert np.array_equal(read(out / name), cube.dataset()["cover"].sel(year=2000))
-
-
-def test_documented_commands_have_the_options_that_they_name() -> None:
-    from typer.main import get_command
-
-    from cubeingest.cli import app
-
-    text = (Path(__file__).parent.parent / "docs" / "export.md").read_text(encoding="utf-8")
-    lines = re.findall(r"^(?:\$ )?cubeingest (export|rechunk) (.*?)(?:\s+#.*)?$", text, re.M)
-    assert len(lines) >= 7
-    for command, arguments in lines:
-        known = {o for p in get_command(app).commands[command].params for o in p.opts}
-        assert set(re.findall(r"--[a-z]+", arguments)) <= known | {"--year"}, arguments
 
 
 # ---- folders that were used before ----------------------------------------------------------------------------

@@ -1,10 +1,8 @@
-"""docs/points.md, run from top to bottom as a reader would: its specs, commands and Python; and what it claims that no other test shows."""
+"""What docs/points.md claims that no other test shows. (That it runs is for :mod:`tests.test_docs`.)"""
 
 from __future__ import annotations
 
 import re
-import shlex
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,39 +14,12 @@ from ruamel.yaml import YAML
 import cubeingest as ci
 from cubeingest.expressions import FUNCTIONS
 from cubeingest.statistic import KINDS
-from tests.conftest import Ran
-from tests.pointfiles import write_hdf5
+from tests.doc_setups import write_granules
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "points.md").read_text(encoding="utf-8")
 BLOCKS = [(m[1], m[2]) for m in re.finditer(r"```(yaml|sh|python)\n(.*?)```", PAGE, re.DOTALL)]
 BEAMS = ["gt1l", "gt1r", "gt2l", "gt2r", "gt3l", "gt3r"]
-
-
-def write_granules(folder: Path) -> None:
-    """Two cycles over a few degrees of ice."""
-    for cycle in (22, 23):
-        rng = np.random.default_rng(cycle)
-        n = 200
-        beam = {
-            "longitude": rng.uniform(5, 15, n), "latitude": rng.uniform(-80, -78, n), "h_li": rng.normal(2000, 9, n).astype("f4"),
-            "h_li_sigma": rng.uniform(0.01, 0.1, n).astype("f4"), "atl06_quality_summary": rng.integers(0, 2, n).astype("i1"),
-            "delta_time": np.arange(n) * 1.0,
-        }  # fmt: skip
-        (folder / "granules").mkdir(exist_ok=True)
-        write_hdf5(
-            folder / "granules" / f"ATL06_20240101000000_0001{cycle}11_006_01.h5",
-            {f"{name}/land_ice_segments": beam for name in BEAMS},
-        )
-
-
-def write_quakes(folder: Path) -> None:
-    for year in (2023, 2024):
-        rng = np.random.default_rng(year)
-        n = 300
-        pd.DataFrame(
-            {"lon": rng.uniform(-180, 180, n), "lat": rng.uniform(-60, 60, n), "depth_km": rng.uniform(1, 600, n), "mag": rng.uniform(4, 8, n)}
-        ).to_csv(folder / f"quakes_{year}.csv", index=False)  # fmt: skip
 
 
 def load(text: str) -> Any:
@@ -74,40 +45,6 @@ def specs() -> tuple[dict[str, Any], list[Any]]:
     texts = [text for kind, text in BLOCKS if kind == "yaml"]
     named = {m[1]: load(text) for text in texts if (m := re.match(r"# (\w+\.yaml)\n", text))}
     return named, [load(text) for text in texts if text.startswith("# beside grid.yaml")]
-
-
-def test_page_runs_from_top_to_bottom(
-    tmp_path: Path, invoke: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    write_granules(tmp_path)
-    write_quakes(tmp_path)
-    names: dict[str, Any] = {"__name__": "page"}
-    for kind, text in BLOCKS:
-        if kind == "yaml" and (named := re.match(r"# (\w+\.yaml)\n", text)):
-            (tmp_path / named[1]).write_text(text)
-        elif kind == "sh":
-            for line in text.splitlines():
-                words = shlex.split(line, comments=True)[1:]
-                workers = ["--workers", "1"] if words[0] == "ingest" else []
-                ran = invoke(*words, *workers, cwd=tmp_path)
-                assert ran.code == 0, ran.err
-        elif kind == "python":
-            exec(text.replace("ingest(source=quakes)", "ingest(source=quakes, workers=1)"), names)
-    assert (tmp_path / "map.png").stat().st_size > 10_000
-    assert names["report"].exit_code == 0
-    assert names["ds"].cycle.values.tolist() == [22, 23, 24]
-    assert int(np.isfinite(names["change"]).sum()) > 10
-    assert names["at"].sizes["cells"] == 1
-    for year in (2023, 2024):
-        table = pd.read_csv(f"quakes_{year}.csv")
-        table = table[table.mag >= 5]
-        cells = (np.floor((90 - table.lat) / 5) * 72 + np.floor((table.lon + 180) / 5)).astype(int)
-        found = names["cube"].dataset().sel(year=year)
-        assert np.array_equal(found["n"].values.ravel(), np.bincount(cells, minlength=36 * 72))
-        depth = table.depth_km.groupby(cells)
-        reach = (depth.max() - depth.min()).astype("f4")
-        assert np.array_equal(found["reach"].values.ravel()[reach.index], reach)
 
 
 @pytest.mark.slow

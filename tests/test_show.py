@@ -149,10 +149,8 @@ def test_status_that_is_no_terminal_prints_no_map(cube: ci.Cube, world: World, i
     assert "part:" not in done.out
 
 
-def test_documented_commands_exist_and_documented_attributes_are_read(invoke: Invoke) -> None:
+def test_documented_attributes_are_read() -> None:
     text = (Path(__file__).parent.parent / "docs" / "pictures.md").read_text(encoding="utf-8")
-    for command in sorted(set(re.findall(r"^cubeingest (show \w+|\w+)", text, re.M))):
-        assert invoke(*command.split(), "--help").code == 0
     named = {name for cell in re.findall(r"^\| (`.*?) \|", text, re.M) for name in re.findall(r"`(\w+)`", cell)}
     others = {
         "flag_values",
