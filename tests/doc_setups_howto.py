@@ -69,7 +69,7 @@ def europe(folder: Path) -> dict[str, str]:
     return {}
 
 
-def bucket(folder: Path) -> dict[str, str]:
+def europe_bucket(folder: Path) -> dict[str, str]:
     """The tiles on disk, and an empty bucket ``my-bucket`` on an S3 server."""
     from tests.doc_setups import open_s3
 
