@@ -32,7 +32,6 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-import click
 import pytest
 import typer
 from ruamel.yaml import YAML
@@ -263,15 +262,15 @@ def check_commands(block: Block, text: str, axes: set[str]) -> None:
 
 
 def check_arguments(block: Block, arguments: list[str], axes: set[str]) -> None:
-    command: click.Command = typer.main.get_command(app)
+    command: Any = typer.main.get_command(app)
     rest = list(arguments)
-    while isinstance(command, click.Group) and rest and not rest[0].startswith("-"):
+    while hasattr(command, "commands") and rest and not rest[0].startswith("-"):
         name = rest.pop(0)
         if name not in command.commands:
             block.fail(f"there is no command {name!r} in `cubeingest {' '.join(arguments)}`")
         command = command.commands[name]
     options = {o for p in command.params for o in p.opts} | {"--help", "-h"}
-    if command.ignore_unknown_options:
+    if command.context_settings.get("ignore_unknown_options"):
         options |= {f"--{axis}" for axis in axes}
     unknown = [w for w in rest if w.startswith("--") and w.partition("=")[0] not in options]
     if unknown:

@@ -1,4 +1,7 @@
-"""The file, key by key: models that mirror the YAML, and turn each key's text into a value."""
+"""The file, key by key: models that mirror the YAML, and turn each key's text into a value.
+
+What stands below a key is what the reference of the spec says of it.
+"""
 
 from __future__ import annotations
 
@@ -48,48 +51,73 @@ _Size = Annotated[int, Field(gt=0)]
 
 class NumberXY(_Doc):
     x: _Number
+    """To the right, in units of the CRS. A fraction (`1/4000`) is exact."""
     y: _Number
+    """Upwards, likewise."""
 
 
 class SizeYX(_Doc):
     y: _Size
+    """Pixels from row to row."""
     x: _Size
+    """Pixels from column to column."""
 
 
 class Dims(_Doc):
     y: str = "y"
+    """Name of the rows' dimension, such as `latitude`."""
     x: str = "x"
+    """Name of the columns' dimension."""
 
 
 class GridDoc(_Doc):
     origin: NumberXY
+    """The outer corner of pixel [0, 0]."""
     resolution: NumberXY
+    """Signed size of a pixel: where y is negative rows run from north to south, where it is positive from south to north."""
     shape: SizeYX
+    """Pixels of the whole grid."""
     region: SizeYX
+    """Pixels of a region. Chunks (shards, where there are) must divide it; the last row and column of regions may be partial."""
     id: str = "y{iy}_x{ix}"
+    """How regions are called: a pattern of `iy`, `ix` and the edges `top`, `bottom`, `left`, `right`, such as `{top:02H}_{left:03H}` (70N_180W)."""
     dims: Dims = Dims()
+    """What the spatial dimensions are called."""
 
 
 class RegionsDoc(_Doc):
     ids: list[int] | None = None
+    """Ids of regions: cells of `region_order`."""
     bbox: list[float | int] | None = None
+    """[west, south, east, north] in degrees: the regions that it overlaps. The cube keeps their ids."""
 
 
 class HealpixDoc(_Doc):
     type: Literal["healpix"]
+    """Says that cells are of HEALPix."""
     order: int
+    """Cells are 12 · 4^order on the globe."""
     region_order: int
+    """Regions are cells of this order; a region holds 4^(order - region_order) cells."""
     ellipsoid: str = "WGS84"
+    """The figure that latitudes are of."""
     regions: RegionsDoc | None = None
+    """Only these regions are in the arrays, one after the other. Without it the arrays hold the whole globe."""
 
 
 class AxisDoc(_Doc):
     values: list[Any] | None = None
+    """The labels: numbers, texts or dates, all of one type."""
     start: Any = None
+    """The first label."""
     stop: Any = None
+    """The last label, included."""
     step: Any = None
+    """From one number to the next; 1 if it is left out."""
     freq: str | None = None
+    """From one date to the next, as pandas writes it: `MS` is the first of each month."""
     calendar: str | None = None
+    """CF's name of the dates' calendar, such as `noleap`; the standard one if it is left out."""
 
     def labels(self) -> tuple[AxisValue, ...]:
         if self.values is not None:
@@ -207,91 +235,148 @@ def _steps(start: Any, stop: Any, step: Any) -> tuple[AxisValue, ...]:
 
 class TilesDoc(_Doc):
     list: str | None = None
+    """A file or URL with one href or region id a line. Axes may stand in it: `tiles/{year}.txt`."""
     glob: str | None = None
+    """A pattern of files: `tiles/{year}/*.tif`."""
     table: str | None = None
+    """CSV or Parquet with the columns `href`, one for each axis, and bounds if there are."""
 
 
 class BandsDoc(_Doc):
     axis: str
+    """The axis whose values are the file's bands, in their order."""
 
 
 class StorageDoc(_Doc):
     endpoint: str | None = None
+    """URL of an S3 server that is not Amazon's. Default: `AWS_ENDPOINT_URL`, if it is set."""
     region: str | None = None
+    """Region of the bucket. Default: what the environment says."""
     anonymous: bool | None = None
+    """Ask without credentials."""
 
 
 class OverlapDoc(_Doc):
     y: Annotated[int, Field(ge=0)]
+    """Rows."""
     x: Annotated[int, Field(ge=0)]
+    """Columns."""
 
 
 class ValidDoc(_Doc):
     geojson: str | None = None
+    """A file of polygons: regions that share an area with one."""
     raster: str | None = None
+    """A mask: regions in which it has a pixel that is neither 0 nor nodata."""
     list: str | None = None
+    """A file with one region id a line."""
 
 
 class SourceDoc(_Doc):
     href: Any = None
+    """Where a tile lies: a pattern of `{id}` and axes, or such a pattern for each value of one axis."""
     tiles: TilesDoc | None = None
+    """Which tiles there are. Without it one is expected for every region."""
     file: str | None = None
+    """One raster that covers all regions."""
     band: _Size | None = None
+    """The band to read, from 1. Without it and `bands` a tile must have one only."""
     bands: BandsDoc | None = None
+    """The bands of a file are the values of an axis."""
     nodata: Any = "file"
+    """A number, or `none`, in place of what the tile says of itself. Nodata becomes the fill value."""
     missing: Literal["fail", "absent"] = "fail"
+    """What it means that an expected tile does not exist: `fail`, or `absent`."""
     tile: SizeYX | None = None
+    """Pixels of a tile, where tiles are not the regions."""
     overlap: OverlapDoc | None = None
+    """Rows and columns by which each tile reaches past its cell."""
     id: str | None = None
+    """How tiles are called, where they are not the regions; as `grid.id`."""
     resampling: str | None = None
+    """GDAL's kernel for tiles that are not on the grid's lattice. Without it they are refused."""
     array: str | None = None
+    """The variable within a netCDF, HDF5 or Zarr source."""
     storage: StorageDoc | None = None
+    """How the object store that holds the tiles is reached."""
 
 
 class CoordinatesDoc(_Doc):
     x: str
+    """Column or dataset of the longitude, or of x in `crs`."""
     y: str
+    """Column or dataset of the latitude, or of y."""
     crs: str | int = "OGC:CRS84"
+    """What the coordinates are in."""
 
 
 class PointsDoc(_Doc):
     href: Any = None
+    """Where a granule lies: a pattern of axes. Without it and `tiles` points come from a Python function."""
     tiles: TilesDoc | None = None
+    """Which granules there are."""
     coordinates: CoordinatesDoc
+    """Where each point lies."""
     columns: dict[str, str] = {}
+    """Column or dataset by the name that expressions call it."""
     filter: Any = None
+    """An expression: points for which it is not true are left out."""
     groups: list[str] = []
+    """Groups of an HDF5 or netCDF file that each hold such points."""
     catalog: str | None = None
+    """The file that keeps which granule has points in which region, or `none`. Default: `NAME.catalog.parquet` beside the spec."""
     storage: StorageDoc | None = None
+    """How the object store that holds the granules is reached."""
 
 
 class VariableDoc(_Doc):
     dtype: str
+    """numpy's name of it: `uint8`, `float32`, ..."""
     fill_value: Any
+    """What pixels without data hold. `.nan` for floats."""
     chunks: dict[str, _Size] | None = None
+    """Length of a chunk by dimension; of axes that are not named 1. HEALPix: a region if it is left out."""
     shards: dict[str, _Size] | None = None
+    """Length of a shard by dimension: one object in the store, of whole chunks."""
     axes: list[str] | None = None
+    """The axes that the variable has; all if it is left out, none if it is empty."""
     compressor: Any = None
+    """A codec of Zarr by `name` with its options, or `none`. Default: zstd, level 3."""
     attrs: dict[str, Any] = {}
+    """Attributes of the array, such as `long_name`, `units`, `flag_values`."""
     source: SourceDoc | None = None
+    """Where its tiles are. A variable without one is filled from Python."""
     aggregate: Any = None
+    """The statistic of points that it holds."""
     overviews: str | None = None
+    """How four pixels become one: `mode`, `mean`, `min`, `max`, `nearest`, or `none`."""
 
 
 class CubeDoc(_Doc):
     """What specs of both kinds of grid hold."""
 
     name: str
+    """What the cube is called."""
     crs: str | int
+    """An authority code such as EPSG:4326, its number, or WKT. May be left out for HEALPix."""
     grid: Any
+    """The lattice: of pixels, or with `type: healpix` of cells."""
     axes: dict[str, AxisDoc] = {}
+    """Dimensions that are not spatial, in the order of the arrays' dimensions."""
     points: PointsDoc | None = None
+    """Where the points are that variables are statistics of."""
     variables: dict[str, VariableDoc]
+    """The arrays, by name; one at least."""
     valid: ValidDoc | None = None
+    """Which regions there are at all, by one of three. Looked up once, by `init`."""
     attrs: dict[str, Any] = {}
+    """Attributes of the cube."""
     store: str | None = None
+    """Where the cube lies: a path, which is relative to the spec, `s3://`, `gs://` or `az://`. `init --store` comes before it."""
     storage: StorageDoc | None = None
+    """How the object store that holds the cube is reached."""
     cf_fill: bool = False
+    """Write CF's `_FillValue` too. xarray then reads integers as floats."""
 
 
 class TilingCubeDoc(CubeDoc):
