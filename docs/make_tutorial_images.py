@@ -35,9 +35,9 @@ def script_of(page: str) -> str:
             lines.append(f"cat > {name} <<'END_OF_FILE'\n{text}END_OF_FILE")
         elif language == "sh":
             lines.append(KILLED.sub("cubeingest ingest --limit 90", text))
-    code = "\n".join(re.findall(r"^```python\n(.*?)^```$", page, re.DOTALL | re.MULTILINE))
+    *code, _ = re.findall(r"^```python\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)  # the last looks at the tag
     tag = next(i for i, text in enumerate(lines) if text.startswith("cubeingest tag"))
-    lines.insert(tag + 1, f"cat > page.py <<'END_OF_FILE'\n{code}END_OF_FILE\npython page.py")
+    lines.insert(tag, f"cat > page.py <<'END_OF_FILE'\n{''.join(code)}END_OF_FILE\npython page.py")
     return "\n".join(lines)
 
 
@@ -45,14 +45,13 @@ def main() -> None:
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     with tempfile.TemporaryDirectory() as folder:
         script = script_of(PAGE.read_text(encoding="utf-8"))
-        subprocess.run(["bash", "-c", script], cwd=folder, env={**os.environ, "PATH": path}, check=True)
+        subprocess.run(["bash", "-c", script], cwd=folder, env={**os.environ, "PATH": path}, check=True)  # noqa: S603, S607
         for drawn, kept in KEPT.items():
             with Image.open(Path(folder) / drawn) as picture:
                 small = picture.convert("RGB")
             if small.width > WIDTH:
                 small = small.resize((WIDTH, round(small.height * WIDTH / small.width)), Image.Resampling.LANCZOS)
-            small.quantize(128).save(IMAGES / kept, optimize=True)
-            print(IMAGES / kept, small.size)
+            small.quantize(256).save(IMAGES / kept, optimize=True)
 
 
 if __name__ == "__main__":
