@@ -5,8 +5,10 @@ from __future__ import annotations
 import ast
 import dataclasses
 import functools
+import html
 import inspect
 import re
+import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -57,7 +59,7 @@ def command_page(path: str, command: Any, level: int) -> str:
         return "\n\n".join(parts)
     given = [p for p in command.params if isinstance(p, TyperArgument)]
     if given:
-        rows = "\n".join(f"| `{cell(p.metavar or p.name.upper())}` | {cell(p.help or '')} |" for p in given)
+        rows = "\n".join(f"| {code(p.metavar or p.name.upper())} | {cell(p.help or '')} |" for p in given)
         parts.append(f"| argument | |\n|---|---|\n{rows}")
     parts.append(options(command))
     if command.context_settings.get("ignore_unknown_options"):
@@ -77,16 +79,21 @@ def options(command: Any) -> str:
         record = p.get_help_record(context) if isinstance(p, TyperOption) else None
         if record:
             names, about = record
-            rows.append(f"| `{cell(names)}` | {cell(about)} |")
+            rows.append(f"| {code(names)} | {cell(about)} |")
     return "| option | |\n|---|---|\n" + "\n".join(rows) if rows else ""
 
 
 def paragraphs(text: str | None) -> str:
-    """A help text as Markdown; an example of it as a block of its own."""
-    plain = inspect.cleandoc(text or "").replace("\b\n", "")
+    """A help text as Markdown; its examples as blocks of their own."""
+    plain = inspect.cleandoc(text or "").replace("\b\n", "").replace("\b", "")
     found = []
     for paragraph in plain.split("\n\n"):
-        before, example, after = paragraph.partition("Example:") if "`" not in paragraph else (paragraph, "", "")
+        if any(line.startswith("  ") for line in paragraph.splitlines()):
+            head, _, rest = paragraph.partition("\n") if not paragraph.startswith("  ") else ("", "", paragraph)
+            language = "sh" if rest.strip().startswith("cubeingest") else "text"
+            found += [escaped(head), f"```{language}\n{textwrap.dedent(rest).rstrip()}\n```"]
+            continue
+        before, example, after = paragraph.partition("Example: ")
         found.append(escaped(before.strip()))
         if example:
             found.append(f"```sh\n{' '.join(after.split())}\n```")
@@ -94,13 +101,14 @@ def paragraphs(text: str | None) -> str:
 
 
 def escaped(text: str) -> str:
-    """Text as Markdown: pointed brackets are no tags. Lines that are indented are a block."""
-    lines = text.splitlines()
-    if any(line.startswith("  ") for line in lines):
-        return "```text\n" + "\n".join(lines) + "\n```"
-    return "".join(
-        p if i % 2 else p.replace("<", "&lt;").replace("*", "\\*") for i, p in enumerate(re.split(r"(`[^`]*`)", text))
-    )
+    """Text as Markdown: pointed brackets are no tags, stars no emphasis; code as it is."""
+    parts = re.split(r"(`[^`]*`)", text)
+    return "".join(p if i % 2 else p.replace("<", "&lt;").replace("*", "\\*") for i, p in enumerate(parts))
+
+
+def code(text: str) -> str:
+    """Code in a cell of a table."""
+    return f"<code>{html.escape(' '.join(text.split())).replace('|', '&#124;')}</code>"
 
 
 def first_sentence(text: str | None) -> str:
@@ -193,7 +201,7 @@ def spec_page() -> str:
     for title, model, prefix in SECTIONS:
         keys = list(keys_of(model, prefix))
         rows = "\n".join(
-            f"| `{k.name}` | {k.takes} | {'**must be given**' if k.default is None else k.default} | {cell(k.about)} |"
+            f"| `{k.name}` | {k.takes} | {'**required**' if k.default is None else k.default} | {cell(k.about)} |"
             for k in keys
         )
         parts.append(f"## {title}\n\n| key | takes | default | |\n|---|---|---|---|\n{rows}")

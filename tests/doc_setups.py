@@ -74,6 +74,9 @@ CHANGES["glad_tiles"] = [
     ("shape: {y: 560000, x: 1440000}", "shape: {y: 3360, x: 8640}"),
     ("region: {y: 40000, x: 40000}", "region: {y: 240, x: 240}"),
     ("chunks: {year: 1, y: 1000, x: 1000}", "chunks: {year: 1, y: 120, x: 120}"),
+]
+CHANGES["readme"] = [
+    *CHANGES["glad_tiles"],
     ('ci.init("grid.yaml")', 'ci.init("grid.yaml", store="python.icechunk")'),
     ("workers=8", "workers=1"),
     ("cube.ingest(source=far_from", 'cube = ci.init("distance.yaml")\ncube.ingest(source=far_from'),
@@ -91,11 +94,22 @@ store: ./distance.icechunk
 def glad_tiles(folder: Path) -> dict[str, str]:
     """GLAD's tiles of five years at 24 pixels a degree, of eight regions, in ``tiles/``: land and water are real, the forest is not."""
     shutil.copytree(_glad_tiles(), folder / "tiles")
-    _write(folder / "distance.yaml", DISTANCE)
     return {}
 
 
-def check_glad_tiles(folder: Path, names: dict[str, Any]) -> None:
+def glad_spec(folder: Path) -> dict[str, str]:
+    """The same, and their ``grid.yaml``."""
+    _write(folder / "grid.yaml", GLAD)
+    return glad_tiles(folder)
+
+
+def readme(folder: Path) -> dict[str, str]:
+    """GLAD's tiles, and a spec without tiles for a function to fill."""
+    _write(folder / "distance.yaml", DISTANCE)
+    return glad_tiles(folder)
+
+
+def check_readme(folder: Path, names: dict[str, Any]) -> None:
     held = ci.open(folder / "distance.icechunk").dataset()["distance"]
     assert np.allclose(held, abs(held["y"].values[:, np.newaxis]) * 111.2)
     held = ci.open(folder / "glad-lclu.icechunk").dataset()["lclu"].sel(year=2000, x=slice(0, 10), y=slice(50, 40))

@@ -7,7 +7,8 @@ DuckDB there; ``yaml`` is read, and a whole spec must be one. Comments on the li
 ``<!-- with: grid.yaml -->``  a part of a spec: that file with these keys put over it must be a spec.
 ``<!-- replace: A => B -->``  A, which must occur, is B when it runs (``$NAME`` in B: of the terminal's environment). May be repeated.
 ``<!-- exit: 2 -->``          a block of sh ends with this exit code, in its last command.
-``<!-- printed -->``          each line of a block of output is printed by the page, but for ids, seconds and lines with ``...``.
+``<!-- printed -->``          each line of a block of output is printed by the page, but for ids, seconds and lines with ``...``;
+                             of a block of JSON the keys.
 ``<!-- parse: REASON -->``    cannot run here. Then sh must parse, its ``cubeingest`` commands and options exist, and Python compile.
 
 ``<!-- setup: NAME -->`` anywhere on a page: :mod:`tests.doc_setups` has a function of that name, which makes what the page speaks of.
@@ -99,8 +100,15 @@ class Reader:
         self.terminal, self.folder, self.changes = terminal, terminal.folder, changes
         self.names: dict[str, Any] = {"__name__": "__main__"}
         self.printed: set[str] = set()
+        self.objects: list[Any] = []
         self.shown: list[tuple[Block, str]] = []
         self.axes = {"year"}
+
+    def read(self, page: str, text: str) -> None:
+        """The whole page."""
+        for block in read_blocks(page, text):
+            self.take(block)
+        self.close()
 
     def take(self, block: Block) -> None:
         """Do what the block says. Fails the test, naming the page and the line, if it does not work."""
@@ -121,6 +129,8 @@ class Reader:
         elif block.language == "sql" and "parse" not in block.steer:
             self._ask(block, text)
         elif block.language == "json":
+            if "printed" in block.steer:
+                self.shown.append((block, text))
             json.loads(text)
         elif block.language in OUTPUT and "printed" in block.steer:
             self.shown.append((block, text))
@@ -130,6 +140,10 @@ class Reader:
     def close(self) -> None:
         """What the page shows must have been printed somewhere on it."""
         for block, text in self.shown:
+            if block.language == "json":
+                if not any(is_like(json.loads(text), printed) for printed in self.objects):
+                    block.fail("nothing on the page printed JSON with these keys")
+                continue
             missing = [line for line in self._comparable(text) if line not in self.printed]
             if missing:
                 printed = "\n".join(sorted(self.printed))
@@ -174,6 +188,7 @@ class Reader:
     def _run_shell(self, block: Block, text: str) -> None:
         done = self.terminal.run(text)
         self.printed |= set(self._comparable(done.said))
+        self.objects += [json.loads(line) for line in done.said.splitlines() if line.startswith('{"')]
         expected = int(block.steer.get("exit", ["0"])[0])
         if done.code != expected:
             block.fail(f"exit code {done.code}, not {expected}:\n{done.said}", max(1, done.line))
@@ -217,6 +232,23 @@ class Reader:
             block.fail(str(e))
         finally:
             os.chdir(folder)
+
+
+def is_like(shown: Any, printed: Any) -> bool:
+    """Whether two JSON values have the same keys, and values of the same kind below them; of lists the first items, of labels any."""
+    if isinstance(shown, dict) and isinstance(printed, dict):
+        labels = [k for k in shown if re.fullmatch(r"\d{4}|v\d.*", k)]
+        if labels:
+            return all(is_like(shown[k], v) for k in labels for v in printed.values())
+        return shown.keys() == printed.keys() and all(is_like(shown[k], printed[k]) for k in shown)
+    if isinstance(shown, list) and isinstance(printed, list):
+        return not shown or not printed or is_like(shown[0], printed[0])
+    number = (int, float)
+    return (
+        None in (shown, printed)
+        or type(shown) is type(printed)
+        or (isinstance(shown, number) and isinstance(printed, number))
+    )
 
 
 def last_command(text: str) -> int:
@@ -315,9 +347,7 @@ def test_page_runs_from_top_to_bottom(path: Path, tmp_path: Path, commands: Path
         terminal = Terminal(folder, commands, tmp_path / "scratch", environment)
         doc_setups.OPENED.callback(terminal.close)
         reader = Reader(terminal, doc_setups.CHANGES.get(setup or "", []))
-        for block in read_blocks(name_of(path), text):
-            reader.take(block)
-        reader.close()
+        reader.read(name_of(path), text)
         check = getattr(doc_setups, f"check_{setup}", None)
         if check:
             check(folder, reader.names)
@@ -330,3 +360,69 @@ def close_figures() -> None:
     import matplotlib.pyplot as plt
 
     plt.close("all")
+
+
+# ---- the reader itself ----------------------------------------------------------------------------------------
+
+WRONG = {
+    "sh": ("echo one\nfalse\necho two", "", r"page.md:6: exit code 1, not 0"),
+    "early": ("false\necho two", "<!-- exit: 1 -->", r"page.md:5: exit code 1 before the last command"),
+    "right code": ("true", "<!-- exit: 2 -->", r"exit code 0, not 2"),
+    "python": ("x = 1\n1 / 0", "", r"page.md:6: ZeroDivisionError"),
+    "yaml": ("name: a\ngrid: {}\nstore: ./a.icechunk", "", r"page.md:5: not a spec: .*variables"),
+    "printed": ("never said", "<!-- printed -->", r"shows what nothing printed:\nnever said"),
+    "json": ('{"a": 1}', "<!-- printed -->", r"nothing on the page printed JSON with these keys"),
+    "replace": ("echo one", "<!-- replace: two => three -->", r"'two', which is to be replaced, is not in it"),
+    "command": ("cubeingest ingset", "<!-- parse: no network -->", r"there is no command 'ingset'"),
+    "option": ("exec cubeingest ingest --wrokers 3 | cat", "<!-- parse: no network -->", r"no such option: --wrokers"),
+    "group": ("x && cubeingest compute mean --ovr year", "<!-- parse: no network -->", r"no such option: --ovr"),
+    "bash": ("ls", "", r"language 'bash': write sh"),
+}
+LANGUAGE_OF = {"printed": "text", "yaml": "yaml", "python": "python", "json": "json", "bash": "bash"}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_page_that_is_wrong_is_named_with_its_line(kind: str, tmp_path: Path, commands: Path) -> None:
+    code, comment, expected = WRONG[kind]
+    page = f"# Page\n\n{comment}\n```{LANGUAGE_OF.get(kind, 'sh')}\n{code}\n```\n"
+    (tmp_path / "page").mkdir()
+    reader = Reader(Terminal(tmp_path / "page", commands, tmp_path / "scratch", {}), [])
+    with pytest.raises(pytest.fail.Exception, match=re.compile(expected, re.DOTALL)):
+        reader.read("page.md", page)
+
+
+def test_what_a_block_leaves_is_there_for_the_next(tmp_path: Path, commands: Path) -> None:
+    page = """\
+<!-- file: sub/grid.yaml -->
+```yaml
+a: 1
+```
+
+```sh
+export NAME=ada
+cd sub
+```
+
+```sh
+echo $NAME; ls
+cubeingest --version
+```
+
+```python
+import os
+
+print(os.environ["NAME"], *os.listdir())
+```
+
+<!-- printed -->
+```text
+ada
+grid.yaml
+ada grid.yaml
+```
+"""
+    (tmp_path / "page").mkdir()
+    before = dict(os.environ), Path.cwd()
+    reader = Reader(Terminal(tmp_path / "page", commands, tmp_path / "scratch", {}), [])
+    reader.read("page.md", page)
+    assert before == (dict(os.environ), Path.cwd())
