@@ -23,8 +23,11 @@ import shapely
 from rasterio.transform import from_origin
 
 import cubeingest as ci
+from tests.doc_setups_howto import europe, europe_bucket, europe_tiles, tiles
 from tests.objectstore import KEYS, free_port, moto_server
 from tests.pointfiles import write_hdf5
+
+__all__ = ["europe", "europe_bucket", "europe_tiles", "tiles"]
 
 ROOT = Path(__file__).parent.parent
 LAND = ROOT / "cubeingest" / "data" / "land.tif"

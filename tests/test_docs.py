@@ -49,7 +49,15 @@ PAGES = sorted(
     for pattern in ("README.md", "CONTRIBUTING.md", "docs/**/*.md", "examples/*.md", "grids/*.md")
     for p in ROOT.glob(pattern)
 )
-SLOW = {"README.md", "docs/analyze.md", "docs/clusters.md", "docs/pictures.md", "examples/README.md"}
+SLOW = {
+    "README.md",
+    "docs/howto/dask-cluster.md",
+    "docs/tutorial.md",
+    "docs/analyze.md",
+    "docs/clusters.md",
+    "docs/pictures.md",
+    "examples/README.md",
+}
 """Pages that take more than eight seconds on a quiet machine."""
 
 FENCE = re.compile(r"^([ ]*)(`{3,})(\w*)([^\n`]*)\n(.*?)^\1\2[ ]*$", re.DOTALL | re.MULTILINE)
