@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import os
+import shlex
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from cubeingest.cli.output import say
+from cubeingest.cli import complete
+from cubeingest.cli.app import refuse_usage
+from cubeingest.cli.output import say_next
 from cubeingest.errors import StoreError, nearest
 
 if TYPE_CHECKING:
     from cubeingest.cube import Cube
+    from cubeingest.engine import Options
     from cubeingest.plan import Selection
 
 POINTER = ".cubeingest"
 """File that ``init`` leaves in the working folder; it holds the store's path or URI."""
-
-SELECTING = {"allow_extra_args": True, "ignore_unknown_options": True}
-"""Commands that take ``--<axis> VALUE``: what typer does not know is checked against the cube's axes."""
 
 StoreOption = Annotated[
     str | None,
@@ -36,8 +38,16 @@ BboxOption = Annotated[
 PolygonOption = Annotated[
     Path | None, typer.Option("--polygon", metavar="FILE", help="GeoJSON polygons, in longitude and latitude.")
 ]
-RegionOption = Annotated[list[str] | None, typer.Option("--region", metavar="ID", help="A region; repeatable.")]
-VariableOption = Annotated[list[str] | None, typer.Option("--variable", metavar="NAME", help="A variable; repeatable.")]
+RegionOption = Annotated[
+    list[str] | None,
+    typer.Option("--region", metavar="ID", help="A region; repeatable.", autocompletion=complete.complete_region),
+]
+VariableOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--variable", metavar="NAME", help="A variable; repeatable.", autocompletion=complete.complete_variable
+    ),
+]
 LimitOption = Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="At most so many tasks.")]
 WorkersOption = Annotated[
     int | None, typer.Option("--workers", metavar="N", min=1, help="Local processes. Default: one for every two cores.")
@@ -45,31 +55,162 @@ WorkersOption = Annotated[
 SchedulerOption = Annotated[str | None, typer.Option("--scheduler", metavar="tcp://…", help="A running Dask cluster.")]
 RedoOption = Annotated[bool, typer.Option("--redo", help="Do again what is done.")]
 BranchOption = Annotated[
-    str, typer.Option("--branch", metavar="NAME", help="Which branch of the cube.", show_default=True)
+    str,
+    typer.Option(
+        "--branch",
+        metavar="NAME",
+        help="Which branch of the cube.",
+        show_default=True,
+        autocompletion=complete.complete_branch,
+    ),
 ]
 AtOption = Annotated[
-    str | None, typer.Option("--at", metavar="REF", help="The cube as it was at a snapshot or tag. Read only.")
+    str | None,
+    typer.Option(
+        "--at",
+        metavar="REF",
+        help="The cube as it was at a snapshot or tag. Read only.",
+        autocompletion=complete.complete_tag,
+    ),
 ]
 HtmlOption = Annotated[
     Path | None, typer.Option("--html", metavar="FILE", help="Write a page to look at; it needs no network.")
 ]
 PartOption = Annotated[str | None, typer.Option("--part", metavar="K/N", help="Part K of N of the work, K from 1.")]
+ModeOption = Annotated[
+    Literal["cooperative", "independent"],
+    typer.Option("--mode", help="cooperative: one commit for all. independent: each worker commits its own."),
+]
+OutputOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--output", "-o", metavar="FILE", help="A .png or .svg file. Default: a name that says what is shown."
+    ),
+]
+ExprOption = Annotated[
+    str | None,
+    typer.Option(
+        "--expr", metavar="TEXT", help='Of variables, or of labels of an axis such as band: "(nir - red)/(nir + red)".'
+    ),
+]
+TableOption = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", metavar="FILE", help="A .csv, .json or .parquet file. Default: a table."),
+]
+LayerOption = Annotated[
+    str | None, typer.Option("--in-layer", metavar="NAME", help="The layer of a GeoPackage that has several.")
+]
+
+
+@dataclass(frozen=True)
+class Which:
+    """Which cube, and which state of it."""
+
+    store: StoreOption = None
+    branch: BranchOption = "main"
+    at: AtOption = None
+
+    def open(self) -> Cube:
+        return open_cube(self.store, self.branch, self.at)
+
+
+@dataclass(frozen=True)
+class Newest:
+    """Which cube, and which branch of it: for commands that write, or that need the newest."""
+
+    store: StoreOption = None
+    branch: BranchOption = "main"
+
+    def open(self) -> Cube:
+        return open_cube(self.store, self.branch)
+
+
+@dataclass(frozen=True)
+class Area:
+    """Which regions, and with ``--<axis>`` which axis values."""
+
+    bbox: BboxOption = None
+    polygon: PolygonOption = None
+    region: RegionOption = None
+
+    def read(self, ctx: typer.Context, cube: Cube, limit: int | None = None, part: str | None = None) -> Selection:
+        return read_selection(ctx, cube, self.bbox, self.region, None, limit, part, self.polygon)
+
+
+@dataclass(frozen=True)
+class Slots:
+    """Which slots: regions, variables, and with ``--<axis>`` axis values."""
+
+    bbox: BboxOption = None
+    polygon: PolygonOption = None
+    region: RegionOption = None
+    variable: VariableOption = None
+
+    def read(self, ctx: typer.Context, cube: Cube) -> Selection:
+        return read_selection(ctx, cube, self.bbox, self.region, self.variable, None, None, self.polygon)
+
+
+@dataclass(frozen=True)
+class Tasks:
+    """As :class:`Slots`, and how many of the tasks that fill them."""
+
+    bbox: BboxOption = None
+    polygon: PolygonOption = None
+    region: RegionOption = None
+    variable: VariableOption = None
+    limit: LimitOption = None
+    part: PartOption = None
+
+    def read(self, ctx: typer.Context, cube: Cube) -> Selection:
+        return read_selection(ctx, cube, self.bbox, self.region, self.variable, self.limit, self.part, self.polygon)
+
+
+@dataclass(frozen=True)
+class Hands:
+    """Who does the work."""
+
+    workers: WorkersOption = None
+    scheduler: SchedulerOption = None
+
+    def options(self, **more: Any) -> Options:
+        from cubeingest.engine import Options
+
+        return Options(self.workers, self.scheduler, **more)
 
 
 def open_cube(store: str | None, branch: str = "main", at: str | None = None) -> Cube:
     """The cube that a command is about. Raises :class:`StoreError` if nothing says which, or it is not there."""
     from cubeingest.cube import open as open_at
 
-    where = store or os.environ.get("CUBEINGEST_STORE")
+    where = store or find_store()
     if not where:
-        pointer = Path(POINTER)
-        if not pointer.is_file():
-            raise StoreError(
-                "which cube? There is no --store, no $CUBEINGEST_STORE, and no .cubeingest file in this folder: "
-                "create a cube with `cubeingest init GRID.yaml`"
-            )
-        where = pointer.read_text(encoding="utf-8").strip()
-    return open_at(where, branch, at)
+        raise StoreError(
+            "which cube? There is no --store, no $CUBEINGEST_STORE, and no .cubeingest file in this folder: "
+            f"create a cube with `cubeingest init GRID.yaml`{_near()}"
+        )
+    cube = open_at(where, branch, at)
+    complete.remember(cube)
+    return cube
+
+
+def find_store() -> str | None:
+    """The cube that the environment or this folder says, if there is one."""
+    if where := os.environ.get("CUBEINGEST_STORE"):
+        return where
+    try:
+        return Path(POINTER).read_text(encoding="utf-8").strip() or None
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def _near() -> str:
+    """A hint at cubes beside or above this folder."""
+    here = Path.cwd()
+    below = sorted(p for pattern in ("*", "*/*") for p in here.glob(f"{pattern}.icechunk") if (p / "repo").exists())
+    if below:
+        return f", or name one: --store {shlex.quote(str(below[0].relative_to(here)))}"
+    above = next((p for p in here.parents if (p / POINTER).is_file()), None)
+    return "" if above is None else f", or go to one: cd {shlex.quote(os.path.relpath(above, here))}"
 
 
 def open_to_plan(store: str | None, branch: str) -> Cube:
@@ -82,9 +223,9 @@ def open_to_plan(store: str | None, branch: str) -> Cube:
 def read_selection(
     ctx: typer.Context,
     cube: Cube,
-    bbox: tuple[float, float, float, float] | None,
-    region: list[str] | None,
-    variable: list[str] | None,
+    bbox: tuple[float, float, float, float] | None = None,
+    region: list[str] | None = None,
+    variable: list[str] | None = None,
     limit: int | None = None,
     part: str | None = None,
     polygon: Path | None = None,
@@ -139,8 +280,21 @@ def _part(ctx: typer.Context, text: str | None) -> tuple[int, int] | None:
     return int(k), int(n)
 
 
-def refuse_usage(ctx: typer.Context, message: str) -> NoReturn:
-    """Say what is wrong with a command's arguments, and end with exit code 2."""
-    say(f"error: {message}", "red")
-    say(f"Try `{ctx.command_path} --help`.")
-    raise typer.Exit(2)
+REPEATED = ("store", "bbox", "polygon", "region", "variable", "limit", "part", "branch")
+"""Options that a command and the next one share."""
+
+
+def say_next_command(ctx: typer.Context, name: str, why: str = "") -> None:
+    """Say which command comes next, with the cube and the selection of this one."""
+    words = ["cubeingest", *name.split()]
+    for param in ctx.command.params:
+        value = ctx.params.get(str(param.name))
+        if param.name not in REPEATED or value in (None, param.default) or value in ((), []):
+            continue
+        for one in value if isinstance(value, list) else [value]:
+            words += [param.opts[0], *map(_plain, one if isinstance(one, tuple) else [one])]
+    say_next(shlex.join([*words, *ctx.args]) + why)
+
+
+def _plain(value: Any) -> str:
+    return f"{value:.15g}" if isinstance(value, float) else str(value)
