@@ -87,11 +87,21 @@ def _plainly(command: Any, name: str | None, parent: Any) -> Iterator[None]:
             text = f"no such option: {e.option_name}{nearest(e.option_name, known).replace(chr(39), '')}"
         elif getattr(e, "param", None) is not None and not e.message and command.epilog:
             text += f", such as: {_first_example(command.epilog)}"
+        elif text.startswith("Got unexpected"):
+            text = f"unexpected argument {text.rpartition('(')[2].rstrip(')')!r}"
+        text = text.replace("Value error, ", "")
         _refuse(path, text[:1].lower() + text[1:])
 
 
 def _first_example(epilog: str) -> str:
     return epilog.splitlines()[1].partition("  # ")[0].strip()
+
+
+def _without_value(option: Any) -> Any:
+    """``--help``, not given, is no: to make a value of None typer imports pydantic, which takes longer than all the rest of a help."""
+    if option is not None and option.default is None:
+        option.default = False
+    return option
 
 
 def _write_end(epilog: str | None, formatter: Any) -> None:
@@ -107,6 +117,9 @@ class Command(TyperCommand):
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
         with _plainly(self, info_name, parent):
             return super().make_context(info_name, args, parent, **extra)
+
+    def get_help_option(self, ctx: Any) -> Any:
+        return _without_value(super().get_help_option(ctx))
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
         _write_end(self.epilog, formatter)
@@ -141,7 +154,7 @@ class Command(TyperCommand):
 
 
 class Group(TyperGroup):
-    """Commands in ``ORDER``; without a command it shows which there are."""
+    """A command that has others; without one of them it shows which there are."""
 
     way: str | None = None
     sections: dict[str, tuple[str, ...]] | None = None
@@ -159,11 +172,16 @@ class Group(TyperGroup):
             raise typer.Exit(0)
         return super().parse_args(ctx, args)
 
+    def get_help_option(self, ctx: Any) -> Any:
+        return _without_value(super().get_help_option(ctx))
+
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
         _write_end(self.epilog, formatter)
 
     def list_commands(self, ctx: Any) -> list[str]:
-        names = super().list_commands(ctx)
+        names: list[str] = super().list_commands(ctx)
+        if self.sections is None:
+            return names
         return sorted(names, key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:

@@ -92,9 +92,9 @@ def init(
             return
         _say_created(done)
         if done.warning:
-            say_next("cubeingest plan says where it looked for tiles; then the same command with --update")
+            say_next("cubeingest plan  # it says where it looked for tiles; `init --update` looks again")
         elif done.action == "created" and has_pointer:
-            say_next("cubeingest plan, then cubeingest ingest")
+            say_next("cubeingest plan")
         elif done.action == "created":
             say_next_command(ctx, "plan")
 

@@ -65,7 +65,7 @@ def extend(
             return
         _say_extended(done, by_spec=not given[0].startswith("--"))
         if done.action != "unchanged" and not dry_run:
-            say_next_command(ctx, "ingest")
+            say_next_command(ctx, "ingest", selection=False)
 
 
 def _as_keywords(axes: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:

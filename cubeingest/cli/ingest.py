@@ -147,9 +147,9 @@ def ingest(
         say_ingest(report, to_out=not json, in_part=tasks.part is not None)
         if not json and report.signum is None and not report.error:
             if report.failed and not report.aborted:
-                say_next_command(ctx, "ingest", " (again, once these tiles are mended: what is done is skipped)")
+                say_next_command(ctx, "ingest", "once these tiles are mended; what is done is skipped")
             elif report.snapshot:
-                say_next_command(ctx, "status")
+                say_next_command(ctx, "status", selection=False)
         raise typer.Exit(report.exit_code)
 
 

@@ -280,20 +280,21 @@ def _part(ctx: typer.Context, text: str | None) -> tuple[int, int] | None:
     return int(k), int(n)
 
 
-REPEATED = ("store", "bbox", "polygon", "region", "variable", "limit", "part", "branch")
-"""Options that a command and the next one share."""
+CUBE_OPTIONS = ("store", "branch")
+SELECTION_OPTIONS = ("bbox", "polygon", "region", "variable", "limit", "part")
 
 
-def say_next_command(ctx: typer.Context, name: str, why: str = "") -> None:
-    """Say which command comes next, with the cube and the selection of this one."""
+def say_next_command(ctx: typer.Context, name: str, remark: str = "", selection: bool = True) -> None:
+    """Say which command comes next, about the cube of this one, and about the same selection of it."""
     words = ["cubeingest", *name.split()]
     for param in ctx.command.params:
         value = ctx.params.get(str(param.name))
-        if param.name not in REPEATED or value in (None, param.default) or value in ((), []):
+        named = param.name in CUBE_OPTIONS or (selection and param.name in SELECTION_OPTIONS)
+        if not named or value in (None, param.default, (), []):
             continue
         for one in value if isinstance(value, list) else [value]:
             words += [param.opts[0], *map(_plain, one if isinstance(one, tuple) else [one])]
-    say_next(shlex.join([*words, *ctx.args]) + why)
+    say_next(shlex.join([*words, *(ctx.args if selection else ())]) + (f"  # {remark}" if remark else ""))
 
 
 def _plain(value: Any) -> str:

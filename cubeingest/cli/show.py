@@ -19,6 +19,7 @@ from cubeingest.cli.options import (
     StoreOption,
     Which,
     open_cube,
+    say_next_command,
 )
 from cubeingest.cli.output import guard, out_console, print_json, say
 
@@ -111,6 +112,8 @@ def show_map_(
             if not json and (said != view.own_note or "cubeingest overviews" in said):
                 say(said)
         _save(axes, path, json, more)
+        if not json and "pending" in note and which.at is None:
+            say_next_command(ctx, "ingest")
 
 
 @show.command("diff", examples=("cubeingest show diff v1.0 main",))

@@ -64,7 +64,7 @@ def status(
         if report.pending and which.at is None:
             say_next_command(ctx, "ingest")
         elif not report.done and not report.empty and report.absent == report.total:
-            say_next_command(ctx, "plan", " (it says where it looked for tiles)")
+            say_next_command(ctx, "plan", "it says where it looked for tiles")
 
 
 def _print_counts(report: Status) -> None:
@@ -142,4 +142,6 @@ def verify(
             if not report.checked and which.at is None:
                 say("nothing of what is selected is done yet, so there was nothing to compare", "yellow")
                 say_next_command(ctx, "ingest")
+            elif report.different and which.at is None:
+                say_next_command(ctx, "ingest --redo", "reads these tiles again")
         raise typer.Exit(report.exit_code)
