@@ -31,7 +31,7 @@ SEA = "#c9dbe6"
 def run_demo(folder: Path, say: Callable[[str], None], on_progress: Callable[[Progress], None]) -> dict[str, Any]:
     """Run the demo in ``folder``; what it made, as plain data. Running it again goes on where it stopped.
 
-    What is whole already is said, and not done again. Raises :class:`CubeIngestError` if a step does not end as it should.
+    What is whole already is said, and not done again. Of an ingest that was interrupted there is no picture yet. Raises :class:`CubeIngestError` if a step does not end as it should.
     """
     names, spec = _prepare(folder)
     spec_file, picture = folder / "land.yaml", folder / "land.png"
@@ -47,6 +47,9 @@ def run_demo(folder: Path, say: Callable[[str], None], on_progress: Callable[[Pr
     say(
         f"ingest    {report.written} slots written, {report.empty} empty, {len(report.failed)} failed, {commit} ({report.seconds:.1f} s)"
     )
+    if report.signum is not None:
+        say("interrupted: what is finished is committed, and the same command goes on")
+        return {"store": done.store.uri, "spec": str(spec_file), "ingest": report.to_json()}
     status = cube.status()
     say(f"status    {status.done} done, {status.pending} pending, {status.absent} absent of {status.total}")
     if report.failed or status.pending:

@@ -37,20 +37,20 @@ OTHER_WORDS = {
 """What people call commands elsewhere."""
 
 WAY = """\
-cubeingest turns a pile of raster tiles, or of points, into one analysis-ready, versioned datacube.
-
-See the whole way on small real tiles, in a minute:
+cubeingest turns a pile of raster tiles, or of points, into one analysis-ready,
+versioned datacube. See the whole way on small real tiles:
 
   cubeingest demo
 
-Your own tiles, in four steps (`cubeingest infer tiles > grid.yaml` drafts the spec):
+Your own tiles, in four steps (the spec is drafted by `cubeingest infer TILES`):
 
   cubeingest init grid.yaml   create the cube that the spec declares
-  cubeingest plan             what would be done, and which tiles do not fit; writes nothing
+  cubeingest plan             what would be done, and which tiles do not fit
   cubeingest ingest           read the tiles into the cube, and commit
   cubeingest status           what is done, and what is not yet
 
-All commands: cubeingest --help. One of them, with examples: cubeingest ingest --help
+All commands: cubeingest --help
+One of them, with examples: cubeingest ingest --help
 """
 
 USAGE_ERROR: Any = typer.BadParameter.__base__
@@ -168,7 +168,10 @@ class Group(TyperGroup):
             if self.way is None:
                 sys.stderr.write(ctx.get_help() + "\n")
                 raise typer.Exit(2)
-            sys.stdout.write(self.way)
+            from cubeingest.cli.options import find_store
+
+            where, _ = find_store()
+            sys.stdout.write(self.way + (f"The cube of this folder: {where}\n" if where else ""))
             raise typer.Exit(0)
         return super().parse_args(ctx, args)
 

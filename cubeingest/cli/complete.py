@@ -146,9 +146,13 @@ def _known(ctx: Any, fresh: bool = False) -> dict[str, Any]:
     """What is known of the cube that the words so far are about; with ``fresh``, as it is since the last commit."""
     from cubeingest.cli.options import find_store
 
-    where = ctx.params.get("store") or find_store()
-    if not where or ("://" in where and not where.startswith("file://")):
-        return _read(_folder() / _name(where)) if where else {}
+    where = ctx.params.get("store") or find_store()[0]
+    if not where:
+        return {}
+    if "://" in where and not where.startswith("file://"):
+        with contextlib.suppress(OSError):
+            _folder().mkdir(parents=True, exist_ok=True)  # so that the next command that opens it keeps what is offered
+        return _read(_folder() / _name(where.rstrip("/")))
     place = os.path.abspath(os.path.expanduser(where.removeprefix("file://")))
     stamp = _stamp(place)
     held = _read(_folder() / _name(place))

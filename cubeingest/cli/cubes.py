@@ -16,19 +16,23 @@ from cubeingest.cli.app import app
 from cubeingest.cli.complete import complete_spec
 from cubeingest.cli.options import (
     POINTER,
+    VARIABLE,
     Area,
     DebugOption,
     JsonOption,
     LimitOption,
     StoreOption,
     Which,
+    find_store,
     open_cube,
-    say_next_command,
 )
 from cubeingest.cli.output import guard, out_console, print_json, say, say_next, show_progress
 
 if TYPE_CHECKING:
     from cubeingest.create import Created
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
 
 DEMO_NEXT = """
 Look at {picture}, and ask the cube:
@@ -60,7 +64,6 @@ Or in Python:
     )
 )
 def init(
-    ctx: typer.Context,
     grid: Annotated[
         str,
         typer.Argument(
@@ -96,7 +99,7 @@ def init(
         elif done.action == "created" and has_pointer:
             say_next("cubeingest plan")
         elif done.action == "created":
-            say_next_command(ctx, "plan")
+            say_next(shlex.join(["cubeingest", "plan", "--store", done.store.uri]))
 
 
 def _check_spec(grid: str) -> None:
@@ -119,6 +122,12 @@ def _check_spec(grid: str) -> None:
 
 
 def _write_pointer(uri: str) -> bool:
+    """Make commands in this folder be about this cube; whether they are."""
+    before, _ = find_store()
+    if VARIABLE in os.environ and before != uri:
+        say(f"warning: ${VARIABLE} names another cube ({before}): give --store, or unset it", "yellow")
+    elif before is not None and before != uri:
+        say(f"commands in this folder are about this cube from now on; before: {before}")
     try:
         Path(POINTER).write_text(uri + "\n", encoding="utf-8")
     except OSError as e:
@@ -127,7 +136,7 @@ def _write_pointer(uri: str) -> bool:
             "yellow",
         )
         return False
-    return True
+    return find_store()[0] == uri
 
 
 def _say_created(done: Created) -> None:
@@ -220,6 +229,9 @@ def demo(
             (keep / POINTER).write_text(report["store"] + "\n", encoding="utf-8")
         if json:
             print_json(report)
+        if "picture" not in report:
+            raise typer.Exit(INTERRUPTED)
+        if json:
             return
         cubeingest, store, spec = _as_typed(), shlex.quote(uri), shlex.quote(report["spec"])
         again = shlex.quote(str(keep / "again.icechunk"))

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 POINTER = ".cubeingest"
 """File that ``init`` leaves in the working folder; it holds the store's path or URI."""
 
+VARIABLE = "CUBEINGEST_STORE"
+"""Environment variable that says which cube commands are about; it goes before the file."""
+
 StoreOption = Annotated[
     str | None,
     typer.Option(
@@ -182,25 +185,28 @@ def open_cube(store: str | None, branch: str = "main", at: str | None = None) ->
     """The cube that a command is about. Raises :class:`StoreError` if nothing says which, or it is not there."""
     from cubeingest.cube import open as open_at
 
-    where = store or find_store()
+    where, source = (store, "") if store else find_store()
     if not where:
         raise StoreError(
             "which cube? There is no --store, no $CUBEINGEST_STORE, and no .cubeingest file in this folder: "
             f"create a cube with `cubeingest init GRID.yaml`{_near()}"
         )
-    cube = open_at(where, branch, at)
+    try:
+        cube = open_at(where, branch, at)
+    except StoreError as e:
+        raise StoreError(f"{e} (it is named by {source})" if source else str(e)) from e
     complete.remember(cube)
     return cube
 
 
-def find_store() -> str | None:
-    """The cube that the environment or this folder says, if there is one."""
-    if where := os.environ.get("CUBEINGEST_STORE"):
-        return where
+def find_store() -> tuple[str | None, str]:
+    """The cube that the environment or this folder says, if there is one; and which of them said so."""
+    if where := os.environ.get(VARIABLE):
+        return where, f"${VARIABLE}"
     try:
-        return Path(POINTER).read_text(encoding="utf-8").strip() or None
+        return Path(POINTER).read_text(encoding="utf-8").strip() or None, f"the file {POINTER} in this folder"
     except (OSError, UnicodeDecodeError):
-        return None
+        return None, ""
 
 
 def _near() -> str:
