@@ -242,6 +242,15 @@ def test_nothing_comes_next_in_json(world: World, invoke: Invoke) -> None:
     (world.folder / "small-map-2000.png").unlink()
 
 
+def test_a_cube_without_sources_is_filled_from_python_next(world: World, invoke: Invoke) -> None:
+    text = world.spec_file.read_text()
+    world.spec_file.write_text(re.sub(r"    source:\n(      .*\n)+", "", text))
+    invoke("init", "grid.yaml")
+    (line,) = next_of(invoke("status"))
+    assert "from Python" in line
+    assert str(world.store) in line
+
+
 def test_where_there_is_no_tile_the_plan_is_next(world: World, invoke: Invoke) -> None:
     for year in (2000, 2005):
         (world.folder / "tiles" / f"{year}.txt").write_text("")

@@ -21,6 +21,7 @@ from cubeingest.cli.options import (
     WorkersOption,
     open_cube,
     open_to_plan,
+    say_ingest_next,
     say_next_command,
 )
 from cubeingest.cli.output import format_bytes, guard, out_console, print_json, say, show_progress
@@ -64,7 +65,7 @@ def plan(
             return
         print_plan(report)
         if report.tasks:
-            say_next_command(ctx, "ingest")
+            say_ingest_next(ctx, cube)
         elif report.skipped:
             say("all of it is done already (--redo does it again)")
 

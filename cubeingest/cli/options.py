@@ -286,6 +286,14 @@ def _part(ctx: typer.Context, text: str | None) -> tuple[int, int] | None:
     return int(k), int(n)
 
 
+def say_ingest_next(ctx: typer.Context, cube: Cube, remark: str = "") -> None:
+    """Say that an ingest comes next; of a cube whose variables have no source, from Python."""
+    if any(v.source is not None for v in cube.spec.variables):
+        say_next_command(ctx, "ingest", remark)
+    else:
+        say_next(f"from Python, as its variables have no source: cubeingest.open({cube.store.uri!r}).ingest(source=f)")
+
+
 CUBE_OPTIONS = ("store", "branch")
 SELECTION_OPTIONS = ("bbox", "polygon", "region", "variable", "limit", "part")
 

@@ -19,7 +19,7 @@ from cubeingest.cli.options import (
     StoreOption,
     Which,
     open_cube,
-    say_next_command,
+    say_ingest_next,
 )
 from cubeingest.cli.output import guard, out_console, print_json, say
 
@@ -111,9 +111,14 @@ def show_map_(
         for said in view.notes:
             if not json and (said != view.own_note or "cubeingest overviews" in said):
                 say(said)
+        unasked = {
+            a: label for a, label in view.labels.items() if a not in selection.axes and cube.grid.axis(a).size > 1
+        }
+        for axis, label in unasked.items() if not json else ():
+            say(f"{axis} {label}; --{axis} draws another")
         _save(axes, path, json, more)
         if not json and "pending" in note and which.at is None:
-            say_next_command(ctx, "ingest")
+            say_ingest_next(ctx, cube)
 
 
 @show.command("diff", examples=("cubeingest show diff v1.0 main",))

@@ -16,6 +16,7 @@ from cubeingest.cli.options import (
     Slots,
     Tasks,
     Which,
+    say_ingest_next,
     say_next_command,
 )
 from cubeingest.cli.output import guard, out_console, print_json, say, show_progress
@@ -62,7 +63,7 @@ def status(
         for path in page.values():
             say(f"page: {path}")
         if report.pending and which.at is None:
-            say_next_command(ctx, "ingest")
+            say_ingest_next(ctx, cube)
         elif not report.done and not report.empty and report.absent == report.total:
             say_next_command(ctx, "plan", "it says where it looked for tiles")
 
@@ -141,7 +142,7 @@ def verify(
             )
             if not report.checked and which.at is None:
                 say("nothing of what is selected is done yet, so there was nothing to compare", "yellow")
-                say_next_command(ctx, "ingest")
+                say_ingest_next(ctx, cube)
             elif report.different and which.at is None:
                 say_next_command(ctx, "ingest --redo", "reads these tiles again")
         raise typer.Exit(report.exit_code)
