@@ -27,7 +27,8 @@ import cubeingest as ci
 from cubeingest.ingest.independent import CommitJob, fill_and_commit
 from cubeingest.ingest.prepare import prepare
 from cubeingest.ledger import NOTHING, read_states
-from cubeingest.plan import Selection, Task
+from cubeingest.plan import Task
+from cubeingest.selection import Selection
 from cubeingest.store import Store, open_store
 
 SIDE = 100

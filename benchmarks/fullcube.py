@@ -50,7 +50,7 @@ def make_full_glad(store: Path, years: int = 5) -> str:
 
 def _nothing() -> tuple[Any, Any]:
     from cubeingest.engine import Options
-    from cubeingest.plan import Selection
+    from cubeingest.selection import Selection
 
     return Selection(), Options()
 

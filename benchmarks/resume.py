@@ -24,7 +24,7 @@ from rasterio.transform import from_origin
 import cubeingest as ci
 from cubeingest.ingest.prepare import prepare
 from cubeingest.ledger import Record, Slot, write_record
-from cubeingest.plan import Selection
+from cubeingest.selection import Selection
 from cubeingest.store import LEDGER, open_store
 from cubeingest.tile import source_id
 

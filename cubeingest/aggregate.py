@@ -1,8 +1,7 @@
 """Points to statistics by cell, of all cells at once: the order that points come in never matters, not by a bit.
 
 Points are brought together by cell with one sort, then reckoned in blocks of whole cells that fit into a core's cache.
-Sums are exact: each number is cut into parts that are added without rounding (J. Demmel, H. D. Nguyen, "Fast reproducible
-floating-point summation", 2013), and only the few totals are rounded. What a cell gets depends on its own points alone.
+What a cell gets depends on its own points alone.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ import numpy as np
 from cubeingest.errors import nearest
 from cubeingest.expressions import Expression
 from cubeingest.statistic import Statistic
+from cubeingest.sums import reduce_runs, sum_integers, sum_parts, total
 
 Array = np.ndarray[Any, Any]
 Function = Callable[[Array], Any]
@@ -181,7 +181,7 @@ class _Block:
                 raise ValueError(f"{by.text!r} holds {beside.dtype}, and 'by' takes numbers or times")
         if keep.all():
             return _Values(self.cells, self.starts, self.counts, values, beside)
-        counts = _reduce(np.add, keep.astype(np.int64), self.starts)
+        counts = reduce_runs(np.add, keep.astype(np.int64), self.starts)
         present = counts > 0
         counts = counts[present]
         beside = None if beside is None else beside[keep]
@@ -207,7 +207,7 @@ class _Block:
             return values.cells, values.weighted / values.total_weight
         if statistic.kind in ("min", "max"):
             ufunc = np.minimum if statistic.kind == "min" else np.maximum
-            return values.cells, _reduce(ufunc, values.raw, values.starts).astype(values.dtype)
+            return values.cells, reduce_runs(ufunc, values.raw, values.starts).astype(values.dtype)
         if statistic.kind == "sigma_of_mean":
             return values.cells, 1 / np.sqrt(values.total_weight)
         plain = {"count": "counts", "sum": "sum", "mean": "mean", "mode": "mode"}
@@ -239,23 +239,23 @@ class _Values:
 
     @cached_property
     def parts(self) -> list[Array]:
-        return _sum_parts(self.floats, self.starts, self.counts)
+        return sum_parts(self.floats, self.starts, self.counts)
 
     @cached_property
     def sum(self) -> Array:
         if self.raw.dtype.kind == "f":
-            return _total(self.parts)
-        return _sum_integers(self.raw, self.starts, self.cells)
+            return total(self.parts)
+        return sum_integers(self.raw, self.starts, self.cells)
 
     @cached_property
     def mean(self) -> Array:
-        return _total(self.parts) / self.counts
+        return total(self.parts) / self.counts
 
     @cached_property
     def squares(self) -> Array:
         """The sum of squared distances from the mean; what the mean lacks by rounding is made good."""
         away = self.floats - np.repeat(self.mean, self.counts)
-        found = _total(_sum_parts(away * away, self.starts, self.counts))
+        found = total(sum_parts(away * away, self.starts, self.counts))
         # n times the mean without rounding: its upper 26 bits, and the rest.
         upper = (self.mean.view(np.int64) & -(1 << 27)).view(np.float64)
         lack = (self.parts[0] - self.counts * upper) - self.counts * (self.mean - upper)
@@ -266,12 +266,12 @@ class _Values:
     @cached_property
     def total_weight(self) -> Array:
         assert self.beside is not None
-        return _total(_sum_parts(self.beside, self.starts, self.counts))
+        return total(sum_parts(self.beside, self.starts, self.counts))
 
     @cached_property
     def weighted(self) -> Array:
         assert self.beside is not None
-        return _total(_sum_parts(self.floats * self.beside, self.starts, self.counts))
+        return total(sum_parts(self.floats * self.beside, self.starts, self.counts))
 
     @cached_property
     def ordered(self) -> Array:
@@ -314,9 +314,9 @@ class _Values:
     def at_end(self, kind: str) -> Array:
         """The value at the first or last time; of several there, the least."""
         assert self.beside is not None
-        end = _reduce(np.minimum if kind == "first" else np.maximum, self.beside, self.starts)
+        end = reduce_runs(np.minimum if kind == "first" else np.maximum, self.beside, self.starts)
         there = np.flatnonzero(self.beside == np.repeat(end, self.counts))
-        return _reduce(np.minimum, self.raw[there], np.searchsorted(there, self.starts)).astype(self.dtype)
+        return reduce_runs(np.minimum, self.raw[there], np.searchsorted(there, self.starts)).astype(self.dtype)
 
     def call(self, name: str, function: Function) -> Array:
         found = np.empty(self.cells.size, np.float64)
@@ -347,64 +347,3 @@ def _plain(values: Array, of: Expression) -> Array:
 
 def _known(values: Array) -> Array:
     return ~np.isnan(values) if values.dtype.kind == "f" else np.ones(values.shape, bool)
-
-
-def _reduce(ufunc: np.ufunc, values: Array, starts: Array) -> Array:
-    return np.asarray(ufunc.reduceat(values, starts)) if starts.size else np.empty(0, values.dtype)
-
-
-def _total(parts: list[Array]) -> Array:
-    return np.asarray(parts[0] + (parts[1] + parts[2]))
-
-
-def _sum_parts(values: Array, starts: Array, counts: Array) -> list[Array]:
-    """Three numbers a cell whose sum is the sum of its values; each is exact, so that no order of values can matter.
-
-    Every value is cut at a bit that the cell's greatest value and count fix, such that the upper parts add up within 53 bits;
-    then the rests once more, and of cells with many points a third time. Left out is less than 2**-56 of the greatest value.
-    """
-    if not starts.size:
-        return [np.empty(0)] * 3
-    greatest = np.maximum.reduceat(np.abs(values), starts)
-    odd: Any = 0.0
-    if not np.isfinite(greatest).all():
-        finite = np.isfinite(values)
-        odd = np.add.reduceat(np.where(finite, 0.0, values), starts)
-        values = np.where(finite, values, 0.0)
-        greatest = np.maximum.reduceat(np.abs(values), starts)
-    exponent = np.frexp(greatest)[1].astype(np.int64)
-    bits = np.frexp(counts.astype(np.float64))[1].astype(np.int64)
-    unit: Any = 1.0
-    if (exponent + bits).max() > 1022:
-        huge = exponent + bits > 1022
-        unit = np.where(huge, 2.0**64, 1.0)
-        values = values * np.repeat(1 / unit, counts)
-        exponent = exponent - 64 * huge
-    parts: list[Array] = []
-    for fold in range(3):
-        if fold == 2 and bits.max() <= 16:
-            parts.append(np.zeros(starts.size))
-            break
-        ruler = np.repeat(np.ldexp(1.5, np.maximum(exponent + bits, -1022)), counts)
-        upper = values + ruler
-        upper -= ruler
-        part = np.add.reduceat(upper, starts)
-        parts.append(part * unit if fold < 2 else np.where(bits > 16, part * unit, 0.0))
-        values = values - upper
-        exponent = exponent + bits - 52
-    parts[0] = parts[0] + odd
-    return parts
-
-
-def _sum_integers(values: Array, starts: Array, cells: Array) -> Array:
-    sums = _reduce(np.add, values, starts)
-    if not values.size or max(abs(int(values.min())), abs(int(values.max()))) * values.size < 2**63:
-        return sums
-    upper, lower = _reduce(np.add, values >> 32, starts), _reduce(np.add, values & 0xFFFFFFFF, starts)
-    upper = upper + (lower >> 32)
-    beyond = (upper < -(2**31)) | (upper >= 2**31)
-    if beyond.any():
-        raise ValueError(
-            f"the sum of integers in cell {cells[np.argmax(beyond)]} is beyond int64: sum them as floats, as in 'h * 1.0'"
-        )
-    return sums

@@ -80,10 +80,12 @@ class Axis:
 
     @property
     def size(self) -> int:
+        """Number of values."""
         return len(self.values)
 
     @property
     def is_dates(self) -> bool:
+        """Whether the values are dates (``datetime``, or ``cftime``'s of another calendar)."""
         return is_date(self.values[0])
 
     @property
@@ -93,10 +95,12 @@ class Axis:
 
     @property
     def n_blocks(self) -> int:
+        """Number of axis blocks."""
         return -(-len(self.values) // self.block)
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
+        """The values as texts, as commands, ids and hrefs write them."""
         return tuple(axis_label(v) for v in self.values)
 
     def index(self, value: object) -> int:

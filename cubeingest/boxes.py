@@ -53,6 +53,16 @@ def query_boxes(bbox: Box, given_crs: str, own_crs: str) -> Iterator[tuple[Box, 
             yield (box[0] + turn, box[1], box[2] + turn, box[3]), outline if turn == 0 else None
 
 
+def check_polygon(shape: BaseGeometry) -> None:
+    """Raise :class:`GridError` for a shape without an area, or a polygon that is not sound."""
+    import shapely
+
+    if shape.is_empty or not shape.area > 0:
+        raise GridError(f"the shape ({shape.geom_type}) has no area: give polygons")
+    if not shape.is_valid:
+        raise GridError(f"the polygon is not sound: {shapely.is_valid_reason(shape)}")
+
+
 def read_polygon(what: Any, where: str = "polygon") -> BaseGeometry:
     """A shape from GeoJSON (text, or as plain data), or anything with ``__geo_interface__``; all polygons of a collection.
 

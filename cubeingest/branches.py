@@ -10,7 +10,7 @@ from typing import Any
 from cubeingest.changes import read_changes
 from cubeingest.engine import Options, Progress
 from cubeingest.errors import StoreError
-from cubeingest.plan import Selection
+from cubeingest.selection import Selection
 from cubeingest.store import MAIN, OWN_BRANCHES, Store, check_clock, is_ancestor, read_runs, reason_of, resolve_ref
 from cubeingest.verify import VerifyReport, verify
 

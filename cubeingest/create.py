@@ -17,7 +17,7 @@ from cubeingest.errors import CatalogError, SpecError, StoreError
 from cubeingest.ingest import expected_slots
 from cubeingest.ledger import create_ledger, write_expected
 from cubeingest.overviews import level_arrays, settle_pyramid
-from cubeingest.plan import Chosen, Selection, choose
+from cubeingest.selection import Chosen, Selection, choose
 from cubeingest.spec import INTERNAL_GROUP, CubeSpec, differences
 from cubeingest.storage import public_href
 from cubeingest.store import (

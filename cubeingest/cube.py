@@ -28,15 +28,14 @@ from cubeingest.analyze import (
     zonal,
 )
 from cubeingest.axes import AxisValue, axis_label
-from cubeingest.boxes import read_polygon
 from cubeingest.branches import Published, discard_branch, make_tag, publish, start_branch
 from cubeingest.changes import SlotChange, read_changes
 from cubeingest.check import CheckReport, check
 from cubeingest.contents import Contents, read_contents
 from cubeingest.cost import Cost, Link, read_cost
 from cubeingest.create import Created, init_cube
-from cubeingest.engine import Options, Progress
-from cubeingest.errors import GridError, nearest
+from cubeingest.engine import Options, Progress, how_of
+from cubeingest.errors import GridError
 from cubeingest.export import ExportReport, export
 from cubeingest.extend import Extended, extend
 from cubeingest.garbage import GcReport, collect_garbage
@@ -45,9 +44,9 @@ from cubeingest.ingest import MATERIALIZED, IngestReport, SourceFunction, ingest
 from cubeingest.look import describe_cube, show_cube_grid, show_diff, show_map, show_status
 from cubeingest.overviews import OverviewReport, levels_of, make_overviews
 from cubeingest.page import check_place, ingest_with_page, write_report
-from cubeingest.plan import Selection, choose
 from cubeingest.preflight import PlanReport, preflight
 from cubeingest.rechunk import RechunkReport, rechunk
+from cubeingest.selection import Selection, list_regions, read_labels, read_shape, several
 from cubeingest.spec import CubeSpec, read_spec
 from cubeingest.status import Status, read_status
 from cubeingest.store import MAIN, Commit, Store, normalize_uri, open_store, read_history, resolve_ref
@@ -56,7 +55,6 @@ from cubeingest.verify import VerifyReport, verify
 if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.axes import Axes
-    from shapely.geometry.base import BaseGeometry
 
 OnProgress = Callable[[Progress], None]
 
@@ -70,18 +68,25 @@ class Cube:
     """A cube in its store.
 
     A selection is given by keyword, the same in every method: ``bbox=(west, south, east, north)`` in longitude and
-    latitude, ``polygon`` (a shapely geometry, GeoJSON, or the path of a GeoJSON file, likewise), ``region`` (an id or several), ``variable`` (a name or several), ``limit``, ``part=(k, n)``, and any axis by
-    its name: one value, several, or a range as text (``year=2000``, ``year=[2000, 2005]``, ``year="2000..2020"``).
+    latitude, ``polygon`` (a shapely geometry, GeoJSON, or the path of a GeoJSON file, likewise), ``region`` (an id or several),
+    ``variable`` (a name or several), ``limit``, ``part=(k, n)``, and any axis by its name: one value, several, or a range as text
+    (``year=2000``, ``year=[2000, 2005]``, ``year="2000..2020"``).
+
+    Every method raises :class:`GridError` for a selection that the cube does not have, and :class:`StoreError` if its store fails.
+    Those that take ``workers`` run in so many processes here (by default one for every two cores), or on the running Dask cluster at
+    the address ``scheduler``; ``on_progress`` is called with each result.
     """
 
     store: Store
 
     @property
     def spec(self) -> CubeSpec:
+        """What was declared, as the cube holds it."""
         return self.store.spec
 
     @property
     def grid(self) -> Grid:
+        """Where pixels (or cells), chunks and regions lie: a :class:`TilingGrid` or a :class:`HealpixGrid`."""
         return self.store.spec.grid
 
     def on(self, branch: str) -> Cube:
@@ -89,7 +94,10 @@ class Cube:
         return Cube(open_store(self.store.uri, branch))
 
     def at(self, ref: str) -> Cube:
-        """The same cube as it was: at a tag, a snapshot's id, or a branch's tip. It can only be read."""
+        """The same cube as it was: at a tag, a snapshot's id, or a branch's tip. It can only be read.
+
+        Raises :class:`StoreError` for what is none of them.
+        """
         return Cube(self.store.on(self.store.branch, resolve_ref(self.store, ref)))
 
     def plan(
@@ -188,7 +196,9 @@ class Cube:
         """
         if (spec is None) == (not axes):
             raise GridError("say by what the cube is to grow: a longer spec, or values of axes, such as year=2025")
-        longer = self._texts(axes) if spec is None else spec if isinstance(spec, CubeSpec) else read_spec(spec)
+        longer = (
+            read_labels(self.grid, axes) if spec is None else spec if isinstance(spec, CubeSpec) else read_spec(spec)
+        )
         done = extend(self.store, longer, dry_run)
         object.__setattr__(self, "store", done.store)
         return done
@@ -385,10 +395,10 @@ class Cube:
         """
         shapes = [compare] if isinstance(compare, str) else list(compare)
         return read_cost(
-            self.store, query, Link(latency, bandwidth, concurrency), shapes, _several("variable", variable)
+            self.store, query, Link(latency, bandwidth, concurrency), shapes, several("variable", variable)
         )
 
-    def report(self, path: str | os.PathLike[str], **selection: Any) -> Path:
+    def report(self, path: str | os.PathLike[str], /, **selection: Any) -> Path:
         """Write a page of what is selected: one HTML file that needs no network; where it is, absolute. See ``docs/report.md``.
 
         It has a map of the regions by state, their sources, checksums and commits, small pictures of the pixels where these are quick to
@@ -405,7 +415,7 @@ class Cube:
         on_progress: OnProgress = _silent,
         **selection: Any,
     ) -> VerifyReport:
-        """Compare the cube with its sources, pixel for pixel, or a fraction ``sample`` of the windows."""
+        """Compare the cube with its sources, pixel for pixel, or a fraction ``sample`` (above 0, at most 1) of the windows."""
         return verify(self.store, self.select(**selection), Options(workers, scheduler), sample, on_progress)
 
     def history(self) -> list[Commit]:
@@ -436,7 +446,7 @@ class Cube:
         return make_tag(self.store, name, at)
 
     def diff(self, older: str, newer: str = MAIN) -> list[SlotChange]:
-        """Slots that differ between two tags, branches or snapshots."""
+        """Slots that differ between two tags, branches or snapshots. Raises :class:`StoreError` for what is none of them."""
         return read_changes(self.store, resolve_ref(self.store, older), resolve_ref(self.store, newer))
 
     def show_grid(self, **selection: Any) -> Axes:
@@ -482,11 +492,15 @@ class Cube:
         keep: int | None = None,
         dry_run: bool = False,
     ) -> GcReport:
-        """Remove what failed and killed runs left, and by request old snapshots. Raises :class:`StoreError` while one runs."""
+        """Remove what failed and killed runs left, if it is ``older_than`` that, and by request old snapshots; with ``dry_run`` only say so.
+
+        ``expire`` lets the history forget snapshots older than that, ``keep`` all but the newest so many; what is tagged, and branches' tips,
+        stay. Raises :class:`StoreError` while a run goes on, :class:`GridError` for a negative age or a ``keep`` below 1.
+        """
         return collect_garbage(self.store, older_than, expire, keep, dry_run)
 
     def regions(self, **selection: Any) -> list[dict[str, Any]]:
-        """Id, bounds and slices of each region selected, as plain data."""
+        """``{"id", "bounds", "slices"}`` of each region selected: (left, bottom, right, top) in CRS units, [start, stop] by dimension."""
         return list_regions(self.spec, self.select(**selection))
 
     def dataset(self, snapshot: str | None = None, chunks: Any = None, level: int = 0) -> xr.Dataset:
@@ -524,70 +538,9 @@ class Cube:
         **axes: AxisValue | Iterable[AxisValue],
     ) -> Selection:
         """The :class:`Selection` of these keywords. Raises :class:`GridError` for an axis that the cube does not have."""
-        texts = self._texts(axes, "bbox", "polygon", "region", "variable", "limit", "part")
+        texts = read_labels(self.grid, axes, "bbox", "polygon", "region", "variable", "limit", "part")
         shape = None if polygon is None else read_shape(polygon)
-        return Selection(texts, bbox, _several("region", region), _several("variable", variable), limit, part, shape)
-
-    def _texts(self, axes: Mapping[str, Any], *keywords: str) -> dict[str, tuple[str, ...]]:
-        """Values by axis, as texts. Raises :class:`GridError` for an axis that the cube does not have."""
-        own = {a.name.replace("-", "_"): a.name for a in self.grid.axes}
-        for name in axes:
-            if name not in own:
-                hint = nearest(name, [*own, *keywords])
-                raise GridError(f"unknown selection {name!r}{hint} (axes of this cube: {', '.join(own) or 'none'})")
-        return {
-            own[name]: tuple(t for v in _several(name, value) for t in axis_label(v).split(","))
-            for name, value in axes.items()
-            if value is not None
-        }
-
-
-def how_of(virtual: bool, copy_blocks: bool) -> Literal["", "virtual", "copied"]:
-    """As :attr:`Options.how`. Raises :class:`GridError` for both at once."""
-    if virtual and copy_blocks:
-        raise GridError("virtual refers to blocks, copy-blocks copies them: say one of the two")
-    return "virtual" if virtual else "copied" if copy_blocks else ""
-
-
-def read_shape(polygon: Any) -> BaseGeometry:
-    """A polygon from a GeoJSON file's path, its text, plain data, or a geometry. Raises :class:`GridError`."""
-    where = os.fspath(polygon) if isinstance(polygon, str | os.PathLike) else None
-    if where is None or where.lstrip().startswith("{"):
-        return read_polygon(where or polygon)
-    try:
-        return read_polygon(Path(where).read_text(encoding="utf-8-sig"), f"polygon {where!r}")
-    except (OSError, UnicodeDecodeError) as e:
-        raise GridError(f"cannot read polygon {where!r}: {getattr(e, 'strerror', None) or e}") from None
-
-
-def _several(name: str, value: Any) -> tuple[Any, ...]:
-    """One value or several, as a tuple. Raises :class:`GridError` for none at all, which would not mean everything."""
-    if value is None:
-        return ()
-    # An array of no dimensions, such as one label of an xarray coordinate, is one value.
-    one = isinstance(value, str) or not isinstance(value, Iterable) or getattr(value, "ndim", 1) == 0
-    several = (value,) if one else tuple(value)
-    if not several:
-        raise GridError(f"the selection of {name} is empty: leave it out to select all")
-    return several
-
-
-def list_regions(spec: CubeSpec, selection: Selection) -> list[dict[str, Any]]:
-    """``{"id", "bounds", "slices"}`` of each region of a selection, row by row."""
-    grid = spec.grid
-    places = choose(spec, selection).places
-    ids = list(grid.region_ids()) if places is None else [grid.region_id(*p) for p in sorted(places)]
-    out = []
-    for region_id in ids[: selection.limit]:
-        slices = zip(grid.spatial_dims, grid.slices(*grid.region_index(region_id)), strict=True)
-        out.append(
-            {
-                "id": region_id,
-                "bounds": list(grid.bounds(region_id)),
-                "slices": {d: [s.start, s.stop] for d, s in slices},
-            }
-        )
-    return out
+        return Selection(texts, bbox, several("region", region), several("variable", variable), limit, part, shape)
 
 
 def init(

@@ -15,7 +15,7 @@ from cubeingest.engine import Progress
 from cubeingest.errors import CubeIngestError, StoreError
 from cubeingest.grid import TilingGrid
 from cubeingest.look import picture_map, read_map, save_picture
-from cubeingest.plan import Selection
+from cubeingest.selection import Selection
 from cubeingest.spec import CubeSpec, read_spec
 
 BLOCK_PIXELS = 240

@@ -13,7 +13,8 @@ from cubeingest.create import changed_keys, commit_details, layout_of, list_expe
 from cubeingest.errors import StoreError
 from cubeingest.ledger import NOTHING, VIRTUAL, Slot, read_states, write_expected
 from cubeingest.overviews import Pyramid, describe, drop_pyramid, find_pyramid, write_pyramid
-from cubeingest.plan import Chosen, Selection, choose, slot_labels
+from cubeingest.plan import slot_labels
+from cubeingest.selection import Chosen, Selection, choose
 from cubeingest.spec import CubeSpec, Growth, Variable, find_growth, grow_axes, leaves_step
 from cubeingest.store import (
     LEDGER,

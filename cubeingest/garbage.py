@@ -71,14 +71,15 @@ def collect_garbage(
     both together what both allow; what is tagged, and the tips of branches, stay. What the newest snapshot holds, the
     ledger with it, is never touched.
 
-    Raises :class:`StoreError` while an ingest is running, and holds off those that would start meanwhile.
+    Raises :class:`StoreError` while an ingest is running, and holds off those that would start meanwhile; :class:`GridError` for a
+    negative age, or a ``keep`` below 1.
     """
     import icechunk
 
     if keep is not None and keep < 1:
         raise GridError(f"keep is {keep}: it must be 1 or more")
     if min(older_than, expire or older_than) < timedelta(0):
-        raise GridError("an age cannot be negative")
+        raise GridError(f"older_than is {older_than}, expire {expire}: an age cannot be negative")
     if not store.is_local:
         older_than = max(older_than, CLOCKS_DIFFER)
     alive = [run for run in read_runs(store) if run.is_alive]

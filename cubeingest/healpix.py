@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cubeingest.boxes import Box, finite, query_boxes
+from cubeingest.boxes import Box, check_polygon, finite, query_boxes
 from cubeingest.errors import GridError, nearest
 from cubeingest.outlines import Array, polygons, sagitta
 
@@ -274,10 +274,7 @@ def cover_shape(shape: BaseGeometry, order: int, ellipsoid: str) -> npt.NDArray[
     import shapely
 
     _nested(order, ellipsoid)
-    if shape.is_empty or not shape.area > 0:
-        raise GridError(f"the shape ({shape.geom_type}) has no area: give polygons")
-    if not shape.is_valid:
-        raise GridError(f"the polygon is not sound: {shapely.is_valid_reason(shape)}")
+    check_polygon(shape)
     finite(shape.bounds)
     shapely.prepare(shape)
     cells, found = np.arange(N_BASE, dtype=np.int64), []

@@ -284,7 +284,7 @@ def _decode(content: bytes) -> str:
         return ""
 
 
-def are_as_planned(session: icechunk.Session, before: Mapping[Slot, Record | None], layout: str = "") -> bool:
+def are_as_planned(session: icechunk.Session, before: Mapping[Slot, Record | None], layout: str) -> bool:
     """Whether slots have the records that they had before; for those that had none, only whether there is one is asked."""
     from zarr.core.sync import sync
 

@@ -86,7 +86,7 @@ def open_pieces(
     blocks: tuple[slice, ...],
     region: Window,
     copies: Mapping[str, str],
-    by_gdal: bool = False,
+    by_gdal: bool,
 ) -> Iterator[list[Piece]]:
     """The pieces of a slot in order of precedence, all proven to fit. ``copies`` are copies of tiles on this disk, by href.
 

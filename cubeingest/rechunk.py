@@ -24,7 +24,7 @@ from cubeingest.grid import TilingGrid
 from cubeingest.ingest import IngestReport, ingest, keyword
 from cubeingest.ledger import NOTHING, Slot, read_expected, read_records, read_states
 from cubeingest.overviews import stamp_of_region
-from cubeingest.plan import Selection, choose
+from cubeingest.selection import Selection, choose
 from cubeingest.spec import CubeSpec, Variable, differences, spec_from_document
 from cubeingest.store import Store, is_local, normalize_uri, open_array, open_store, store_exists
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cubeingest.boxes import EDGE_POINTS, Mapper, mapper, parse_crs
+from cubeingest.boxes import EDGE_POINTS, Mapper, check_polygon, mapper, parse_crs
 from cubeingest.errors import GridError
 from cubeingest.outlines import Array, polygons, sagitta, trace, unwrap
 from cubeingest.steps import ROUNDING_PX
@@ -58,10 +58,7 @@ def regions_within(
     """
     import shapely
 
-    if shape.is_empty or not shape.area > 0:
-        raise GridError(f"the shape ({shape.geom_type}) has no area: give polygons")
-    if not shape.is_valid:
-        raise GridError(f"the polygon is not sound: {shapely.is_valid_reason(shape)}")
+    check_polygon(shape)
     own, given = parse_crs(own_crs), parse_crs(given_crs)
     try:
         if not given.equals(own, ignore_axis_order=True) and not given.is_geographic:

@@ -9,7 +9,8 @@ import numpy as np
 
 from cubeingest.ledger import DONE, EMPTY, NOTHING, read_expected, read_states, read_virtual
 from cubeingest.overviews import current_slots, levels_of
-from cubeingest.plan import Chosen, Selection, choose, is_in_part, slots_of
+from cubeingest.plan import is_in_part, slots_of
+from cubeingest.selection import Chosen, Selection, choose
 from cubeingest.spec import CubeSpec
 from cubeingest.store import Store, declared
 

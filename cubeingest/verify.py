@@ -29,18 +29,8 @@ from cubeingest.ingest import (
 )
 from cubeingest.ledger import COPIED, NOTHING, VIRTUAL, Slot, read_records, read_states
 from cubeingest.mosaic import SlotShape, read_ahead, size_of, slot_shape, source_ids
-from cubeingest.plan import (
-    COMPUTED,
-    Plan,
-    Selection,
-    SlotPlan,
-    choose,
-    is_in_part,
-    make_plan,
-    slot_labels,
-    slots_of,
-    tiles_by_slot,
-)
+from cubeingest.plan import COMPUTED, Plan, SlotPlan, is_in_part, make_plan, slot_labels, slots_of, tiles_by_slot
+from cubeingest.selection import Selection, choose
 from cubeingest.spec import CubeSpec, Variable
 from cubeingest.storage import public_href
 from cubeingest.store import Store

@@ -185,14 +185,14 @@ class WindowWriter(WindowEncoder):
 
 
 @contextmanager
-def open_encoder(session: icechunk.Session, variable: Variable, layout: str = "") -> Iterator[WindowEncoder]:
+def open_encoder(session: icechunk.Session, variable: Variable, layout: str) -> Iterator[WindowEncoder]:
     """A :class:`WindowEncoder` with threads of its own; nothing is written. ``layout`` is the store's ``layout_key``."""
     with _open(WindowEncoder, session, variable, layout) as encoder:
         yield encoder
 
 
 @contextmanager
-def open_writer(session: icechunk.Session, variable: Variable, layout: str = "") -> Iterator[WindowEncoder]:
+def open_writer(session: icechunk.Session, variable: Variable, layout: str) -> Iterator[WindowEncoder]:
     """A :class:`WindowWriter` with threads of its own; all is written when it is left. ``layout`` is the store's ``layout_key``.
 
     Raises what the store raises.

@@ -19,7 +19,7 @@ LAND_PER_DEGREE = 24
 
 def folder_argument() -> Path:
     """The folder that the script was given; exits with how to use it if there is none."""
-    if len(sys.argv) != 2:
+    if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
         sys.exit(f"usage: python {sys.argv[0]} FOLDER")
     return Path(sys.argv[1])
 

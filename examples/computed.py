@@ -81,6 +81,6 @@ def main(folder: Path) -> ci.Cube:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
+    if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
         sys.exit(f"usage: python {sys.argv[0]} FOLDER")
     main(Path(sys.argv[1]))

@@ -75,6 +75,6 @@ def cut_mask(folder: Path) -> list[str]:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
+    if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
         sys.exit(f"usage: python {sys.argv[0]} FOLDER")
     print(f"{len(cut_mask(Path(sys.argv[1])))} tiles in {sys.argv[1]}")

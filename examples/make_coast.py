@@ -80,6 +80,6 @@ def main(source: Path, target: Path) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 3:
+    if len(sys.argv) != 3 or sys.argv[1].startswith("-"):
         sys.exit(f"usage: python {sys.argv[0]} land-50m.json coast.npz")
     main(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from healpix_geo.nested import lonlat_to_healpix
 
+from cubeingest.points import PointSource, Run, open_granule
 from cubeingest.remote import NOWHERE
 from cubeingest.storage import Storage
 
@@ -168,6 +169,33 @@ def write_as(suffix: str, folder: Path, points: Mapping[str, Array], name: str =
     if suffix == ".parquet":
         return write_parquet(path, points)
     return write_hdf5(path, {"": points}) if suffix in (".h5", ".nc") else write_csv(path, points)
+
+
+def read_runs(href: str, source: PointSource) -> list[Run]:
+    """The runs of a granule, with their numbers of points. Raises :class:`TileError`."""
+    with open_granule(href, source) as granule:
+        return [
+            run
+            if run.n_points is not None
+            else Run(run.name, sum(len(b) for b in granule.batches(run.name, 0, None, ())))
+            for run in granule.runs
+        ]
+
+
+def read_part(
+    href: str, source: PointSource, run: str, start: int, stop: int | None, names: Sequence[str]
+) -> dict[str, Array]:
+    """Points ``start`` to ``stop`` of a run: "x" and "y" as float64 (NaN where there are none), and the columns ``names``.
+
+    Integers stay what they are, unless some are missing: then they are float64, with NaN. Raises :class:`TileError`.
+    """
+    with open_granule(href, source) as granule:
+        batches = list(granule.batches(run, start, stop, names))
+    empty = np.zeros(0)
+    out = {name: np.concatenate([b.columns[name] for b in batches]) if batches else empty for name in names}
+    out["x"] = np.concatenate([b.x for b in batches]) if batches else empty
+    out["y"] = np.concatenate([b.y for b in batches]) if batches else empty
+    return out
 
 
 def in_regions(points: Mapping[str, Array], locator: Any, names: Sequence[str]) -> dict[int, dict[str, Array]]:

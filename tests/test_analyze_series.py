@@ -22,7 +22,7 @@ from cubeingest.analyze import read_points
 from cubeingest.analyze.quantity import Reader, find_quantity
 from cubeingest.analyze.series import locate, read_pixels
 from cubeingest.errors import GridError, StoreError
-from cubeingest.plan import Selection
+from cubeingest.selection import Selection
 from tests.analysis import Seasons, seasons
 from tests.conftest import Ran
 from tests.test_analyze_reduce import oracle

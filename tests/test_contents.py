@@ -17,6 +17,7 @@ from hypothesis import given, settings
 
 import cubeingest as ci
 from cubeingest.contents import Pieces, Sizes, ask_objects, constant, list_objects, manifests_of
+from cubeingest.contents import index as index_module
 from cubeingest.ledger import present_chunks
 from cubeingest.spec import Variable, build_codec
 from tests.conftest import Ran, World, write_tile
@@ -242,13 +243,14 @@ def test_sizes_are_exact_however_they_come(batches: list[list[int]], held: int) 
         module.HELD = before
 
 
-def test_objects_asked_for_singly_are_those_of_the_list(many: ci.Cube) -> None:
+def test_objects_asked_for_singly_are_those_of_the_list(many: ci.Cube, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index_module, "BATCH", 3)
     session = many.store.readonly()
     for v in many.spec.variables:
         pieces = Pieces(many.spec.shape_of(v), v.write_shape)
         listed = {
             tuple(i): (k, n)
-            for batch in list_objects(session, v.name, pieces, 3)
+            for batch in list_objects(session, v.name, pieces)
             for i, k, n in zip(batch.index.tolist(), batch.kinds.tolist(), batch.lengths.tolist(), strict=True)
         }
         index = np.array(list(np.ndindex(*pieces.counts)))

@@ -23,7 +23,8 @@ import pytest
 import cubeingest as ci
 from cubeingest.engine import ClusterPool, Progress
 from cubeingest.ledger import read_records
-from cubeingest.plan import Selection, choose, slots_of
+from cubeingest.plan import slots_of
+from cubeingest.selection import Selection, choose
 from tests.conftest import Ran, World
 from tests.test_glad import Web, serve
 

@@ -20,7 +20,7 @@ from cubeingest.engine import EachSlot, Merger
 from cubeingest.errors import SpecError, StoreError
 from cubeingest.ingest import IngestJob, fill_slot, prepare
 from cubeingest.ingest.independent import CommitJob, fill_and_commit
-from cubeingest.plan import Selection
+from cubeingest.selection import Selection
 from cubeingest.store import made_known, open_store
 from tests.conftest import Ran, World
 from tests.objectstore import Bucket

@@ -138,12 +138,15 @@ def test_second_time_nothing_is_scanned(tmp_path: Path) -> None:
     assert rows_by_region(second.found.items()) == rows_by_region(first.found.items())  # type: ignore[arg-type]
 
 
-def test_only_what_is_new_or_changed_is_scanned(tmp_path: Path) -> None:
+def test_only_what_is_new_or_changed_is_scanned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hrefs, catalog = granules(tmp_path / "data"), tmp_path / "points.parquet"
     find(hrefs[:3], catalog)
     write_hdf5(Path(hrefs[1]), {"": some_points(70, 9)})
     scanned: list[str] = []
-    found = footprints_of(hrefs, Source(), GRID, catalog, "one", scanned.append)
+    monkeypatch.setattr(
+        footprints_module, "scan_granule", lambda href, *of: scanned.append(href) or scan_granule(href, *of)
+    )
+    found = find(hrefs, catalog)
     assert sorted(scanned) == [hrefs[1], hrefs[3]]
     assert found.n_scanned == 2
     assert {h: plain(f) for h, f in found.found.items()} == {h: plain(scan_granule(h, Source(), GRID)) for h in hrefs}
@@ -248,13 +251,16 @@ def test_interrupted_scan_keeps_what_it_has(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(os, "cpu_count", lambda: 1)
     done: list[str] = []
 
-    def interrupt(href: str) -> None:
-        done.append(href)
+    def scan_two(href: str, source: Any, locator: Any) -> Footprint:
         if len(done) == 2:
             raise KeyboardInterrupt
+        done.append(href)
+        return scan_granule(href, source, locator)
 
-    with pytest.raises(KeyboardInterrupt):
-        footprints_of(hrefs, Source(), GRID, catalog, "one", interrupt)
+    with monkeypatch.context() as patch:
+        patch.setattr(footprints_module, "scan_granule", scan_two)
+        with pytest.raises(KeyboardInterrupt):
+            find(hrefs, catalog)
     assert find(hrefs, catalog).n_scanned == 2
 
 

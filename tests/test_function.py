@@ -22,7 +22,8 @@ from cubeingest.engine import Progress
 from cubeingest.errors import CatalogError, FunctionError
 from cubeingest.ingest.returned import fit
 from cubeingest.ledger import Record, read_records
-from cubeingest.plan import Selection, choose, slots_of
+from cubeingest.plan import slots_of
+from cubeingest.selection import Selection, choose
 from tests.conftest import GRID, Ran
 from tests.test_bad_store import refused
 

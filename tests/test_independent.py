@@ -21,7 +21,7 @@ from cubeingest.engine.merge import Merger
 from cubeingest.errors import StoreError
 from cubeingest.ingest.independent import CommitJob, fill_and_commit, units_of
 from cubeingest.ingest.prepare import prepare
-from cubeingest.plan import Selection
+from cubeingest.selection import Selection
 from cubeingest.store import Store, read_runs, repository
 from cubeingest.store.location import may_pass
 from tests.conftest import Ran, World

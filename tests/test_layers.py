@@ -44,7 +44,7 @@ LAYERS: list[set[str]] = [
     {"pieces"},
     {"writer", "checksum", "windows"},
     {"plan"},
-    {"ledger"},
+    {"ledger", "selection"},
     {"catalog", "valid"},
     {"hrefs"},
     {"points"},
@@ -55,7 +55,7 @@ LAYERS: list[set[str]] = [
     {"spec"},
     {"aggregate", "coarser", "grid"},
     {"axes", "boxes", "coast", "expressions", "files"}
-    | {"healpix", "ids", "outlines", "shapes", "sketch", "statistic", "steps", "storage"},
+    | {"healpix", "ids", "outlines", "shapes", "sketch", "statistic", "steps", "storage", "sums"},
     {"errors"},
 ]
 """From left to right. Modules of one layer may import one another as long as there is no cycle."""

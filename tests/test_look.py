@@ -18,7 +18,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 import cubeingest as ci
 from cubeingest import Cube, TilingGrid
 from cubeingest.coast import coast_within, land_within
-from cubeingest.look import MISSING_COLOUR, pixels, read_pixels, samples, shrink_counts
+from cubeingest.look import MISSING_COLOUR, PixelReader, pixels, samples, shrink_counts
 from cubeingest.look.cells import thin_counts
 from cubeingest.look.grids import picture_grid
 from cubeingest.look.notebook import draw_regions
@@ -88,14 +88,14 @@ def test_thinned_pixels_are_those_that_numpy_picks(
     ):
         for most, listed_from in itertools.product((1, 7, 100, 250), (0, 10**9)):  # chunks are listed, or asked for
             monkeypatch.setattr(samples, "LIST_FROM", listed_from)
-            found = read_pixels(cube.store, cube.spec.variable("v"), {"year": 1}, window, most)
+            found = PixelReader(cube.store).read(cube.spec.variable("v"), {"year": 1}, window, most)
             step, (y, x) = found.step, found.window
             rows = np.arange(y.start, y.stop, step) + min(step // 2, 199 % step)
             columns = np.arange(x.start, x.stop, step) + min(step // 2, 249 % step)
             assert np.array_equal(found.pixels, held[1][np.ix_(rows, columns)])
             assert max(found.pixels.shape) <= most + 1
     with pytest.raises(ci.GridError, match="has 3 values, so no position 3"):
-        read_pixels(cube.store, cube.spec.variable("v"), {"year": 3})
+        PixelReader(cube.store).read(cube.spec.variable("v"), {"year": 3})
 
 
 def test_what_would_take_long_is_thinned_further_and_says_so(make_cube: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,7 +103,7 @@ def test_what_would_take_long_is_thinned_further_and_says_so(make_cube: Make, mo
     fill(cube, "v", np.ones((200, 250), np.uint8))
     monkeypatch.setattr(pixels, "MOST_SECONDS", 50 * samples.CHUNK_SECONDS)
     monkeypatch.setattr(pixels, "LEAST_PIXELS", 5)
-    found = read_pixels(cube.store, cube.spec.variable("v"), max_pixels=125)
+    found = PixelReader(cube.store).read(cube.spec.variable("v"), max_pixels=125)
     assert found.step > 20
     assert (found.pixels == 1).all()
     assert "cubeingest overviews" in found.note
@@ -115,28 +115,28 @@ def test_pictures_come_from_overviews_and_stale_regions_from_the_base(make_cube:
     cube.ingest(source=lambda geobox: rng.integers(1, 200, geobox.shape, dtype=np.uint8))
     cube.overviews(levels=3)
     base = cube.dataset()["v"].values
-    found = read_pixels(cube.store, cube.spec.variable("v"), max_pixels=50)
+    found = PixelReader(cube.store).read(cube.spec.variable("v"), max_pixels=50)
     assert (found.step, found.note) == (4, "from overview 2")
     assert np.array_equal(found.pixels, base[::4, ::4])
     cube.ingest(source=lambda geobox: np.full(geobox.shape, 222, np.uint8), region="y0_x1", redo=True)
     cube.ingest(source=lambda geobox: None, region="y1_x0", redo=True)
-    found = read_pixels(cube.store, cube.spec.variable("v"), max_pixels=50)
+    found = PixelReader(cube.store).read(cube.spec.variable("v"), max_pixels=50)
     assert found.note == "from overview 2, 1 region from the full resolution"
     assert (found.pixels[:25, 25:50] == 222).all()
     assert (found.pixels[25:, :25] == 0).all()
     assert np.array_equal(found.pixels[25:, 25:], base[100::4, 100::4])
     lose(cube, "overviews/2/v")
-    found = read_pixels(cube.store, cube.spec.variable("v"), max_pixels=50)
+    found = PixelReader(cube.store).read(cube.spec.variable("v"), max_pixels=50)
     assert found.note.startswith("from overview 1, ")
     assert found.note.endswith("overviews/2/v is lost: `cubeingest overviews` makes it again")
     assert np.array_equal(found.pixels[25:, 25:], base[102::4, 100::4])
     lose(cube, "overviews/1/v")
-    found = read_pixels(cube.store, cube.spec.variable("v"), max_pixels=125)
+    found = PixelReader(cube.store).read(cube.spec.variable("v"), max_pixels=125)
     assert found.note == "every 2nd pixel, overviews/1/v is lost: `cubeingest overviews` makes it again"
     assert np.array_equal(found.pixels[50:, 50:], base[101::2, 101::2])
     lose(cube, "v")
     with pytest.raises(ci.StoreError, match="pixels of 'v' cannot be read"):
-        read_pixels(cube.store, cube.spec.variable("v"))
+        PixelReader(cube.store).read(cube.spec.variable("v"))
 
 
 @pytest.mark.parametrize("up", [False, True], ids=["north to south", "south to north"])

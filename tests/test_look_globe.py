@@ -27,7 +27,7 @@ from cubeingest.look.globe import choose_globe, enclosing_box
 from cubeingest.look.globemaps import GlobeMap
 from cubeingest.look.palette import parse_colour
 from cubeingest.look.scattered import read_scattered, stored_chunks
-from cubeingest.plan import Selection
+from cubeingest.selection import Selection
 from cubeingest.sketch import REGION_COLOUR, STATE_COLOURS
 from tests.pages import read_page
 from tests.test_look import colour_at

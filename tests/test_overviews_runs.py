@@ -16,7 +16,7 @@ from cubeingest import Cube
 from cubeingest.branches import start_branch
 from cubeingest.engine import Options
 from cubeingest.overviews import current_slots, make_overviews, run
-from cubeingest.plan import Selection
+from cubeingest.selection import Selection
 from cubeingest.store import made_known
 from tests.objectstore import Bucket
 from tests.test_blocks import _state_of_its_own, put_back_older, virtual_cube

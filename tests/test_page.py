@@ -26,7 +26,7 @@ from cubeingest.page.commits import History
 from cubeingest.page.data import MAX_RECORDS, PageData, Run, gather
 from cubeingest.page.pictures import _legend, _warnings_of
 from cubeingest.page.render import render, to_script
-from cubeingest.plan import Selection
+from cubeingest.selection import Selection
 from cubeingest.status import STATES
 from cubeingest.store import LEDGER
 from cubeingest.tile import SourceId

@@ -17,7 +17,8 @@ import cubeingest as ci
 from cubeingest.ledger import read_records
 from cubeingest.page.data import CODES, FRESH, Run, gather
 from cubeingest.page.render import render
-from cubeingest.plan import Selection, slot_labels
+from cubeingest.plan import slot_labels
+from cubeingest.selection import Selection
 from tests.conftest import World
 from tests.test_page import HOSTILE, slot_at
 

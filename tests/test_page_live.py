@@ -19,7 +19,7 @@ from cubeingest.engine import Options, Progress
 from cubeingest.page import ingest_with_page
 from cubeingest.page.live import LivePage
 from cubeingest.page.render import write_page
-from cubeingest.plan import Selection
+from cubeingest.selection import Selection
 from tests.conftest import Ran, World
 from tests.pages import Page, read_page
 

@@ -16,7 +16,7 @@ import cubeingest as ci
 from cubeingest.cli import charts
 from cubeingest.look import file_name
 from cubeingest.look.attributes import TABLE_KEYS
-from cubeingest.plan import Selection
+from cubeingest.selection import Selection
 from cubeingest.sketch import STATE_COLOURS
 from cubeingest.status import read_slot_states
 from tests.conftest import Ran, World

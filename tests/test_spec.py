@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable
 from fractions import Fraction
@@ -206,6 +207,23 @@ def test_every_long_option_is_reserved() -> None:
     options = {o.removeprefix("--") for c in commands.values() for p in c.params for o in p.opts if o.startswith("--")}
     assert {"store", "bbox", "limit", "part"} <= options
     assert (options | {"help", "version"}) - RESERVED_AXIS_NAMES == set()
+
+
+def test_every_keyword_beside_a_selection_is_reserved() -> None:
+    """Otherwise an axis of that name could not be selected there."""
+    methods = [
+        inspect.signature(m).parameters.values() for m in vars(cubeingest.Cube).values() if inspect.isfunction(m)
+    ]
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    keywords = {
+        p.name.replace("_", "-")
+        for parameters in methods
+        if any(p.kind is p.VAR_KEYWORD for p in parameters)
+        for p in parameters
+        if p.kind in named
+    }
+    assert {"workers", "by-class", "on-progress"} <= keywords
+    assert keywords - {"self"} - RESERVED_AXIS_NAMES == set()
 
 
 # ---- variables ------------------------------------------------------------------------------------------------

@@ -2,11 +2,12 @@
 
 from cubeingest.analyze.into import IntoReport, reduce_into
 from cubeingest.analyze.methods import METHODS
-from cubeingest.analyze.reduce import ReduceReport, find_reduction, reduce_to_file
+from cubeingest.analyze.reduction import find_reduction
 from cubeingest.analyze.series import Series, plot_series, read_series
 from cubeingest.analyze.statistics import DEFAULT as DEFAULT_STATISTICS
 from cubeingest.analyze.statistics import STATISTICS, ZonalReport
 from cubeingest.analyze.tables import TABLES, Rows, check_output, to_csv, write_table
+from cubeingest.analyze.to_file import ReduceReport, reduce_to_file
 from cubeingest.analyze.transitions import TransitionReport, count_transitions
 from cubeingest.analyze.vectors import Features, read_features, read_points
 from cubeingest.analyze.zonal import zonal

@@ -12,14 +12,15 @@ import numpy as np
 
 from cubeingest.analyze.parts import Filled, Gaps, Where, cut, on_kept_thread, part_pixels, read_filled
 from cubeingest.analyze.quantity import Quantity, Reader
-from cubeingest.analyze.reduce import Reduction, compute_window, result_variable
+from cubeingest.analyze.reduction import Reduction, compute_window, result_variable
 from cubeingest.axes import axis_label
 from cubeingest.create import commit_details, take_over
 from cubeingest.engine import Options, Progress
 from cubeingest.errors import GridError, SpecError, StoreError
 from cubeingest.ingest import IngestReport, expected_slots, ingest
 from cubeingest.ledger import create_ledger, read_records, write_expected
-from cubeingest.plan import Selection, choose, slots_of
+from cubeingest.plan import slots_of
+from cubeingest.selection import Selection, choose
 from cubeingest.spec import COMPUTED_ATTR, CubeSpec, Variable, differences, spec_from_document
 from cubeingest.store import (
     MAIN,
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     import icechunk
     from odc.geo.geobox import GeoBox
 
-MORE_TO_COMMIT = "somebody else has changed the spec of {uri!r} meanwhile: nothing was added; try again"
+CHANGED_MEANWHILE = "somebody else has changed the spec of {uri!r} meanwhile: nothing was added; try again"
 
 
 @dataclass(frozen=True)
@@ -252,7 +253,7 @@ def add_variable(store: Store, entry: Mapping[str, Any]) -> Store:
 
     def build(session: icechunk.Session) -> bool:
         if read_internal(session, store.uri)["spec"] != old.to_json():
-            raise StoreError(MORE_TO_COMMIT.format(uri=store.uri))
+            raise StoreError(CHANGED_MEANWHILE.format(uri=store.uri))
         root = zarr.open_group(session.store, mode="r+")
         if name in root:
             raise StoreError(f"the cube holds an array {name!r} that its spec does not name: choose another name")
@@ -298,7 +299,7 @@ def _note_source(store: Store, name: str, source: str) -> Store:
 
     def build(session: icechunk.Session) -> bool:
         if read_internal(session, store.uri)["spec"] != old.to_json():
-            raise StoreError(MORE_TO_COMMIT.format(uri=store.uri))
+            raise StoreError(CHANGED_MEANWHILE.format(uri=store.uri))
         take_over(zarr.open_group(session.store, mode="r+"), old, new, store.cube_id)
         return True
 

@@ -25,9 +25,6 @@ STACKED: tuple[Method, ...] = ("median", "mode")
 STRIP_PIXELS = 2**16
 """Pixels that are worked on at a time: what is held of them stays in a core's cache."""
 
-WHOLE_UP_TO = 2.0**53
-"""Integers up to this are exact in float64."""
-
 
 def check_method(method: str, variable: Variable | None) -> Method:
     """``method``. Raises :class:`GridError` for one that is not known, or that would not be exact of a variable's integers."""

@@ -19,7 +19,8 @@ from cubeingest.engine import EachSlot, Options, Progress, SlotResult, interrupt
 from cubeingest.errors import GridError, StoreError
 from cubeingest.ledger import NOTHING, Slot, read_expected, read_states
 from cubeingest.look import window_of_bbox
-from cubeingest.plan import Selection, SlotPlan, Task, choose
+from cubeingest.plan import SlotPlan, Task
+from cubeingest.selection import Selection, choose
 from cubeingest.spec import CubeSpec
 from cubeingest.store import Store
 
@@ -135,18 +136,16 @@ def plan_parts(
     whole: Sequence[str],
     most_pixels: int,
     filled: npt.NDArray[np.bool_] | None = None,
-    multiple: int = 1,
 ) -> Iterator[PartPlan]:
     """Parts that cover a window: each of whole chunks of one region (``where.window``'s and the array's ends excepted), not more
     than ``most_pixels``; chunks that have more are cut.
 
     Axes in ``whole`` are so in every part; of others a part has the selected positions of one axis block. Regions that are not
-    ``filled`` (region rows, region columns) are left out. Sides of parts are a multiple of ``multiple``, if that is possible.
+    ``filled`` (region rows, region columns) are left out.
     """
     grid = spec.tiling
     along = [[quantity.positions[a]] if a in whole else quantity.blocks(grid.axis(a)) for a in quantity.axes]
-    cy, cx = (_stretched(c, r, multiple) for c, r in zip(quantity.written(spec), grid.region_shape_yx, strict=True))
-    chunk = (cy, cx) if cy * cx <= most_pixels else quantity.written(spec)
+    chunk = quantity.written(spec)
     name = quantity.columns[0].variable
     for place in _places(spec, where):
         if filled is not None and not filled[place]:
@@ -176,12 +175,6 @@ def part_pixels(spec: CubeSpec, quantity: Quantity, whole: Sequence[str], method
     )
     chunk = math.prod(quantity.written(spec))
     return max(1, min(PART_PIXELS, PART_BYTES // size), min(chunk, CHUNK_BYTES // size))
-
-
-def _stretched(chunk: int, region: int, multiple: int) -> int:
-    """Pixels of the fewest chunks that are a multiple of ``multiple``; of one chunk if regions are not."""
-    wanted = math.lcm(chunk, multiple)
-    return wanted if region % wanted == 0 else chunk
 
 
 def _places(spec: CubeSpec, where: Where) -> Iterator[tuple[int, int]]:
@@ -260,7 +253,7 @@ def run_parts(
     parts: Sequence[PartPlan],
     n_bytes: int,
     options: Options,
-    on_progress: Callable[[Progress], None] = lambda _: None,
+    on_progress: Callable[[Progress], None],
 ) -> Iterator[SlotResult]:
     """Run a worker function over parts, here or on Dask; results as they are ready.
 

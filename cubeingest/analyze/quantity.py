@@ -11,7 +11,7 @@ import numpy as np
 from cubeingest.axes import Axis
 from cubeingest.errors import GridError
 from cubeingest.expressions import Expression, parse_expression
-from cubeingest.plan import Selection, find_positions
+from cubeingest.selection import Selection, find_positions
 from cubeingest.spec import CLASS_ATTRS, COMPUTED_ATTR, CubeSpec, Variable
 from cubeingest.store import open_array
 

@@ -20,7 +20,7 @@ from cubeingest.boxes import mapper, parse_crs
 from cubeingest.errors import GridError
 from cubeingest.grid import TilingGrid
 from cubeingest.ledger import NOTHING
-from cubeingest.plan import Selection
+from cubeingest.selection import Selection
 from cubeingest.spec import CubeSpec, Variable
 from cubeingest.steps import ROUNDING_PX
 from cubeingest.store import Store

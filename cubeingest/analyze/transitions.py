@@ -27,7 +27,7 @@ from cubeingest.analyze.quantity import Quantity, classes_of, find_quantity, is_
 from cubeingest.analyze.tables import Rows
 from cubeingest.engine import Options, Progress, SlotResult
 from cubeingest.errors import GridError
-from cubeingest.plan import Selection, find_positions
+from cubeingest.selection import Selection, find_positions
 from cubeingest.spec import CubeSpec
 from cubeingest.store import Store
 

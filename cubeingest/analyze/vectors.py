@@ -42,7 +42,7 @@ class Features:
         return len(self.geometries)
 
 
-def read_features(path: Path, layer: str | None = None) -> Features:
+def read_features(path: Path, layer: str | None) -> Features:
     """Features of a file; without geometry none. Raises :class:`GridError` for what cannot be read."""
     suffix = path.suffix.lower()
     where = repr(str(path))

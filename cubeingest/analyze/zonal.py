@@ -45,7 +45,7 @@ from cubeingest.engine import Options, Progress, SlotResult
 from cubeingest.errors import GridError
 from cubeingest.grid import TilingGrid
 from cubeingest.ledger import NOTHING
-from cubeingest.plan import Selection
+from cubeingest.selection import Selection
 from cubeingest.spec import CubeSpec
 from cubeingest.store import Store, open_array
 

@@ -55,7 +55,7 @@ class Zones:
     share: npt.NDArray[np.float64]
 
 
-def place_zones(grid: TilingGrid, features: Features, make_valid: bool = False) -> Zones:
+def place_zones(grid: TilingGrid, features: Features, make_valid: bool) -> Zones:
     """Bring polygons to a grid. Raises :class:`GridError` for what is no sound polygon, unless ``make_valid`` mends it."""
     import shapely
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from cubeingest.analyze import IntoReport, ReduceReport
     from cubeingest.cube import Cube
     from cubeingest.engine import Options
-    from cubeingest.plan import Selection
+    from cubeingest.selection import Selection
 
 FAILURES_SHOWN = 40
 

@@ -167,7 +167,7 @@ def regions(
 ) -> None:
     """List region ids with bounds and slices."""
     with guard(debug):
-        from cubeingest.cube import list_regions
+        from cubeingest.selection import list_regions
 
         cube = open_cube(store)
         found = list_regions(cube.spec, area.read(ctx, cube, limit))

@@ -123,7 +123,7 @@ def ingest(
     """
     with guard(debug):
         from cubeingest.branches import start_branch
-        from cubeingest.cube import how_of
+        from cubeingest.engine import how_of
         from cubeingest.ingest import ingest as run
         from cubeingest.page import check_place, ingest_with_page
 

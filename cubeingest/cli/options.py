@@ -18,7 +18,7 @@ from cubeingest.errors import StoreError, nearest
 if TYPE_CHECKING:
     from cubeingest.cube import Cube
     from cubeingest.engine import Options
-    from cubeingest.plan import Selection
+    from cubeingest.selection import Selection
 
 POINTER = ".cubeingest"
 """File that ``init`` leaves in the working folder; it holds the store's path or URI."""
@@ -237,8 +237,7 @@ def read_selection(
     polygon: Path | None = None,
 ) -> Selection:
     """The selection of a command's options; ``--<axis>`` options are what typer left over."""
-    from cubeingest.cube import read_shape
-    from cubeingest.plan import Selection
+    from cubeingest.selection import Selection, read_shape
 
     axes = read_axes(ctx, cube, ctx.args)
     shape = None if polygon is None else read_shape(polygon)

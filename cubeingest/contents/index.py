@@ -92,11 +92,11 @@ def objects_of(spec: CubeSpec, variable: Variable) -> Pieces:
     return Pieces(spec.shape_of(variable), variable.write_shape)
 
 
-def list_objects(session: icechunk.Session, path: str, pieces: Pieces, batch: int = BATCH) -> Iterator[Objects]:
+def list_objects(session: icechunk.Session, path: str, pieces: Pieces) -> Iterator[Objects]:
     """The objects of an array that are there and lie within its shape, in batches."""
     from zarr.core.sync import sync  # its own thread, so that this works inside a notebook's event loop
 
-    source = session.store.array_chunk_iterator(f"/{path}", batch_size=batch)
+    source = session.store.array_chunk_iterator(f"/{path}", batch_size=BATCH)
     batches = aiter(source)
 
     async def following() -> Any:

@@ -15,7 +15,7 @@ import numpy as np
 from cubeingest.contents.constant import READ_BYTES, Candidates, Constant, bytes_of_constant, count_constant
 from cubeingest.contents.index import KINDS, Manifests, Objects, Pieces, list_objects, manifests_of, objects_of
 from cubeingest.contents.sizes import Sizes
-from cubeingest.plan import Chosen, Selection, choose
+from cubeingest.selection import Chosen, Selection, choose
 from cubeingest.spec import CubeSpec, Variable
 from cubeingest.store import Store, open_array
 

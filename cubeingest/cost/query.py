@@ -23,7 +23,7 @@ import numpy as np
 from cubeingest.boxes import finite, mapper, parse_crs, query_boxes
 from cubeingest.cost.positions import Positions
 from cubeingest.errors import GridError, nearest
-from cubeingest.plan import positions_of
+from cubeingest.selection import positions_of
 from cubeingest.steps import overlapped_chunks, to_fraction
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from cubeingest.cost.query import Query, parse_query
 from cubeingest.cost.reads import Reads, count_reads, pieces_along
 from cubeingest.cost.reshape import estimate_reads, parse_chunks
 from cubeingest.errors import GridError
-from cubeingest.plan import Selection, choose
+from cubeingest.selection import Selection, choose
 from cubeingest.spec import Variable
 from cubeingest.store import Store
 

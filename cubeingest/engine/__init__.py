@@ -17,6 +17,7 @@ from cubeingest.engine.work import (
     UnitFunction,
     explain,
     failed,
+    how_of,
     slots_in,
 )
 
@@ -37,6 +38,7 @@ __all__ = [
     "default_workers",
     "explain",
     "failed",
+    "how_of",
     "interrupts",
     "open_pool",
     "slots_in",

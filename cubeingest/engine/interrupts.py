@@ -24,7 +24,7 @@ class Interrupts:
     not wait for it. ``halted`` says that the run itself wants no more to be begun.
     """
 
-    def __init__(self, drains: bool = False) -> None:
+    def __init__(self, drains: bool) -> None:
         self.signum: int | None = None
         self.again = False
         self.halted = False

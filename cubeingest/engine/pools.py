@@ -64,7 +64,7 @@ class Pool(Protocol):
 class SerialPool:
     """This process. Units run in threads that an interruption leaves behind, ``threads`` at a time."""
 
-    def __init__(self, threads: int = 1) -> None:
+    def __init__(self, threads: int) -> None:
         self.threads = threads
 
     def run(

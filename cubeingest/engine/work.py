@@ -117,6 +117,13 @@ class Options:
                 raise GridError(f"{name} is {count}: it must be 1 or more")
 
 
+def how_of(virtual: bool, copy_blocks: bool) -> Literal["", "virtual", "copied"]:
+    """As :attr:`Options.how`. Raises :class:`GridError` for both at once."""
+    if virtual and copy_blocks:
+        raise GridError("virtual refers to blocks, copy-blocks copies them: say one of the two")
+    return "virtual" if virtual else "copied" if copy_blocks else ""
+
+
 @dataclass(frozen=True)
 class Progress:
     """What a progress display is told: the plan's size and its slots first, then each result."""

@@ -17,7 +17,8 @@ from cubeingest.errors import GridError, nearest
 from cubeingest.grid import TilingGrid
 from cubeingest.ledger import DONE, EMPTY, NOTHING, Record, Slot
 from cubeingest.overviews import stamp_of_region
-from cubeingest.plan import Chosen, Selection, SlotPlan, is_in_part
+from cubeingest.plan import SlotPlan, is_in_part
+from cubeingest.selection import Chosen, Selection
 from cubeingest.spec import CubeSpec, Variable
 
 Format = Literal["cog", "parquet"]
@@ -145,7 +146,7 @@ def _values_text(axis: Axis, blocks: Collection[int]) -> str:
     return f"{axis.name}={labels[0]}...{labels[-1]} ({len(labels)} values, {digest})"
 
 
-def make_layout(spec: CubeSpec, tile_yx: tuple[int, int] | None, format_: str, pattern: str | None = None) -> Layout:
+def make_layout(spec: CubeSpec, tile_yx: tuple[int, int] | None, format_: str, pattern: str | None) -> Layout:
     """How to cut a cube. Raises :class:`GridError` for a format, size of tile or pattern that cannot be."""
     if format_ not in FORMATS:
         raise GridError(

@@ -14,7 +14,7 @@ from cubeingest.export.files import Layout
 from cubeingest.export.mosaic import GTI, VRT, Mosaic, MosaicTile, gti_of, is_of, is_ours, vrt_of
 from cubeingest.export.write import TAG_CUBE, TAG_TILE, unlink_beside
 from cubeingest.files import write_file
-from cubeingest.plan import Chosen
+from cubeingest.selection import Chosen
 from cubeingest.spec import Variable
 from cubeingest.tile import BLOCK_PIXELS, read_cog_tags
 

@@ -21,7 +21,7 @@ from cubeingest.export.scratch import scratch_folder
 from cubeingest.export.table import check_columns, export_table, read_table_tags
 from cubeingest.export.write import TAG_CUBE, TAG_STAMP, TAG_TILE, ExportJob, Written, export_cogs, unlink_beside
 from cubeingest.ledger import NOTHING, read_expected, read_records, read_states
-from cubeingest.plan import Chosen, Selection, choose
+from cubeingest.selection import Chosen, Selection, choose
 from cubeingest.store import Store, is_local
 from cubeingest.tile import check_crs, has_ghost, is_whole_cog, read_cog_tags
 

@@ -111,6 +111,7 @@ class Grid(ABC):
 
     @property
     def n_regions(self) -> int:
+        """Number of places in the lattice of regions."""
         ny, nx = self.lattice_shape_yx
         return ny * nx
 

@@ -13,7 +13,7 @@ from cubeingest.axes import Axis
 from cubeingest.boxes import parse_crs, query_boxes
 from cubeingest.errors import GridError
 from cubeingest.grid.base import Grid
-from cubeingest.healpix import bounds, cells_at, centres, check_ellipsoid, cover_box, cover_shape
+from cubeingest.healpix import MOST_ORDER, bounds, cells_at, centres, check_ellipsoid, cover_box, cover_shape
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 
 CELLS = "cells"
 """The spatial dimension, as the ``dggs`` convention has it by default."""
-
-DEEPEST_ORDER = 29
-"""Beyond it ids do not fit 64 bits."""
 
 MOST_CELLS_OF_REGION = 4**11
 """4 million: a region's cells are aggregated in memory at once."""
@@ -73,9 +70,9 @@ class HealpixGrid(Grid):
     crs = "EPSG:4326"
 
     def __post_init__(self) -> None:
-        if not 0 <= self.region_order <= self.order <= DEEPEST_ORDER:
+        if not 0 <= self.region_order <= self.order <= MOST_ORDER:
             raise GridError(
-                f"order {self.order} and region_order {self.region_order}: they must be 0 <= region_order <= order <= {DEEPEST_ORDER}"
+                f"order {self.order} and region_order {self.region_order}: they must be 0 <= region_order <= order <= {MOST_ORDER}"
             )
         if self.cells_in_region > MOST_CELLS_OF_REGION:
             raise GridError(
@@ -223,9 +220,7 @@ class HealpixGrid(Grid):
         return self._places(found)
 
     def get_chunks_for_shape(self, shape: BaseGeometry, crs: str | None = None) -> list[tuple[int, int]]:
-
-        if shape.is_empty or not shape.area > 0:
-            raise GridError("the polygon has no area")
+        """As :meth:`Grid.get_chunks_for_shape`, for polygons of longitudes and latitudes. Raises :class:`GridError` for others."""
         given = parse_crs(crs or self.crs)
         if not given.is_geographic:
             raise GridError(

@@ -11,7 +11,7 @@ import numpy as np
 
 from cubeingest.catalog import Catalog, TileRow
 from cubeingest.ledger import NOTHING, Record, Slot, read_records
-from cubeingest.plan import Chosen
+from cubeingest.selection import Chosen
 from cubeingest.spec import CubeSpec
 
 if TYPE_CHECKING:

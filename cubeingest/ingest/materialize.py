@@ -15,7 +15,8 @@ from cubeingest.ingest.fill import IngestJob
 from cubeingest.ingest.prepare import Prepared
 from cubeingest.ledger import COPIED, VIRTUAL, Record, read_records, read_virtual, write_record
 from cubeingest.mosaic import slot_shape
-from cubeingest.plan import Plan, Selection, SlotPlan, Task, choose, is_in_part, slots_of
+from cubeingest.plan import Plan, SlotPlan, Task, is_in_part, slots_of
+from cubeingest.selection import Selection, choose
 from cubeingest.spec import Variable
 from cubeingest.storage import public_href
 from cubeingest.store import ALLOWED_VARIABLE, Store

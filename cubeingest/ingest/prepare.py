@@ -15,18 +15,8 @@ from cubeingest.errors import CubeIngestError
 from cubeingest.ingest.function import FunctionSource
 from cubeingest.ingest.granules import Blocked, settle_granules
 from cubeingest.ledger import NOTHING, Record, Slot, read_records, read_states
-from cubeingest.plan import (
-    Chosen,
-    Plan,
-    Selection,
-    choose,
-    hrefs_of,
-    is_in_part,
-    make_plan,
-    reading_of,
-    slots_of,
-    tiles_by_slot,
-)
+from cubeingest.plan import Plan, hrefs_of, is_in_part, make_plan, reading_of, slots_of, tiles_by_slot
+from cubeingest.selection import Chosen, Selection, choose
 from cubeingest.spec import CubeSpec, Variable
 from cubeingest.storage import Storage, is_remote
 from cubeingest.store import Store
@@ -75,7 +65,7 @@ def prepare(store: Store, selection: Selection, redo: bool = False) -> Prepared:
     return Prepared(chosen, catalog, plan, records, expected_slots(spec, chosen, catalog), n_absent, settled.blocked)
 
 
-def prepare_function(store: Store, selection: Selection, source: FunctionSource, redo: bool = False) -> Prepared:
+def prepare_function(store: Store, selection: Selection, source: FunctionSource, redo: bool) -> Prepared:
     """Plan what a function is to fill: everything that is selected, but for what the same code has filled already, from the same if it says so."""
     spec = store.spec
     chosen = replace(choose(spec, selection), variables=tuple(spec.variable(name) for name in source.variables))

@@ -108,11 +108,11 @@ MESSAGES = {
 """Of commits, by :attr:`Options.how`."""
 
 
-def commit_message(results: list[SlotResult], how: str = "") -> str:
+def commit_message(results: list[SlotResult], how: str) -> str:
     return MESSAGES[how].format(len(results)) if results else "read the catalog"
 
 
-def commit_metadata(spec: CubeSpec, results: list[SlotResult], run: str, n_new: int, how: str = "") -> dict[str, Any]:
+def commit_metadata(spec: CubeSpec, results: list[SlotResult], run: str, n_new: int, how: str) -> dict[str, Any]:
     """Short: it is rewritten with every later commit. Which slot came from which run, the ledger says.
 
     ``new`` counts the slots that were neither done nor empty before, so that over a history they add up to what the ledger has.

@@ -38,7 +38,8 @@ from cubeingest.ingest.report import (
 )
 from cubeingest.ledger import COPIED, VIRTUAL, read_records
 from cubeingest.mosaic import size_of
-from cubeingest.plan import Plan, Selection, choose, is_in_part, labels_of, slot_labels
+from cubeingest.plan import Plan, is_in_part, labels_of, slot_labels
+from cubeingest.selection import Selection, choose
 from cubeingest.spec import CubeSpec
 from cubeingest.storage import is_remote, public_href
 from cubeingest.store import Store, made_known

@@ -7,7 +7,7 @@ from cubeingest.look.frame import draw_edges, new_figure
 from cubeingest.look.maps import MapView, picture_map, read_map, window_of_bbox
 from cubeingest.look.notebook import describe_cube
 from cubeingest.look.palette import MISSING_COLOUR
-from cubeingest.look.pixels import Picture, PixelReader, read_pixels
+from cubeingest.look.pixels import Picture, PixelReader
 from cubeingest.look.shows import (
     check_file,
     file_name,
@@ -38,7 +38,6 @@ __all__ = [
     "picture_map",
     "read_colours",
     "read_map",
-    "read_pixels",
     "save_picture",
     "seen_box",
     "share_done",

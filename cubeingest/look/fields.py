@@ -204,12 +204,12 @@ class GlobeField:
         return {}
 
 
-def field_of(grid: Grid, places: Places | None = None, bbox: Box | None = None) -> Field:
-    """The field of a grid: of cells of HEALPix, the view of a box of longitudes and latitudes, else of regions at ``places`` (all by default)."""
+def field_of(grid: Grid, places: Places | None = None) -> Field:
+    """The field of a grid; of cells of HEALPix, the view of regions at ``places`` (all by default)."""
     if isinstance(grid, TilingGrid):
         return LatticeField(grid)
     assert isinstance(grid, HealpixGrid)
-    return GlobeField(grid, choose_globe(box_of(grid, places)) if bbox is None else choose_globe(bbox, is_cut=True))
+    return GlobeField(grid, choose_globe(box_of(grid, places)))
 
 
 def box_of(grid: HealpixGrid, places: Places | None = None) -> Box:

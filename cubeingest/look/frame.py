@@ -117,7 +117,7 @@ def draw_edges(axes: Axes, grid: TilingGrid, colour: str = EDGE, width: float = 
         axes.vlines(x[1:-1], bottom, top, colors=colour, linewidths=width, zorder=3)
 
 
-def write_title(figure: Figure, title: str, remark: str = "", left: float = 0.0) -> None:
+def write_title(figure: Figure, title: str, remark: str, left: float) -> None:
     """Title and remark, above what a figure shows, from so many inches from its left; cut where the figure ends."""
     wide, high = figure.get_size_inches()
     room = wide - left - 0.15
@@ -130,11 +130,11 @@ def write_title(figure: Figure, title: str, remark: str = "", left: float = 0.0)
         figure.text(x, 1 - down / high, kept, fontsize=points, color=colour, va="top", weight=weight, parse_math=False)
 
 
-def write_note(figure: Figure, note: str, left: float, bottom: float = 0.08) -> None:
-    """A small line at the foot of a figure; cut where the figure ends."""
+def write_note(figure: Figure, note: str, left: float) -> None:
+    """A small line at the foot of a figure, ``left`` inches from its side; cut where the figure ends."""
     wide, high = figure.get_size_inches()
     text = cut_text(note, letters_in(wide - left - 0.1, SMALL_POINTS))
-    figure.text(left / wide, bottom / high, text, fontsize=SMALL_POINTS, color=SOFT, va="bottom", parse_math=False)
+    figure.text(left / wide, 0.08 / high, text, fontsize=SMALL_POINTS, color=SOFT, va="bottom", parse_math=False)
 
 
 def letters_in(inches: float, points: float) -> int:

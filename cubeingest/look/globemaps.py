@@ -21,7 +21,7 @@ from cubeingest.look.globe import LONLAT, choose_globe
 from cubeingest.look.pixels import LEAST_PIXELS, MOST_SECONDS
 from cubeingest.look.scattered import read_scattered, reading_seconds, stored_chunks
 from cubeingest.overviews import Level, current_slots, levels_of
-from cubeingest.plan import Selection, choose
+from cubeingest.selection import Selection, choose
 from cubeingest.spec import CubeSpec, Variable
 from cubeingest.store import Store
 

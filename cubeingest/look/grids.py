@@ -93,10 +93,10 @@ def picture_grid(
 
 def picture_globe_grid(
     grid: HealpixGrid,
-    name: str = "",
-    chosen: Places | None = None,
-    valid: Places | None = None,
-    outlines: Sequence[np.ndarray[Any, Any]] = (),
+    name: str,
+    chosen: Places | None,
+    valid: Places | None,
+    outlines: Sequence[np.ndarray[Any, Any]],
 ) -> Axes:
     """As :func:`picture_grid`, on a view of the globe; ``outlines`` are in longitudes and latitudes."""
     field = field_of(grid)

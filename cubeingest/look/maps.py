@@ -33,7 +33,7 @@ from cubeingest.look.frame import (
 from cubeingest.look.globemaps import GlobeMap, read_globe_map
 from cubeingest.look.pixels import Picture, PixelReader
 from cubeingest.look.samples import Window
-from cubeingest.plan import Selection, choose
+from cubeingest.selection import Selection, choose
 from cubeingest.spec import CubeSpec, Variable
 from cubeingest.status import NOT_CHOSEN, PENDING, read_slot_states
 from cubeingest.store import Store
@@ -154,7 +154,7 @@ def read_map(store: Store, selection: Selection) -> MapView | GlobeMap:
     return MapView(spec, reader.store.tip, variable, labels, window, picture, colours, chosen, said)
 
 
-def picture_map(view: MapView | GlobeMap, colours: Colours | None = None, regions: bool = True) -> Axes:
+def picture_map(view: MapView | GlobeMap, colours: Colours | None = None) -> Axes:
     """Draw a map with a colour bar, or the names of its classes. Returns matplotlib axes in CRS units.
 
     Colours and legend are by the variable's attributes (see ``docs/pictures.md``) unless others are given; missing pixels are grey.
@@ -170,8 +170,7 @@ def picture_map(view: MapView | GlobeMap, colours: Colours | None = None, region
     figure = new_figure(max(left + wide + aside, 5.2), TOP + max(high, 0.2 * rows if is_classes else 1.4) + BOTTOM)
     base = float(figure.get_size_inches()[1]) - TOP - high
     axes = view.draw(figure, (left, base, wide, high), colours)
-    if regions:
-        view.edges(axes)
+    view.edges(axes)
     view.coast(axes)
     place = (left + wide + 0.14, base, high)
     if is_classes:

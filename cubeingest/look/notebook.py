@@ -10,7 +10,7 @@ from cubeingest.boxes import Box
 from cubeingest.grid import Grid, HealpixGrid, TilingGrid
 from cubeingest.look.cells import NOTEBOOK_CELLS_YX, seen_box, spread_counts, thin_counts
 from cubeingest.look.states import SUMMARIES, Counts, count_by_region, share_done, summarise
-from cubeingest.plan import Selection
+from cubeingest.selection import Selection
 from cubeingest.sketch import STATE_COLOURS, draw_lattice, draw_legend, region_colour, write_table
 from cubeingest.spec import CubeSpec, Variable
 from cubeingest.status import STATES, count_states, read_slot_states

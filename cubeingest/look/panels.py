@@ -58,7 +58,7 @@ class Kind:
 
 
 def draw_panels(
-    field: Field, panels: Sequence[Panel], kinds: Sequence[Kind], title: str, remark: str = "", note: str = ""
+    field: Field, panels: Sequence[Panel], kinds: Sequence[Kind], title: str, remark: str, note: str
 ) -> np.ndarray[Any, Any]:
     """Draw panels side by side, with a legend of the kinds that occur. Returns their axes, an object array (rows, columns); None beyond the last."""
     n = len(panels)

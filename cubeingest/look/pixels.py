@@ -63,7 +63,13 @@ class PixelReader:
         max_pixels: int = MAX_PIXELS,
         longest: int | None = None,
     ) -> Picture:
-        """As :func:`read_pixels`. ``longest`` is the longer side of a view that the window is only part of."""
+        """Pixels of ``variable`` within a ``window`` of the grid (all of it by default), at a position on each axis (the first by default).
+
+        Along its longer side the picture has about ``max_pixels``, from overviews less than twice as many; ``longest`` is that side of a
+        view that the window is only part of. What would take long to read from the full resolution is thinned further, and the
+        picture's note says so. Memory is a few chunks besides the picture. Raises :class:`GridError` for a position or window that
+        there is not, :class:`StoreError` if pixels cannot be read.
+        """
         index = self._index(variable, position or {})
         window = self._window(window)
         longest = longest or max(s.stop - s.start for s in window)
@@ -181,22 +187,6 @@ class PixelReader:
                 f"window y {y.start}:{y.stop}, x {x.start}:{x.stop} is not within the grid's {ny} x {nx} pixels"
             )
         return y, x
-
-
-def read_pixels(
-    store: Store,
-    variable: Variable,
-    position: Mapping[str, int] | None = None,
-    window: Window | None = None,
-    max_pixels: int = MAX_PIXELS,
-) -> Picture:
-    """Pixels of ``variable`` within a ``window`` of the grid (all of it by default), at a position on each axis (the first by default).
-
-    Along its longer side the picture has about ``max_pixels``, from overviews less than twice as many. What would take long to
-    read from the full resolution is thinned further, and the picture's note says so. Memory is a few chunks besides the
-    picture. Raises :class:`GridError` for a position or window that there is not, :class:`StoreError` if pixels cannot be read.
-    """
-    return PixelReader(store).read(variable, position, window, max_pixels)
 
 
 def _covered(window: Window, step: int) -> Window:

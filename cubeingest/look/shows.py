@@ -17,7 +17,7 @@ from cubeingest.look.globemaps import GlobeMap
 from cubeingest.look.grids import picture_grid
 from cubeingest.look.maps import MapView, picture_map, read_map
 from cubeingest.look.states import picture_changes, picture_status
-from cubeingest.plan import Selection, choose
+from cubeingest.selection import Selection, choose
 from cubeingest.spec import CubeSpec
 from cubeingest.status import read_slot_states
 from cubeingest.store import Store, resolve_ref

@@ -18,7 +18,8 @@ from cubeingest.grid import Grid
 from cubeingest.ledger import NOTHING, VIRTUAL, Record, Slot, read_records, read_states
 from cubeingest.overviews.arrays import find_pyramid
 from cubeingest.overviews.levels import Pyramid, Stage
-from cubeingest.plan import Chosen, SlotPlan
+from cubeingest.plan import SlotPlan
+from cubeingest.selection import Chosen
 from cubeingest.spec import OVERVIEWS, CubeSpec
 from cubeingest.tile import SourceId
 
@@ -52,7 +53,7 @@ class Below:
     records: Mapping[Slot, Record] = field(default_factory=dict)
 
 
-def read_slots(session: icechunk.Session, spec: CubeSpec, names: Iterable[str], layout: str = "") -> dict[Slot, Record]:
+def read_slots(session: icechunk.Session, spec: CubeSpec, names: Iterable[str], layout: str) -> dict[Slot, Record]:
     """Records of all slots of a spec that are done, of the variables called ``names``."""
     states = read_states(session, spec)
     slots = [
@@ -141,7 +142,7 @@ def _place_of(part: SourceId) -> tuple[int, int]:
 
 
 def plan_cells(
-    pyramid: Pyramid, stage: Stage, below: Below, held: Mapping[Slot, Record], chosen: Chosen, redo: bool = False
+    pyramid: Pyramid, stage: Stage, below: Below, held: Mapping[Slot, Record], chosen: Chosen, redo: bool
 ) -> tuple[list[CellPlan], int]:
     """The cells of a stage to make, and how many are as they should be, of those above what is chosen."""
     is_chosen = _chosen_cells(pyramid, stage, chosen)

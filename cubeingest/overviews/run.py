@@ -36,7 +36,8 @@ from cubeingest.overviews.cells import (
 )
 from cubeingest.overviews.levels import Pyramid, Stage, levels_by_default, make_pyramid
 from cubeingest.overviews.rules import rules_of
-from cubeingest.plan import Chosen, Plan, Selection, Task, choose, slot_labels
+from cubeingest.plan import Plan, Task, slot_labels
+from cubeingest.selection import Chosen, Selection, choose
 from cubeingest.spec import OVERVIEWS, CubeSpec
 from cubeingest.store import Store, made_known
 

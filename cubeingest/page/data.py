@@ -20,7 +20,8 @@ from cubeingest.ledger import Record, Slot, read_records
 from cubeingest.look import seen_box
 from cubeingest.page.commits import History, find_commits, gather_history, seconds_of
 from cubeingest.page.packing import Texts, href_pattern, run_lengths
-from cubeingest.plan import Selection, slot_labels
+from cubeingest.plan import slot_labels
+from cubeingest.selection import Selection
 from cubeingest.spec import CubeSpec, Variable
 from cubeingest.status import NOT_CHOSEN, STATES, read_slot_states
 from cubeingest.store import Store

@@ -19,7 +19,7 @@ from cubeingest.page.data import CODES, FAILED, FRESH, HELD, PageData, Run, gath
 from cubeingest.page.pictures import add_coast
 from cubeingest.page.render import render, write_page
 from cubeingest.page.report import gather_whole
-from cubeingest.plan import Selection
+from cubeingest.selection import Selection
 from cubeingest.store import Store
 
 if TYPE_CHECKING:

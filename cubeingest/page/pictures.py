@@ -70,7 +70,7 @@ def _or_note(data: PageData, what: str) -> Iterator[None]:
         data.notes.append(f"{what}: {' '.join(str(e).split())[:200] or type(e).__name__}.")
 
 
-def add_pictures(store: Store, data: PageData, seconds: float = MAX_SECONDS) -> None:
+def add_pictures(store: Store, data: PageData, seconds: float) -> None:
     """Give a page a picture of each frame that holds pixels, from overviews or a cube that is small, all of them within its limit of bytes.
 
     What cannot be made is left out, and a note says why.

@@ -11,7 +11,7 @@ from cubeingest.ingest import Failure
 from cubeingest.page.data import PageData, Run, gather
 from cubeingest.page.pictures import MAX_SECONDS, add_coast, add_pictures
 from cubeingest.page.render import check_place, render, write_page
-from cubeingest.plan import Selection
+from cubeingest.selection import Selection
 from cubeingest.store import Store
 
 

@@ -23,16 +23,12 @@ LONLAT = "OGC:CRS84"
 
 
 def read_areas(
-    uri: str,
-    source: PointSource,
-    locator: AreaLocator,
-    resolve: Callable[[str], str] = str,
-    crs: str = LONLAT,
+    uri: str, source: PointSource, locator: AreaLocator, resolve: Callable[[str], str] = str
 ) -> Footprints | None:
     """The footprints of the granules in a table (CSV or Parquet): ``href``, and ``left``, ``bottom``, ``right``, ``top`` or ``geometry``. None
     if it states no areas.
 
-    A geometry is a polygon as WKT or WKB, so GeoParquet does. Areas are in ``crs``; a granule may have several rows. Points that lie
+    A geometry is a polygon as WKT or WKB, so GeoParquet does. Areas are in longitudes and latitudes; a granule may have several rows. Points that lie
     outside their granule's area may be missed: it must be generous. ``resolve`` makes an href of what stands in the table.
 
     Raises :class:`CatalogError` for a table that cannot be read or lacks a column. A granule that is not there, or whose area is
@@ -57,7 +53,7 @@ def read_areas(
         so_far = regions.setdefault(href, set())
         try:
             if isinstance(so_far, set):
-                found = _in_box(area, locator, crs) if has_boxes else locator.get_chunks_for_shape(_shape(area[0]), crs)
+                found = _in_box(area, locator) if has_boxes else locator.get_chunks_for_shape(_shape(area[0]), LONLAT)
                 so_far |= {iy * nx + ix for iy, ix in found}
         except (GridError, ValueError, TypeError) as e:
             regions[href] = f"granule {public_href(href)!r}, in {name}: {e}"
@@ -75,9 +71,9 @@ def read_areas(
     return Footprints(out, 0, former=former)
 
 
-def _in_box(area: list[Any], locator: AreaLocator, crs: str) -> list[tuple[int, int]]:
+def _in_box(area: list[Any], locator: AreaLocator) -> list[tuple[int, int]]:
     left, bottom, right, top = (float(v) for v in area)
-    return locator.get_chunks_for_bbox((left, bottom, right, top), crs)
+    return locator.get_chunks_for_bbox((left, bottom, right, top), LONLAT)
 
 
 def _shape(value: Any) -> BaseGeometry:

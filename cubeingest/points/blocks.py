@@ -83,7 +83,7 @@ def is_chosen(chosen: Filter, columns: Columns, n: int) -> Array:
 class Kept:
     """What is held of all blocks of a process: the newest in memory, older ones on disk, the oldest not at all."""
 
-    def __init__(self, memory_bytes: int = MEMORY_BYTES) -> None:
+    def __init__(self, memory_bytes: int) -> None:
         self._lock = Lock()
         self._bound, self._held = memory_bytes, 0
         self._in_memory: deque[Block] = deque()

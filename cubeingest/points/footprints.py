@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -42,7 +42,6 @@ def footprints_of(
     locator: Locator,
     catalog: Path | None,
     signature: str,
-    on_scanned: Callable[[str], None] | None = None,
 ) -> Footprints:
     """The footprints of granules, by href. Those that are new or have changed are scanned, and ``catalog`` is written again.
 
@@ -66,7 +65,7 @@ def footprints_of(
             todo.append(href)
     warnings: list[str] = []
     try:
-        _scan_all(todo, source, locator, found, on_scanned)
+        _scan_all(todo, source, locator, found)
     finally:
         new = [(href, f) for href in todo if isinstance(f := found.get(href), Footprint) and names[href] not in shared]
         if catalog is not None and new:
@@ -82,13 +81,7 @@ def footprints_of(
     return Footprints({href: found[href] for href in hrefs}, len(todo), tuple(warnings), former)
 
 
-def _scan_all(
-    hrefs: Sequence[str],
-    source: PointSource,
-    locator: Locator,
-    found: dict[str, Footprint | str],
-    on_scanned: Callable[[str], None] | None,
-) -> None:
+def _scan_all(hrefs: Sequence[str], source: PointSource, locator: Locator, found: dict[str, Footprint | str]) -> None:
     """Scan granules in threads, and put into ``found`` what comes of it, as it comes."""
     stop = Event()
 
@@ -99,12 +92,6 @@ def _scan_all(
             found[href] = scan_granule(href, source, locator)
         except TileError as e:
             found[href] = str(e)
-        try:
-            if on_scanned is not None:
-                on_scanned(href)
-        except BaseException:
-            stop.set()
-            raise
 
     n = FETCHERS if any(is_remote(href) for href in hrefs) else os.cpu_count() or 1
     with ThreadPoolExecutor(min(n, len(hrefs)) or 1, thread_name_prefix="cubeingest-scan") as pool:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from functools import lru_cache
 from io import BytesIO
 from threading import Event
 
-import numpy as np
-
 from cubeingest.errors import TileError
 from cubeingest.points.csvfile import CsvGranule
 from cubeingest.points.hdf5 import Hdf5Granule
-from cubeingest.points.model import Batch, Columns, Granule, PointSource, Run
+from cubeingest.points.model import Granule, PointSource
 from cubeingest.points.parquet import ParquetGranule
 from cubeingest.remote import SourceId, check_href, fetched, local_path, read_bytes, source_id, why_unreachable
 from cubeingest.storage import is_remote, public_href
@@ -83,32 +81,3 @@ def _place(href: str, identity: SourceId, source: PointSource) -> Iterator[str |
             f"cannot reach {public_href(href)!r}: {why_unreachable(e, href) or 'it is not there'}"
         ) from None
     yield BytesIO(content)
-
-
-def read_runs(href: str, source: PointSource) -> list[Run]:
-    """The runs of a granule, with their numbers of points. Raises :class:`TileError`."""
-    with open_granule(href, source) as granule:
-        return [
-            run
-            if run.n_points is not None
-            else Run(run.name, sum(len(b) for b in granule.batches(run.name, 0, None, ())))
-            for run in granule.runs
-        ]
-
-
-def read_part(href: str, source: PointSource, run: str, start: int, stop: int | None, names: Sequence[str]) -> Columns:
-    """Points ``start`` to ``stop`` of a run: "x" and "y" as float64 (NaN where there are none), and the columns ``names``.
-
-    Integers stay what they are, unless some are missing: then they are float64, with NaN. Raises :class:`TileError`.
-    """
-    with open_granule(href, source) as granule:
-        batches = list(granule.batches(run, start, stop, names))
-    return _joined(batches, names)
-
-
-def _joined(batches: Sequence[Batch], names: Sequence[str]) -> Columns:
-    empty = np.zeros(0)
-    out = {name: np.concatenate([b.columns[name] for b in batches]) if batches else empty for name in names}
-    out["x"] = np.concatenate([b.x for b in batches]) if batches else empty
-    out["y"] = np.concatenate([b.y for b in batches]) if batches else empty
-    return out

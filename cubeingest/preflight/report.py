@@ -9,7 +9,7 @@ from typing import Any
 from cubeingest.engine import Options, default_workers
 from cubeingest.ingest import POINTS_AT_ONCE, current_ids, points_in, prepare
 from cubeingest.mosaic import size_of, slot_shape
-from cubeingest.plan import Plan, Selection, SlotPlan
+from cubeingest.plan import Plan, SlotPlan
 from cubeingest.points import MEMORY_BYTES
 from cubeingest.preflight.absent import find_absent
 from cubeingest.preflight.blocks import BlocksReport, find_blocks
@@ -17,6 +17,7 @@ from cubeingest.preflight.cover import find_problems
 from cubeingest.preflight.headers import Problem, find_mixed, read_headers
 from cubeingest.preflight.sample import measure_rate
 from cubeingest.remote import FETCH_BYTES
+from cubeingest.selection import Selection
 from cubeingest.spec import CubeSpec, storage_of
 from cubeingest.storage import Storage, is_remote, public_href
 from cubeingest.store import Store

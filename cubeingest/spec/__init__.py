@@ -3,7 +3,7 @@
 The only home of YAML and pydantic; what leaves this package are plain frozen values.
 """
 
-from cubeingest.spec.build import RESERVED_AXIS_NAMES, build_codec, spec_from_document
+from cubeingest.spec.build import RESERVED_AXIS_NAMES, spec_from_document
 from cubeingest.spec.grow import Growth, find_growth, grow_axes, leaves_step
 from cubeingest.spec.model import (
     CELL_IDS,
@@ -21,6 +21,7 @@ from cubeingest.spec.model import (
 )
 from cubeingest.spec.read import builtin_specs, read_spec, spec_from_json, spec_from_yaml
 from cubeingest.spec.source import resolve
+from cubeingest.spec.variable import build_codec
 from cubeingest.spec.write import flow_text
 
 __all__ = [

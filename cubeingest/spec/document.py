@@ -116,7 +116,7 @@ class AxisDoc(_Doc):
         return values
 
 
-def _axis_value(value: Any, calendar: str | None = None) -> AxisValue:
+def _axis_value(value: Any, calendar: str | None) -> AxisValue:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise ValueError(f"values must be numbers, strings or dates; got {value!r}")
     if isinstance(value, str) and (not value or re.search(r"[,/\\\s]|\.\.|^-", value)):

@@ -206,6 +206,7 @@ class CubeSpec:
         raise GridError(f"the cube has no variable {name!r}{nearest(name, known)} (variables: {', '.join(known)})")
 
     def axes_of(self, variable: Variable) -> tuple[Axis, ...]:
+        """The axes of a variable, in order."""
         return tuple(self.grid.axis(name) for name in variable.axes)
 
     def slot_shape(self, variable: Variable) -> tuple[int, ...]:
@@ -213,6 +214,7 @@ class CubeSpec:
         return (*(axis.n_blocks for axis in self.axes_of(variable)), *self.grid.lattice_shape_yx)
 
     def shape_of(self, variable: Variable) -> tuple[int, ...]:
+        """The shape of a variable's array: (axes..., y, x), or (axes..., cells)."""
         return (*(axis.size for axis in self.axes_of(variable)), *self.grid.spatial_shape)
 
     def tile_grid(self, variable: Variable) -> TilingGrid:

@@ -8,9 +8,10 @@ from cubeingest.remote import SourceId, source_id
 from cubeingest.spec import Variable, storage_of
 from cubeingest.storage import public_href
 from cubeingest.tile.chunks import ADVICE, not_as_is, open_blocks, why_no_variable, why_not
-from cubeingest.tile.cog import BLOCK_PIXELS, Cog, CogWriter, check_crs, has_ghost, is_whole_cog, read_cog_tags
+from cubeingest.tile.cog import BLOCK_PIXELS, Cog, CogWriter, has_ghost, is_whole_cog, read_cog_tags
 from cubeingest.tile.coordinates import labels_for
 from cubeingest.tile.fit import Placement, Window, place
+from cubeingest.tile.geotags import check_crs
 from cubeingest.tile.header import Header, gdal_env, read_header
 from cubeingest.tile.labelled import labelled_header, open_array, read_labelled_header, reader_at
 from cubeingest.tile.mask import regions_of_mask

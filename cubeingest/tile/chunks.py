@@ -143,9 +143,9 @@ def open_blocks(
     href: str,
     grid: TilingGrid,
     variable: Variable,
-    band: int | None = None,
-    expected: Window | None = None,
-    copy: str | None = None,
+    band: int | None,
+    expected: Window | None,
+    copy: str | None,
 ) -> Iterator[BlockReader]:
     """Open a tile, prove that it fits (see :func:`place`) and that its header lets its blocks be chunks.
 

@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import shutil
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -23,9 +22,10 @@ from xml.sax.saxutils import escape, quoteattr
 
 import numpy as np
 
-from cubeingest.errors import GridError
 from cubeingest.remote import NOWHERE
+from cubeingest.tile.geotags import crs_tags, place_tags
 from cubeingest.tile.header import gdal_env, load_rasterio
+from cubeingest.tile.tiff import ASCII, LONG, LONG8, SHORT, SIZES, Tag, directory_size, end_of_blocks, write_directory
 
 if TYPE_CHECKING:
     from affine import Affine
@@ -49,15 +49,7 @@ area"."""
 LEADER = TRAILER = 4
 """Bytes of a block's size before it, and of its last bytes, once more, after it."""
 
-CRS_TAGS = (34735, 34736, 34737)
-"""GeoTIFF's tags that hold a CRS, in keys that only GDAL knows all of."""
-
 Array = np.ndarray[Any, Any]
-Tag = tuple[int, int, bytes]
-"""(TIFF type, count, content), little endian."""
-
-_ASCII, _SHORT, _LONG, _DOUBLE, _LONG8 = 2, 3, 4, 12, 16
-_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 16: 8}
 
 
 @dataclass(frozen=True)
@@ -232,43 +224,15 @@ def read_cog_tags(path: Path) -> dict[str, str] | None:
 
 
 def is_whole_cog(path: Path) -> bool:
-    """Whether a file that :class:`CogWriter` wrote reaches to the end of its last block."""
-    try:
-        with path.open("rb") as file:
-            order, version = struct.unpack("<2sH", file.read(4))
-            if order != b"II" or version not in (42, 43):
-                return False
-            big = version == 43
-            head, count, entry, inline = ("<4xQ", "<Q", "<HHQ", 8) if big else ("<I", "<H", "<HHI", 4)
-            (start,) = _unpack(file, head)
-            file.seek(start)
-            (n,) = _unpack(file, count)
-            entries = [(*_unpack(file, entry), file.read(inline)) for _ in range(n)]
-            last: dict[int, int] = {}  # by tag, the entry of the last block
-            for tag, type_, length, content in entries:
-                if tag not in (324, 325) or not length:
-                    continue
-                size = _SIZES[type_]
-                if length * size > inline:
-                    (place,) = struct.unpack("<Q" if big else "<I", content)
-                    file.seek(place + (length - 1) * size)
-                    own = file.read(size)
-                else:
-                    own = content[(length - 1) * size : length * size]
-                last[tag] = int.from_bytes(own, "little")
-            return file.seek(0, 2) >= last[324] + last[325] + TRAILER
-    except (OSError, struct.error, KeyError):
-        return False
+    """Whether a file that :class:`CogWriter` wrote reaches to the end of its last block, which is one of the first directory's."""
+    end = end_of_blocks(path)
+    return end is not None and path.stat().st_size >= end + TRAILER
 
 
 def has_ghost(path: Path) -> bool:
     """Whether a file starts as those do that :class:`CogWriter` writes, and some of GDAL's."""
     with path.open("rb") as file:
         return GHOST in file.read(len(GHOST) + 100)
-
-
-def _unpack(file: IO[bytes], form: str) -> tuple[Any, ...]:
-    return struct.unpack(form, file.read(struct.calcsize(form)))
 
 
 # ---- directories ----------------------------------------------------------------------------------------------
@@ -279,13 +243,13 @@ def _directories(cog: Cog, levels: list[_Level], data_bytes: int) -> bytes:
     own = [_tags_of(cog, level, n) for n, level in enumerate(levels)]
     big = data_bytes + sum(len(content) for tags in own for _, _, content in tags.values()) > CLASSIC_BYTES
     header, ghost = (16 if big else 8), f"GDAL_STRUCTURAL_METADATA_SIZE={len(GHOST):06} bytes\n".encode() + GHOST
-    offset_type = _LONG8 if big else _LONG
+    offset_type = LONG8 if big else LONG
     for tags, level in zip(own, levels, strict=True):
         n = len(level.sizes)
-        tags[324] = (offset_type, n, bytes(n * _SIZES[offset_type]))  # known when all directories are laid out
+        tags[324] = (offset_type, n, bytes(n * SIZES[offset_type]))  # known when all directories are laid out
     starts = [header + len(ghost)]
     for tags in own:
-        starts.append(starts[-1] + _directory_size(tags, big))
+        starts.append(starts[-1] + directory_size(tags, big))
     place = starts[-1]
     offsets: dict[int, list[int]] = {}
     for n, level in reversed(list(enumerate(levels))):
@@ -296,7 +260,7 @@ def _directories(cog: Cog, levels: list[_Level], data_bytes: int) -> bytes:
     out = [first, ghost]
     for n, (tags, (start, stop)) in enumerate(zip(own, pairwise(starts), strict=True)):
         tags[324] = (offset_type, len(offsets[n]), np.array(offsets[n], "<u8" if big else "<u4").tobytes())
-        out.append(_directory(tags, start, stop if n + 1 < len(own) else 0, big))
+        out.append(write_directory(tags, start, stop if n + 1 < len(own) else 0, big))
     return b"".join(out)
 
 
@@ -305,36 +269,25 @@ def _tags_of(cog: Cog, level: _Level, n: int) -> dict[int, Tag]:
     height, width = cog.block_shape_yx
     kind = {"u": 1, "b": 1, "i": 2, "f": 3}[cog.dtype.kind]
     numbers = {
-        254: (_LONG, int(n > 0)), 256: (_LONG, level.shape_yx[1]), 257: (_LONG, level.shape_yx[0]),
-        258: (_SHORT, 8 * cog.dtype.itemsize), 259: (_SHORT, 8), 262: (_SHORT, 3 if cog.colours else 1), 277: (_SHORT, 1),
-        284: (_SHORT, 1), 317: (_SHORT, cog.predictor), 322: (_LONG, width), 323: (_LONG, height), 339: (_SHORT, kind),
+        254: (LONG, int(n > 0)), 256: (LONG, level.shape_yx[1]), 257: (LONG, level.shape_yx[0]),
+        258: (SHORT, 8 * cog.dtype.itemsize), 259: (SHORT, 8), 262: (SHORT, 3 if cog.colours else 1), 277: (SHORT, 1),
+        284: (SHORT, 1), 317: (SHORT, cog.predictor), 322: (LONG, width), 323: (LONG, height), 339: (SHORT, kind),
     }  # fmt: skip
-    tags = {tag: (type_, 1, struct.pack("<H" if type_ == _SHORT else "<I", v)) for tag, (type_, v) in numbers.items()}
-    tags[325] = (_LONG, len(level.sizes), np.array(level.sizes, "<u4").tobytes())
+    tags = {tag: (type_, 1, struct.pack("<H" if type_ == SHORT else "<I", v)) for tag, (type_, v) in numbers.items()}
+    tags[325] = (LONG, len(level.sizes), np.array(level.sizes, "<u4").tobytes())
     if cog.colours:
         table = np.zeros((3, 256), "<u2")
         for value, rgb in cog.colours.items():
             table[:, value] = np.array(rgb) * 257
-        tags[320] = (_SHORT, table.size, table.tobytes())
+        tags[320] = (SHORT, table.size, table.tobytes())
     if n == 0:
-        tags |= _place(cog.transform) | _crs_tags(cog.crs)
+        tags |= place_tags(cog.transform) | crs_tags(cog.crs)
         metadata = _metadata(cog).encode() + b"\0"
-        tags[42112] = (_ASCII, len(metadata), metadata)
+        tags[42112] = (ASCII, len(metadata), metadata)
     if cog.nodata is not None:
         text = ("nan" if np.isnan(cog.nodata) else repr(cog.nodata)).encode() + b"\0"
-        tags[42113] = (_ASCII, len(text), text)
+        tags[42113] = (ASCII, len(text), text)
     return tags
-
-
-def _place(t: Affine) -> dict[int, Tag]:
-    """GeoTIFF's tags of the transform: pixel size and corner, which only rows from north to south have, else a matrix."""
-    if t.e < 0 and not (t.b or t.d):
-        return {33550: _doubles(t.a, -t.e, 0), 33922: _doubles(0, 0, 0, t.c, t.f, 0)}
-    return {34264: _doubles(t.a, t.b, 0, t.c, t.d, t.e, 0, t.f, *[0] * 7, 1)}
-
-
-def _doubles(*values: float) -> Tag:
-    return _DOUBLE, len(values), np.array(values, "<f8").tobytes()
 
 
 def _metadata(cog: Cog) -> str:
@@ -355,85 +308,3 @@ def _metadata(cog: Cog) -> str:
         if v != ""
     ]
     return "\n  ".join(["<GDALMetadata>", *items]) + "\n</GDALMetadata>\n"
-
-
-def check_crs(crs: str) -> None:
-    """Raise :class:`GridError` for a CRS that the keys of a GeoTIFF cannot hold: files would be nowhere, or elsewhere."""
-    _crs_tags(crs)
-
-
-@lru_cache(maxsize=8)
-def _crs_tags(crs: str) -> dict[int, Tag]:
-    """What GDAL writes for a raster of one pixel somewhere in a CRS. Raises :class:`GridError` if it reads another one from that."""
-    load_rasterio()
-    from affine import Affine
-    from rasterio.crs import CRS
-    from rasterio.io import MemoryFile
-
-    place = Affine(1, 0, 1, 0, -1, 1)
-    with gdal_env("", NOWHERE), MemoryFile() as memory:
-        with memory.open(driver="GTiff", width=1, height=1, count=1, dtype="uint8", crs=crs, transform=place):
-            pass
-        content = bytes(memory.read())
-        with MemoryFile(content) as alone, alone.open() as raster:  # without what GDAL keeps of it beside the file
-            wanted, kept = CRS.from_user_input(crs), raster.crs
-        if not kept or not (kept == wanted or _is_same(kept.to_dict(), wanted.to_dict())):
-            found = repr(" ".join(kept.to_string().split())[:120]) if kept else "none"
-            raise GridError(
-                f"GeoTIFF cannot hold this CRS: {' '.join(crs.split())[:120]!r} is read back as {found}; export tables (format parquet), "
-                "or make the cube in another CRS"
-            )
-        return {tag: own for tag, own in _read_tags(content) if tag in CRS_TAGS}
-
-
-def _is_same(kept: dict[str, Any], wanted: dict[str, Any]) -> bool:
-    """Whether two CRSs have the same parameters as PROJ has them, to what is lost when an ellipsoid is written by its flattening."""
-    for own in (kept, wanted):
-        if "rf" in own and "a" in own:
-            own["b"] = own["a"] * (1 - 1 / own.pop("rf"))
-    return bool(wanted) and kept.keys() == wanted.keys() and all(
-        np.isclose(kept[k], v, rtol=1e-10, atol=0) if isinstance(v, float) else kept[k] == v for k, v in wanted.items()
-    )  # fmt: skip
-
-
-def _read_tags(content: bytes) -> Iterator[tuple[int, Tag]]:
-    """Tags of the first directory of a classic little-endian TIFF."""
-    order, version, start = struct.unpack_from("<2sHI", content)
-    assert (order, version) == (b"II", 42), "GDAL has written another kind of TIFF"
-    (count,) = struct.unpack_from("<H", content, start)
-    for n in range(count):
-        entry = start + 2 + 12 * n
-        tag, type_, length = struct.unpack_from("<HHI", content, entry)
-        size = _SIZES[type_] * length
-        place = entry + 8 if size <= 4 else struct.unpack_from("<I", content, entry + 8)[0]
-        yield tag, (type_, length, content[place : place + size])
-
-
-def _directory_size(tags: Mapping[int, Tag], big: bool) -> int:
-    inline = 8 if big else 4
-    entries = 16 + 20 * len(tags) if big else 6 + 12 * len(tags)
-    return _even(entries) + sum(_even(len(c)) for _, _, c in tags.values() if len(c) > inline)
-
-
-def _directory(tags: Mapping[int, Tag], start: int, following: int, big: bool) -> bytes:
-    """A directory that lies at ``start``, with what it refers to after it."""
-    inline, count, entry, pointer = (8, "<Q", "<HHQ", "<Q") if big else (4, "<H", "<HHI", "<I")
-    entries = [struct.pack(count, len(tags))]
-    place = start + _even(16 + 20 * len(tags) if big else 6 + 12 * len(tags))
-    further = []
-    for tag, (type_, length, content) in sorted(tags.items()):
-        entries.append(struct.pack(entry, tag, type_, length))
-        if len(content) <= inline:
-            entries.append(content.ljust(inline, b"\0"))
-            continue
-        entries.append(struct.pack(pointer, place))
-        further.append(content.ljust(_even(len(content)), b"\0"))
-        place += len(further[-1])
-    entries.append(struct.pack(pointer, following))
-    head = b"".join(entries)
-    return b"".join([head.ljust(_even(len(head)), b"\0"), *further])
-
-
-def _even(n: int) -> int:
-    """TIFF wants what is referred to at even places."""
-    return n + n % 2

@@ -84,7 +84,7 @@ def _is_consolidated(path: Path) -> bool:
     return (path / ".zmetadata").exists() or (own.exists() and b'"consolidated_metadata"' in own.read_bytes())
 
 
-def read_labelled_header(href: str, array: str, copy: str | None = None) -> Header:
+def read_labelled_header(href: str, array: str, copy: str | None) -> Header:
     """What a labelled source says of itself. Raises :class:`TileError`."""
     with open_array(href, array, copy) as data:
         return labelled_header(href, data)

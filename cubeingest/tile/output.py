@@ -1,4 +1,7 @@
-"""A raster that is written: a tiled GeoTIFF, filled window by window in any order."""
+"""A raster that is written: a tiled GeoTIFF of several bands, filled window by window in any order, by GDAL.
+
+What comes in rows, one band at a time, becomes a COG instead, see ``cog``.
+"""
 
 from __future__ import annotations
 

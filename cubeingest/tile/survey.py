@@ -8,7 +8,7 @@ import numpy as np
 
 from cubeingest.errors import TileError
 from cubeingest.remote import NOWHERE
-from cubeingest.storage import Storage, public_href
+from cubeingest.storage import public_href
 from cubeingest.tile.header import Header, clean, header_of, load_rasterio, open_raster
 from cubeingest.tile.pixels import Array
 
@@ -22,13 +22,13 @@ class Survey:
     pixels: Array
 
 
-def read_survey(href: str, storage: Storage = NOWHERE, side_px: int = 0) -> Survey:
+def read_survey(href: str, side_px: int = 0) -> Survey:
     """Open a raster; with ``side_px`` read a piece of its middle too, of about that many pixels squared. Raises :class:`TileError`."""
     load_rasterio()
     from rasterio.errors import RasterioError
     from rasterio.windows import Window as RasterWindow
 
-    with open_raster(href, storage) as src:
+    with open_raster(href, NOWHERE) as src:
         header = header_of(href, src)
         # A strip is decoded whole: of wide ones fewer rows.
         rows = min(src.height, side_px, max(1, side_px**2 * 4 // header.block_shape_yx[1]) if side_px else 0)

@@ -98,7 +98,7 @@ def _offset(a: Header, b: Header) -> tuple[float, float]:
     return (b.transform[5] - a.transform[5]) / a.transform[4], (b.transform[2] - a.transform[2]) / a.transform[0]
 
 
-def mosaic_xml(tiles: Sequence[WarpTile], margin_yx: tuple[int, int] = (0, 0)) -> str:
+def mosaic_xml(tiles: Sequence[WarpTile], margin_yx: tuple[int, int]) -> str:
     """A GDAL VRT of tiles of one lattice, the first on top, with a margin of so many empty pixels.
 
     Where their nodata is unknown, a second band, alpha, says where there is a tile.
