@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import shlex
@@ -165,6 +166,7 @@ def test_a_cube_near_by_is_named(world: World, invoke: Invoke) -> None:
     assert "name one: --store small.icechunk" in said(invoke("status").err)
     assert invoke("init", "grid.yaml").code == 0
     assert "go to one: cd .." in said(invoke("status", cwd=world.folder / "tiles").err)
+    assert f"go to one: cd {world.folder.name}" in said(invoke("status", cwd=world.folder.parent).err)
     (world.folder / ".cubeingest").write_bytes(b"\n")
     assert "which cube?" in said(invoke("status").err)
 
@@ -287,6 +289,22 @@ def test_what_is_no_terminal_gets_whole_lines(world: World, invoke: Invoke, monk
     assert re.search(r"year 2000 +0 +0 +5 +1 +6", invoke("status").out)
     assert invoke("regions").out.count("\n") == 7
     assert "--commit-every N" in invoke("ingest", "--help").out
+
+
+def test_a_narrow_terminal_breaks_lines_and_cuts_no_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from cubeingest.cli import charts, output
+
+    narrow = Console(file=io.StringIO(), force_terminal=True, width=10, soft_wrap=True)
+    monkeypatch.setattr(output, "out_console", lambda: narrow)
+    table = Table("year", "pending", "absent", box=None)
+    table.add_row("2000", "1", "2")
+    output.print_table(table)
+    assert "pending" in narrow.file.getvalue()  # type: ignore[attr-defined]
+    assert charts._has_blocks("utf-8")
+    assert not charts._has_blocks("ascii")
 
 
 # ---- completion -----------------------------------------------------------------------------------------------

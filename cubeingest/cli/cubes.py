@@ -26,7 +26,7 @@ from cubeingest.cli.options import (
     find_store,
     open_cube,
 )
-from cubeingest.cli.output import guard, out_console, print_json, say, say_next, show_progress
+from cubeingest.cli.output import guard, out_console, print_json, print_table, say, say_next, show_progress
 
 if TYPE_CHECKING:
     from cubeingest.create import Created
@@ -184,7 +184,7 @@ def regions(
                 *(f"{v:.10g}" for v in row["bounds"]),
                 *(":".join(map(str, row["slices"][d])) for d in dims),
             )
-        out_console().print(table)
+        print_table(table)
 
 
 @app.command(examples=("cubeingest history", "cubeingest history --branch staging --json"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -209,14 +210,18 @@ def find_store() -> tuple[str | None, str]:
         return None, ""
 
 
+LOOKED_INTO = 200
+"""Entries of a folder that a hint is worth looking into."""
+
+
 def _near() -> str:
-    """A hint at cubes beside or above this folder."""
+    """A hint at cubes in, below or above this folder."""
     here = Path.cwd()
-    below = sorted(p for pattern in ("*", "*/*") for p in here.glob(f"{pattern}.icechunk") if (p / "repo").exists())
-    if below:
-        return f", or name one: --store {shlex.quote(str(below[0].relative_to(here)))}"
-    above = next((p for p in here.parents if (p / POINTER).is_file()), None)
-    return "" if above is None else f", or go to one: cd {shlex.quote(os.path.relpath(above, here))}"
+    entries = sorted(islice(here.iterdir(), LOOKED_INTO))
+    if own := next((p for p in entries if p.suffix == ".icechunk" and (p / "repo").exists()), None):
+        return f", or name one: --store {shlex.quote(own.name)}"
+    folder = next((p for p in [*entries, *here.parents] if (p / POINTER).is_file()), None)
+    return "" if folder is None else f", or go to one: cd {shlex.quote(os.path.relpath(folder, here))}"
 
 
 def open_to_plan(store: str | None, branch: str) -> Cube:

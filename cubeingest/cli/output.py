@@ -16,6 +16,7 @@ from cubeingest.errors import CubeIngestError
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
     from cubeingest.engine import Progress
 
@@ -31,6 +32,13 @@ def out_console() -> Console:
     if not console.is_terminal:
         console.width = WIDE
     return console
+
+
+def print_table(table: Table) -> None:
+    """A table of numbers and names, whole: in a narrow terminal its lines are broken rather than its words cut."""
+    console = out_console()
+    console.width = max(console.width, console.measure(table, options=console.options.update(width=WIDE)).maximum)
+    console.print(table)
 
 
 def err_console() -> Console:

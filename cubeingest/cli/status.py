@@ -19,7 +19,7 @@ from cubeingest.cli.options import (
     say_ingest_next,
     say_next_command,
 )
-from cubeingest.cli.output import guard, out_console, print_json, say, show_progress
+from cubeingest.cli.output import guard, out_console, print_json, print_table, say, show_progress
 
 if TYPE_CHECKING:
     from cubeingest.status import Status
@@ -74,15 +74,13 @@ def _print_counts(report: Status) -> None:
     from cubeingest.status import STATES
 
     table = Table("", *STATES, "total", box=None, header_style="bold", title=None)
-    for column in table.columns:
-        column.no_wrap = True
     for column in table.columns[1:]:
-        column.justify, column.overflow = "right", "fold"
+        column.justify = "right"
     for axis, labels in report.by.items():
         for label, counts in labels.items():
             table.add_row(f"{axis} {label}", *(str(counts[s]) for s in STATES), str(sum(counts.values())))
     table.add_row("all", *(str(getattr(report, s)) for s in STATES), str(report.total), style="bold")
-    out_console().print(table)
+    print_table(table)
 
 
 def _print_notes(report: Status) -> None:
