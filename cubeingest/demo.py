@@ -16,10 +16,13 @@ from cubeingest.errors import CubeIngestError, StoreError
 from cubeingest.grid import TilingGrid
 from cubeingest.look import picture_map, read_map, save_picture
 from cubeingest.selection import Selection
-from cubeingest.spec import read_spec
+from cubeingest.spec import CubeSpec, read_spec
 
 BLOCK_PIXELS = 240
 """Blocks of the tiles: one a tile, and a multiple of 16 as TIFF wants."""
+
+LEVELS = 2
+"""Overviews: a half and a quarter. The cube is so small that none would be needed."""
 
 SEA = "#c9dbe6"
 """As in the spec's colours: 0 % of land."""
@@ -28,8 +31,54 @@ SEA = "#c9dbe6"
 def run_demo(folder: Path, say: Callable[[str], None], on_progress: Callable[[Progress], None]) -> dict[str, Any]:
     """Run the demo in ``folder``; what it made, as plain data. Running it again goes on where it stopped.
 
-    Raises :class:`CubeIngestError` if a step does not end as it should.
+    What is whole already is said, and not done again. Of an ingest that was interrupted there is no picture yet. Raises :class:`CubeIngestError` if a step does not end as it should.
     """
+    names, spec = _prepare(folder)
+    spec_file, picture = folder / "land.yaml", folder / "land.png"
+    say(f"tiles     {len(names)} GeoTIFFs of 10 degrees in {folder / 'tiles'}; tiles of open sea are not in the list")
+    done = init_cube(spec)
+    cube = Cube(done.store)
+    made = "created" if done.action == "created" else "is there already"
+    say(f"init      cube {made} at {folder / 'land.icechunk'}: {cube.grid.n_regions} regions")
+    plan = cube.plan()
+    say(f"plan      {plan.tasks} tasks, {plan.skipped} slots done already, {len(plan.problems)} problems")
+    report = cube.ingest(on_progress=on_progress)
+    commit = "in one commit" if report.snapshot else "nothing to commit"
+    say(
+        f"ingest    {report.written} slots written, {report.empty} empty, {len(report.failed)} failed, {commit} ({report.seconds:.1f} s)"
+    )
+    if report.signum is not None:
+        say("interrupted: what is finished is committed, and the same command goes on")
+        return {"store": done.store.uri, "spec": str(spec_file), "ingest": report.to_json()}
+    status = cube.status()
+    say(f"status    {status.done} done, {status.pending} pending, {status.absent} absent of {status.total}")
+    if report.failed or status.pending:
+        raise CubeIngestError(f"the demo's cube is not whole: see `cubeingest status --store {done.store.uri}`")
+    made_now = {}
+    if report.snapshot or not picture.exists():
+        made_now = _check_and_draw(cube, picture, say)
+    else:
+        say(f"picture   {picture}; all was there already, and nothing was done again: remove {folder} to begin anew")
+    return {"store": done.store.uri, "spec": str(spec_file), "picture": str(picture), "ingest": report.to_json(), "status": status.to_json(),
+            **made_now}  # fmt: skip
+
+
+def _check_and_draw(cube: Cube, picture: Path, say: Callable[[str], None]) -> dict[str, Any]:
+    """The steps after the ingest, once something was written; the picture comes last, so that its being there says that they were done."""
+    check = cube.verify()
+    say(f"verify    {check.equal} of {check.checked} slots equal their tiles, pixel for pixel")
+    if check.different or check.missing:
+        raise CubeIngestError(f"the demo's cube is not as its tiles: see `cubeingest verify --store {cube.store.uri}`")
+    levels = cube.overviews(levels=LEVELS, workers=1)
+    sizes = ", ".join(" x ".join(map(str, level["shape"])) for level in levels.levels)
+    say(f"overviews {len(levels.levels)} coarser levels to look at: {sizes} pixels")
+    draw(cube, picture)
+    say(f"picture   {picture}")
+    return {"verify": check.to_json(), "overviews": levels.to_json()}
+
+
+def _prepare(folder: Path) -> tuple[list[str], CubeSpec]:
+    """Write the spec and cut the tiles, where they are not there yet: the tiles' names, and the spec."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         spec_file = folder / "land.yaml"
@@ -39,30 +88,11 @@ def run_demo(folder: Path, say: Callable[[str], None], on_progress: Callable[[Pr
             spec = read_spec(spec_file)
             if not (folder / "tiles" / "tiles.txt").exists():
                 cut_tiles(data / "land.tif", spec.tiling, folder / "tiles")
+        return (folder / "tiles" / "tiles.txt").read_text(encoding="utf-8").split(), spec
     except OSError as e:
-        raise StoreError(f"the demo cannot write into {str(folder)!r}: {e.strerror or e}") from e
-    names = (folder / "tiles" / "tiles.txt").read_text(encoding="utf-8").split()
-    say(f"tiles   {len(names)} GeoTIFFs of 10 degrees in {folder / 'tiles'}; tiles of open sea are not in the list")
-    done = init_cube(spec)
-    cube = Cube(done.store)
-    say(f"init    cube {done.action} at {done.store.uri}: {cube.grid.n_regions} regions")
-    plan = cube.plan()
-    say(f"plan    {plan.tasks} tasks, {plan.skipped} slots done already, {len(plan.problems)} problems")
-    report = cube.ingest(on_progress=on_progress)
-    say(
-        f"ingest  {report.written} slots written, {report.empty} empty, {len(report.failed)} failed, in one commit ({report.seconds:.1f} s)"
-    )
-    status = cube.status()
-    say(f"status  {status.done} done, {status.pending} pending, {status.absent} absent of {status.total}")
-    check = cube.verify()
-    say(f"verify  {check.equal} of {check.checked} slots equal their tiles, pixel for pixel")
-    if report.failed or check.different or check.missing or status.pending:
-        raise CubeIngestError(f"the demo's cube is not whole: see `cubeingest status --store {done.store.uri}`")
-    picture = folder / "land.png"
-    draw(cube, picture)
-    say(f"picture {picture}")
-    return {"store": done.store.uri, "spec": str(spec_file), "picture": str(picture), "ingest": report.to_json(), "status": status.to_json(),
-            "verify": check.to_json()}  # fmt: skip
+        raise StoreError(
+            f"the demo cannot write into {str(folder)!r} ({e.strerror or e}): give another folder, --keep DIR"
+        ) from e
 
 
 def draw(cube: Cube, path: Path) -> None:

@@ -26,7 +26,7 @@ Cell = tuple[str, float] | None
 def print_map(slots: SlotStates) -> None:
     """A small map of the regions, coloured by what holds in them, and what the colours mean; nothing where stdout is no terminal.
 
-    Where colours are unwanted (``NO_COLOR``) or there are none, letters stand for them.
+    Where colours are unwanted (``NO_COLOR``), or there are none, or no blocks to colour, letters stand for them.
     """
     out = out_console()
     if not out.is_terminal:
@@ -37,7 +37,7 @@ def print_map(slots: SlotStates) -> None:
     from cubeingest.look import SUMMARIES, count_by_region, shrink_counts, summarise
 
     counts = count_by_region(slots)
-    system = None if os.environ.get("NO_COLOR") else out.color_system
+    system = None if os.environ.get("NO_COLOR") or not _has_blocks(out.encoding) else out.color_system
     columns = max(10, min(WIDEST, out.width - 1))
     cells = _cells(shrink_counts(counts, slots.spec.grid, columns, 2 if system else 1))
     text = Text("\n")
@@ -64,6 +64,15 @@ def print_map(slots: SlotStates) -> None:
     )
     text.append(f"  regions{part}", "dim")
     out.print(text)
+
+
+def _has_blocks(encoding: str) -> bool:
+    """Whether a terminal's locale has the letters that colours are put into."""
+    try:
+        "▀▄█".encode(encoding)
+    except (LookupError, UnicodeEncodeError):
+        return False
+    return True
 
 
 def _cells(counts: Any) -> list[list[Cell]]:

@@ -6,21 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cubeingest.cli.app import app
+from cubeingest.cli.app import app, refuse_usage
 from cubeingest.cli.options import (
-    SELECTING,
-    AtOption,
-    BboxOption,
-    BranchOption,
     DebugOption,
     JsonOption,
-    PolygonOption,
-    RegionOption,
-    StoreOption,
+    Slots,
     VariableOption,
-    open_cube,
-    read_selection,
-    refuse_usage,
+    Which,
 )
 from cubeingest.cli.output import format_bytes, guard, out_console, print_json
 from cubeingest.cli.tables import format_seconds
@@ -52,35 +44,23 @@ QUERY is one of
   year=2000 y=0:4000 x=0:9  any slice: pixels y 0 to 3999, x 0 to 8
 
 each but `map` at all values of the axes, or with year=2000, year=2000,2005 or year=2000..2010 at those. Between terms is a blank or a comma.
-
-\b
-Examples:
-  cubeingest cost pixel -60.5 -3.2
-  cubeingest cost map year=2000 --latency 30 --bandwidth 200
-  cubeingest cost region -61 -4 -60 -3 year=2000..2010 --compare year=5,y=400,x=400
 """
 
 
-@app.command(context_settings=SELECTING)
+@app.command(selecting=True, examples=("cubeingest chunks", "cubeingest chunks --year 2000 --variable lclu --json"))
 def chunks(
     ctx: typer.Context,
-    store: StoreOption = None,
-    bbox: BboxOption = None,
-    polygon: PolygonOption = None,
-    region: RegionOption = None,
-    variable: VariableOption = None,
-    branch: BranchOption = "main",
-    at: AtOption = None,
+    which: Which,
+    slots: Slots,
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Tell what is stored: chunks, their bytes and sizes. Reads the chunk index only. Example: cubeingest chunks --year 2000"""
+    """Tell what is stored: chunks, their bytes and sizes. Reads the chunk index only."""
     with guard(debug):
         from cubeingest.contents import read_contents
 
-        cube = open_cube(store, branch, at)
-        selection = read_selection(ctx, cube, bbox, region, variable, polygon=polygon)
-        contents = read_contents(cube.store, selection)
+        cube = which.open()
+        contents = read_contents(cube.store, slots.read(ctx, cube))
         _refuse_empty(cube)
         if json:
             print_json(contents.to_json())
@@ -91,11 +71,19 @@ def chunks(
             _print_contents(found)
 
 
-@app.command(context_settings={"ignore_unknown_options": True}, help=COST_HELP)
+@app.command(
+    context_settings={"ignore_unknown_options": True},
+    help=COST_HELP,
+    examples=(
+        "cubeingest cost pixel -60.5 -3.2",
+        "cubeingest cost map year=2000 --latency 30 --bandwidth 200",
+        "cubeingest cost region -61 -4 -60 -3 year=2000..2010 --compare year=5,y=400,x=400",
+    ),
+)
 def cost(
     ctx: typer.Context,
     query: Annotated[list[str], typer.Argument(metavar="QUERY", help="What would be read.", show_default=False)],
-    store: StoreOption = None,
+    which: Which,
     variable: VariableOption = None,
     latency: Annotated[
         float, typer.Option("--latency", metavar="MS", help="Milliseconds until a request is answered.")
@@ -114,15 +102,13 @@ def cost(
             help="The same with other chunks: year=1,y=2000,x=2000; repeatable. An estimate.",
         ),
     ] = None,
-    branch: BranchOption = "main",
-    at: AtOption = None,
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
     with guard(debug):
         from cubeingest.cost import Link, read_cost
 
-        cube = open_cube(store, branch, at)
+        cube = which.open()
         _check_words(ctx, query, [a.name for a in cube.grid.axes])
         link = Link(latency, bandwidth, concurrency)
         found = read_cost(cube.store, " ".join(query), link, compare or (), variable or ())

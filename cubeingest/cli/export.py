@@ -6,44 +6,40 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from cubeingest.cli.app import app
-from cubeingest.cli.cubes import say_ingest
+from cubeingest.cli.app import app, refuse_usage
+from cubeingest.cli.complete import complete_variable
+from cubeingest.cli.ingest import say_ingest
 from cubeingest.cli.options import (
-    SELECTING,
-    AtOption,
-    BboxOption,
-    BranchOption,
+    Area,
     DebugOption,
+    Hands,
     JsonOption,
     LimitOption,
+    ModeOption,
     PartOption,
-    PolygonOption,
     RedoOption,
-    RegionOption,
-    SchedulerOption,
-    StoreOption,
-    VariableOption,
-    WorkersOption,
-    open_cube,
-    read_selection,
-    refuse_usage,
+    Tasks,
+    Which,
 )
 from cubeingest.cli.output import format_bytes, guard, out_console, print_json, say, show_progress
 
 FAILURES_SHOWN = 20
 
 
-@app.command(context_settings=SELECTING)
+@app.command(
+    selecting=True,
+    examples=(
+        "cubeingest export --year 2000 --output tiles",
+        "cubeingest export --output tiles --tile 1000,1000 --gti",
+        "cubeingest export --format parquet --region 50N_110W --output tables",
+    ),
+)
 def export(
     ctx: typer.Context,
     output: Annotated[str, typer.Option("--output", metavar="FOLDER", help="Where the files go.")],
-    store: StoreOption = None,
-    bbox: BboxOption = None,
-    polygon: PolygonOption = None,
-    region: RegionOption = None,
-    variable: VariableOption = None,
-    limit: LimitOption = None,
-    part: PartOption = None,
+    which: Which,
+    tasks: Tasks,
+    hands: Hands,
     tile: Annotated[
         str | None, typer.Option("--tile", metavar="Y,X", help="Pixels of a tile. Default: one a region.")
     ] = None,
@@ -60,23 +56,18 @@ def export(
         typer.Option("--format", help="cog: GeoTIFFs. parquet: a table of the pixels of each region (GeoParquet)."),
     ] = "cog",
     gti: Annotated[bool, typer.Option("--gti", help="Also write an index of the tiles for GDAL's GTI driver.")] = False,
-    workers: WorkersOption = None,
-    scheduler: SchedulerOption = None,
-    branch: BranchOption = "main",
-    at: AtOption = None,
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Write the cube as tiles again. What is there from the same pixels stays. Example: cubeingest export --year 2000 --output tiles"""
+    """Write the cube as tiles again. What is there from the same pixels stays."""
     with guard(debug):
-        from cubeingest.engine import Options
         from cubeingest.export import export as run
 
-        cube = open_cube(store, branch, at)
-        selection = read_selection(ctx, cube, bbox, region, variable, limit, part, polygon)
+        cube = which.open()
+        selection = tasks.read(ctx, cube)
         with show_progress("export") as show:
             report = run(
-                cube.store, selection, Options(workers, scheduler), output, tile=_tile(ctx, tile), name=name, format=format, gti=gti,
+                cube.store, selection, hands.options(), output, tile=_tile(ctx, tile), name=name, format=format, gti=gti,
                 on_progress=show,
             )  # fmt: skip
         if json:
@@ -125,10 +116,18 @@ def _say_export(report: Any, to_out: bool) -> None:
         out.print(f"mosaics: {', '.join(report.mosaics[:6])}{', ...' if len(report.mosaics) > 6 else ''}")
 
 
-@app.command(context_settings=SELECTING)
+@app.command(
+    selecting=True,
+    examples=(
+        "cubeingest rechunk lclu --chunks year=-1,y=250,x=250 --to series.icechunk   # for series of pixels",
+        "cubeingest rechunk lclu --chunks year=-1 --to s3://bucket/series --workers 8",
+    ),
+)
 def rechunk(
     ctx: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="VARIABLE", help="The variable to copy.")],
+    name: Annotated[
+        str, typer.Argument(metavar="VARIABLE", help="The variable to copy.", autocompletion=complete_variable)
+    ],
     chunks: Annotated[
         str,
         typer.Option(
@@ -136,35 +135,25 @@ def rechunk(
         ),
     ],
     to: Annotated[str, typer.Option("--to", metavar="STORE", help="Where the copy goes: a store of its own.")],
-    store: StoreOption = None,
-    bbox: BboxOption = None,
-    polygon: PolygonOption = None,
-    region: RegionOption = None,
+    which: Which,
+    area: Area,
+    hands: Hands,
     limit: LimitOption = None,
     part: PartOption = None,
-    mode: Annotated[
-        Literal["cooperative", "independent"],
-        typer.Option("--mode", help="cooperative: one commit for all. independent: each worker commits its own."),
-    ] = "cooperative",
-    workers: WorkersOption = None,
-    scheduler: SchedulerOption = None,
+    mode: ModeOption = "cooperative",
     redo: RedoOption = False,
-    branch: BranchOption = "main",
-    at: AtOption = None,
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Copy a variable with other chunks, into a cube of its own. Example: cubeingest rechunk lclu --chunks year=-1,y=250,x=250 --to series.icechunk"""
+    """Copy a variable with other chunks, into a cube of its own."""
     with guard(debug):
-        from cubeingest.engine import Options
         from cubeingest.rechunk import rechunk as run
 
         lengths = _chunks(ctx, chunks)
-        cube = open_cube(store, branch, at)
-        selection = read_selection(ctx, cube, bbox, region, None, limit, part, polygon)
-        options = Options(workers, scheduler, redo=redo, mode=mode)
+        cube = which.open()
+        selection = area.read(ctx, cube, limit, part)
         with show_progress("rechunk") as show:
-            report = run(cube.store, name, lengths, to, selection, options, show)
+            report = run(cube.store, name, lengths, to, selection, hands.options(redo=redo, mode=mode), show)
         if json:
             print_json(report.to_json())
         sizes = " x ".join(map(str, report.region.values()))

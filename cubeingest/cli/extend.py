@@ -7,27 +7,39 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cubeingest.cli.app import app
-from cubeingest.cli.options import SELECTING, DebugOption, JsonOption, StoreOption, open_cube, read_axes, refuse_usage
+from cubeingest.cli.app import app, refuse_usage
+from cubeingest.cli.complete import complete_spec
+from cubeingest.cli.options import DebugOption, JsonOption, StoreOption, open_cube, read_axes, say_next_command
 from cubeingest.cli.output import guard, print_json, say
 
 if TYPE_CHECKING:
     from cubeingest.extend import Extended
 
 
-@app.command(context_settings=SELECTING)
+@app.command(
+    selecting=True,
+    examples=(
+        "cubeingest extend --year 2025",
+        "cubeingest extend --year 2021..2025 --dry-run   # only say what would be",
+        "cubeingest extend grid.yaml                     # longer axes, or a larger grid.shape",
+    ),
+)
 def extend(
     ctx: typer.Context,
     words: Annotated[
         list[str] | None,
-        typer.Argument(metavar="GRID.yaml | --<axis> VALUE", help="A longer spec; or new values of axes: --year 2025."),
+        typer.Argument(
+            metavar="GRID.yaml | --<axis> VALUE",
+            help="A longer spec; or new values of axes: --year 2025.",
+            autocompletion=complete_spec,
+        ),
     ] = None,
     store: StoreOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be.")] = False,
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Let a cube grow after the last value of its axes, or its last row and column. Example: cubeingest extend --year 2025
+    """Let a cube grow after the last value of its axes, or its last row and column.
 
     Values: one, several (2025,2030), or a range in the axis' own step (2021..2025). GRID.yaml: the spec with longer axes
     or a larger grid.shape. What is there is neither moved nor written again.
@@ -52,6 +64,8 @@ def extend(
             print_json(done.to_json())
             return
         _say_extended(done, by_spec=not given[0].startswith("--"))
+        if done.action != "unchanged" and not dry_run:
+            say_next_command(ctx, "ingest", selection=False)
 
 
 def _as_keywords(axes: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
@@ -67,7 +81,7 @@ def _say_extended(done: Extended, by_spec: bool) -> None:
     if done.dry_run:
         say(f"{name} would be extended ({grown}): {done.new_slots} new slots. Nothing was changed")
         return
-    say(f"{name}: extended ({grown}): {done.new_slots} new slots, snapshot {done.store.tip}. Next: cubeingest ingest")
+    say(f"{name}: extended ({grown}): {done.new_slots} new slots, snapshot {done.store.tip}")
     if not by_spec:
         axes = done.store.spec.document["axes"]
         kept = ", ".join(f"{g.dim}: {json_lib.dumps(axes[g.dim])}" for g in done.growth)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from typing import Annotated
 
@@ -10,10 +11,15 @@ import typer
 
 from cubeingest.cli.app import app
 from cubeingest.cli.options import DebugOption, JsonOption
-from cubeingest.cli.output import guard, print_json, say
+from cubeingest.cli.output import guard, print_json, say, say_next
 
 
-@app.command()
+@app.command(
+    examples=(
+        "cubeingest infer tiles/*/*.tif > grid.yaml",
+        "cubeingest infer tiles --output grid.yaml   # a folder",
+    )
+)
 def infer(
     tiles: Annotated[
         list[str], typer.Argument(metavar="TILES…", help="Rasters: paths, globs, folders, addresses, or @LIST of them.")
@@ -24,7 +30,7 @@ def infer(
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Read some tiles and print a commented grid.yaml for them. Example: cubeingest infer tiles/*/*.tif > grid.yaml"""
+    """Read some tiles and print a commented grid.yaml for them."""
     with guard(debug):
         from cubeingest.errors import CatalogError
         from cubeingest.inference import infer_spec, write_spec
@@ -42,4 +48,5 @@ def infer(
             return
         for note in found.notes:
             say(f"note: {note}", "yellow")
-        say(f"wrote {output}. Read it, then: cubeingest init {output}")
+        say(f"wrote {output}: read it, its comments say what was found and what was guessed")
+        say_next(shlex.join(["cubeingest", "init", output]))

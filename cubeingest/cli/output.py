@@ -16,14 +16,29 @@ from cubeingest.errors import CubeIngestError
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
     from cubeingest.engine import Progress
+
+
+WIDE = 1000
+"""Columns where stdout is no terminal: a table that is read by a program is not cut."""
 
 
 def out_console() -> Console:
     from rich.console import Console
 
-    return Console(highlight=False, soft_wrap=True, emoji=False)
+    console = Console(highlight=False, soft_wrap=True, emoji=False)
+    if not console.is_terminal:
+        console.width = WIDE
+    return console
+
+
+def print_table(table: Table) -> None:
+    """A table of numbers and names, whole: in a narrow terminal its lines are broken rather than its words cut."""
+    console = out_console()
+    console.width = max(console.width, console.measure(table, options=console.options.update(width=WIDE)).maximum)
+    console.print(table)
 
 
 def err_console() -> Console:
@@ -35,6 +50,11 @@ def err_console() -> Console:
 def say(text: str, style: str | None = None) -> None:
     """A message for the person, on stderr."""
     err_console().print(text, style=style, markup=False)
+
+
+def say_next(text: str) -> None:
+    """What to type next, on stderr."""
+    say(f"next: {text}", "bright_black")
 
 
 def print_json(value: Any) -> None:

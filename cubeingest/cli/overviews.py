@@ -8,34 +8,31 @@ import typer
 
 from cubeingest.cli.app import app
 from cubeingest.cli.options import (
-    SELECTING,
-    BboxOption,
-    BranchOption,
     DebugOption,
+    Hands,
     JsonOption,
-    PolygonOption,
+    Newest,
     RedoOption,
-    RegionOption,
-    SchedulerOption,
-    StoreOption,
-    VariableOption,
-    WorkersOption,
-    open_cube,
-    read_selection,
+    Slots,
 )
 from cubeingest.cli.output import guard, out_console, print_json, say, show_progress
 
 FAILURES_SHOWN = 20
 
 
-@app.command(context_settings=SELECTING)
+@app.command(
+    selecting=True,
+    examples=(
+        "cubeingest overviews",
+        "cubeingest overviews --levels 5",
+        "cubeingest overviews --levels 0   # takes them away",
+    ),
+)
 def overviews(
     ctx: typer.Context,
-    store: StoreOption = None,
-    bbox: BboxOption = None,
-    polygon: PolygonOption = None,
-    region: RegionOption = None,
-    variable: VariableOption = None,
+    which: Newest,
+    slots: Slots,
+    hands: Hands,
     levels: Annotated[
         int | None,
         typer.Option(
@@ -45,21 +42,17 @@ def overviews(
         ),
     ] = None,
     redo: RedoOption = False,
-    branch: BranchOption = "main",
-    workers: WorkersOption = None,
-    scheduler: SchedulerOption = None,
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Make coarser levels of the cube, or what of them is missing or stale. Example: cubeingest overviews --year 2000"""
+    """Make coarser levels of the cube, or what of them is missing or stale."""
     with guard(debug):
-        from cubeingest.engine import Options
         from cubeingest.overviews import make_overviews
 
-        cube = open_cube(store, branch)
-        selection = read_selection(ctx, cube, bbox, region, variable, polygon=polygon)
+        cube = which.open()
+        selection = slots.read(ctx, cube)
         with show_progress("overviews") as show:
-            report = make_overviews(cube.store, selection, Options(workers, scheduler, redo=redo), levels, show)
+            report = make_overviews(cube.store, selection, hands.options(redo=redo), levels, show)
         if json:
             print_json(report.to_json())
         _say(report, to_out=not json)

@@ -7,109 +7,99 @@ from typing import Annotated, Any
 
 import typer
 
-from cubeingest.cli.app import app
+from cubeingest.cli.app import make_group
+from cubeingest.cli.complete import complete_ref
 from cubeingest.cli.options import (
-    SELECTING,
-    AtOption,
-    BboxOption,
-    BranchOption,
+    Area,
     DebugOption,
     JsonOption,
     LimitOption,
-    PolygonOption,
-    RegionOption,
+    OutputOption,
+    Slots,
     StoreOption,
-    VariableOption,
+    Which,
     open_cube,
-    read_selection,
+    say_ingest_next,
 )
 from cubeingest.cli.output import guard, out_console, print_json, say
 
-OutputOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--output", "-o", metavar="FILE", help="A .png or .svg file. Default: a name that says what is shown."
-    ),
-]
-
-show = typer.Typer(
-    name="show", help="Draw the grid, the status, a map, or what differs, into a PNG or SVG file.", no_args_is_help=True,
-    rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]},
-)  # fmt: skip
-app.add_typer(show)
+show = make_group(
+    "show",
+    "Draw the grid, the status, a map, or what differs, into a PNG or SVG file.",
+    ("cubeingest show status", "cubeingest show map --year 2000 --bbox -110 30 -100 40 --output map.png"),
+)
 
 
-@show.command("grid", context_settings=SELECTING)
+@show.command(
+    "grid",
+    selecting=True,
+    examples=("cubeingest show grid --bbox -109 37 -102 41", "cubeingest show grid --output grid.svg"),
+)
 def show_grid_(
     ctx: typer.Context,
-    store: StoreOption = None,
-    bbox: BboxOption = None,
-    polygon: PolygonOption = None,
-    region: RegionOption = None,
+    which: Which,
+    area: Area,
     limit: LimitOption = None,
     output: OutputOption = None,
-    branch: BranchOption = "main",
-    at: AtOption = None,
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Draw regions with their ids on coastlines, selected ones highlighted. Example: cubeingest show grid --bbox -109 37 -102 41"""
+    """Draw regions with their ids on coastlines, selected ones highlighted."""
     with guard(debug):
         from cubeingest.look import file_name, show_cube_grid
 
-        cube = open_cube(store, branch, at)
-        selection = read_selection(ctx, cube, bbox, region, None, limit, None, polygon)
+        cube = which.open()
+        selection = area.read(ctx, cube, limit)
         path = _path(output, file_name(cube.spec.name, "grid"))
         _save(show_cube_grid(cube.store, selection), path, json, {"kind": "grid"})
 
 
-@show.command("status", context_settings=SELECTING)
+@show.command(
+    "status", selecting=True, examples=("cubeingest show status", "cubeingest show status --year 2000 --variable lclu")
+)
 def show_status_(
     ctx: typer.Context,
-    store: StoreOption = None,
-    bbox: BboxOption = None,
-    polygon: PolygonOption = None,
-    region: RegionOption = None,
-    variable: VariableOption = None,
+    which: Which,
+    slots: Slots,
     output: OutputOption = None,
-    branch: BranchOption = "main",
-    at: AtOption = None,
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Draw what is done, empty, pending and absent, a small map for each axis value. Example: cubeingest show status"""
+    """Draw what is done, empty, pending and absent, a small map for each axis value."""
     with guard(debug):
         from cubeingest.look import file_name, show_status
 
-        cube = open_cube(store, branch, at)
-        selection = read_selection(ctx, cube, bbox, region, variable, polygon=polygon)
+        cube = which.open()
+        selection = slots.read(ctx, cube)
         words = [",".join(texts) for texts in selection.axes.values()]
-        path = _path(output, file_name(cube.spec.name, "status", *(variable or []), *words))
+        path = _path(output, file_name(cube.spec.name, "status", *(slots.variable or []), *words))
         _save(show_status(cube.store, selection), path, json, {"kind": "status"})
 
 
-@show.command("map", context_settings=SELECTING)
+@show.command(
+    "map",
+    selecting=True,
+    examples=(
+        "cubeingest show map --year 2000 --bbox -110 30 -100 40",
+        "cubeingest show map --region 50N_110W --output map.png",
+    ),
+)
 def show_map_(
     ctx: typer.Context,
-    store: StoreOption = None,
-    bbox: BboxOption = None,
-    polygon: PolygonOption = None,
-    region: RegionOption = None,
-    variable: VariableOption = None,
+    which: Which,
+    slots: Slots,
     output: OutputOption = None,
-    branch: BranchOption = "main",
-    at: AtOption = None,
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Draw pixels of a variable, of one value of each axis. Example: cubeingest show map --year 2000 --bbox -110 30 -100 40"""
+    """Draw pixels of a variable, of one value of each axis."""
     with guard(debug):
         from cubeingest.look import file_name, show_map
 
-        cube = open_cube(store, branch, at)
-        selection = read_selection(ctx, cube, bbox, region, variable, polygon=polygon)
+        cube = which.open()
+        selection = slots.read(ctx, cube)
         words = [text for texts in selection.axes.values() for text in texts]
-        path = _path(output, file_name(cube.spec.name, "map", *(variable or []), *words, *(region or [])))
+        path = _path(output, file_name(cube.spec.name, "map", *(slots.variable or []), *words, *(slots.region or [])))
         axes, view = show_map(cube.store, selection)
         for warning in view.colours.warnings:
             say(f"warning: {warning}", "yellow")
@@ -121,19 +111,26 @@ def show_map_(
         for said in view.notes:
             if not json and (said != view.own_note or "cubeingest overviews" in said):
                 say(said)
+        unasked = {
+            a: label for a, label in view.labels.items() if a not in selection.axes and cube.grid.axis(a).size > 1
+        }
+        for axis, label in unasked.items() if not json else ():
+            say(f"{axis} {label}; --{axis} draws another")
         _save(axes, path, json, more)
+        if not json and "pending" in note and which.at is None:
+            say_ingest_next(ctx, cube)
 
 
-@show.command("diff")
+@show.command("diff", examples=("cubeingest show diff v1.0 main",))
 def show_diff_(
-    older: Annotated[str, typer.Argument(metavar="A", help="A tag, branch or snapshot.")],
-    newer: Annotated[str, typer.Argument(metavar="B", help="Another.")] = "main",
+    older: Annotated[str, typer.Argument(metavar="A", help="A tag, branch or snapshot.", autocompletion=complete_ref)],
+    newer: Annotated[str, typer.Argument(metavar="B", help="Another.", autocompletion=complete_ref)] = "main",
     store: StoreOption = None,
     output: OutputOption = None,
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Draw in which regions two versions of the cube differ. Example: cubeingest show diff v1.0 main"""
+    """Draw in which regions two versions of the cube differ."""
     with guard(debug):
         from cubeingest.look import file_name, show_diff
 

@@ -7,14 +7,14 @@ from typing import Annotated, Any
 import typer
 
 from cubeingest.cli.app import app
+from cubeingest.cli.complete import complete_branch, complete_ref
 from cubeingest.cli.options import (
-    AtOption,
-    BranchOption,
     DebugOption,
+    Hands,
     JsonOption,
-    SchedulerOption,
+    Newest,
     StoreOption,
-    WorkersOption,
+    Which,
     open_cube,
 )
 from cubeingest.cli.output import format_bytes, guard, out_console, print_json, say, show_progress
@@ -23,20 +23,27 @@ ROWS_SHOWN = 20
 """Rows of a list that are printed; --json has them all."""
 
 
-@app.command()
+@app.command(
+    examples=(
+        "cubeingest publish staging",
+        "cubeingest publish staging --sample 0.1",
+        "cubeingest publish staging --discard   # give the branch up",
+    )
+)
 def publish(
-    name: Annotated[str, typer.Argument(metavar="BRANCH", help="The branch that main moves to.")],
+    name: Annotated[
+        str, typer.Argument(metavar="BRANCH", help="The branch that main moves to.", autocompletion=complete_branch)
+    ],
+    hands: Hands,
     store: StoreOption = None,
     sample: Annotated[
         float, typer.Option("--sample", metavar="FRACTION", help="Verify only this part of the windows.")
     ] = 1.0,
     discard: Annotated[bool, typer.Option("--discard", help="Give the branch up instead.")] = False,
-    workers: WorkersOption = None,
-    scheduler: SchedulerOption = None,
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Move main to a branch, once what differs there is verified. Example: cubeingest publish staging"""
+    """Move main to a branch, once what differs there is verified."""
     with guard(debug):
         cube = open_cube(store)
         if discard:
@@ -47,7 +54,7 @@ def publish(
                 say(f"branch {name!r} was given up; it pointed to {snapshot}")
             return
         with show_progress("verify") as show:
-            done = cube.publish(name, sample=sample, workers=workers, scheduler=scheduler, on_progress=show)
+            done = cube.publish(name, sample=sample, workers=hands.workers, scheduler=hands.scheduler, on_progress=show)
         if json:
             print_json(done.to_json())
         texts = {
@@ -66,22 +73,20 @@ def publish(
         raise typer.Exit(done.exit_code)
 
 
-@app.command()
+@app.command(examples=("cubeingest tag v1.0", "cubeingest tag   # lists them"))
 def tag(
+    which: Which,
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="The tag. Without: list all.")] = None,
-    store: StoreOption = None,
-    branch: BranchOption = "main",
-    at: AtOption = None,
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Name a snapshot for good, or list the names. Example: cubeingest tag v1.0"""
+    """Name a snapshot for good, or list the names."""
     with guard(debug):
         from cubeingest.branches import read_tags
 
-        cube = open_cube(store, branch)
+        cube = open_cube(which.store, which.branch)
         if name is not None:
-            snapshot = cube.tag(name, at)
+            snapshot = cube.tag(name, which.at)
             if json:
                 print_json({"tag": name, "snapshot": snapshot})
             else:
@@ -97,15 +102,15 @@ def tag(
             say("no tags yet: `cubeingest tag NAME` names the newest snapshot")
 
 
-@app.command()
+@app.command(examples=("cubeingest diff v1.0 main",))
 def diff(
-    older: Annotated[str, typer.Argument(metavar="A", help="A tag, branch or snapshot.")],
-    newer: Annotated[str, typer.Argument(metavar="B", help="Another.")] = "main",
+    older: Annotated[str, typer.Argument(metavar="A", help="A tag, branch or snapshot.", autocompletion=complete_ref)],
+    newer: Annotated[str, typer.Argument(metavar="B", help="Another.", autocompletion=complete_ref)] = "main",
     store: StoreOption = None,
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Show in which regions two versions of the cube differ. Example: cubeingest diff v1.0 main"""
+    """Show in which regions two versions of the cube differ."""
     with guard(debug):
         from cubeingest.changes import count_changes, read_changes
         from cubeingest.store import resolve_ref
@@ -125,21 +130,19 @@ def diff(
         out.print(", ".join(f"{n} {what}" for what, n in counts.items()) + " slots")
 
 
-@app.command()
+@app.command(examples=("cubeingest check", "cubeingest check --deep --workers 8"))
 def check(
-    store: StoreOption = None,
-    branch: BranchOption = "main",
+    which: Newest,
+    hands: Hands,
     deep: Annotated[bool, typer.Option("--deep", help="Read every pixel and compare it with its record.")] = False,
-    workers: WorkersOption = None,
-    scheduler: SchedulerOption = None,
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Tell whether the cube is sound, and what to do if it is not. Example: cubeingest check"""
+    """Tell whether the cube is sound, and what to do if it is not."""
     with guard(debug):
-        cube = open_cube(store, branch)
+        cube = which.open()
         with show_progress("check") as show:
-            report = cube.check(deep=deep, workers=workers, scheduler=scheduler, on_progress=show)
+            report = cube.check(deep=deep, workers=hands.workers, scheduler=hands.scheduler, on_progress=show)
         if json:
             print_json(report.to_json(cube.spec))
         for finding in report.findings[:ROWS_SHOWN]:
@@ -155,7 +158,7 @@ def check(
         raise typer.Exit(report.exit_code)
 
 
-@app.command()
+@app.command(examples=("cubeingest gc --dry-run", "cubeingest gc --keep 10 --older-than 7d"))
 def gc(
     store: StoreOption = None,
     older_than: Annotated[
@@ -173,7 +176,7 @@ def gc(
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Remove what failed and killed runs left; by request, old snapshots. Example: cubeingest gc --keep 10"""
+    """Remove what failed and killed runs left; by request, old snapshots."""
     with guard(debug):
         from cubeingest.garbage import parse_age
 
