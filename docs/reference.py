@@ -141,7 +141,9 @@ def api_page() -> str:
         parts.append(f"## {group}\n")
         parts += [f"::: {home_of(name)}\n" for name in names]
     parts.append("## What methods of a cube return\n")
-    parts += [f"::: {kind.__module__}.{kind.__name__}\n" for kind in returned()]
+    parts += [
+        f'::: {kind.__module__}.{kind.__name__}\n    options: {{filters: ["!^_", "!^add$"]}}\n' for kind in returned()
+    ]
     return "\n".join(parts)
 
 
@@ -151,7 +153,7 @@ def home_of(name: str) -> str:
 
 
 def returned() -> list[type]:
-    """Dataclasses of ours that methods of :class:`Cube` return, and that their fields are lists of, in the order of the methods."""
+    """Dataclasses of ours that methods of :class:`Cube` return, in the order of the methods."""
     found: list[type] = []
     for method in vars(ci.Cube).values():
         function = method.fget if isinstance(method, property) else method
