@@ -50,7 +50,7 @@ PAGES = sorted(
     for p in ROOT.glob(pattern)
 )
 SLOW = {"README.md", "docs/analyze.md", "docs/clusters.md", "docs/pictures.md", "examples/README.md"}
-"""Pages that take more than eight seconds on a quiet machine."""
+"""Pages that take more than eight seconds on a quiet machine; others may say so themselves, by ``<!-- slow -->``."""
 
 FENCE = re.compile(r"^([ ]*)(`{3,})(\w*)([^\n`]*)\n(.*?)^\1\2[ ]*$", re.DOTALL | re.MULTILINE)
 COMMENT = re.compile(r"<!-- *(file|with|replace|exit|printed|parse|setup):? *(.*?) *-->")
@@ -331,14 +331,12 @@ def runs(text: str) -> bool:
     return any(block.language not in OUTPUT for block in read_blocks("", text))
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        pytest.param(p, id=name_of(p), marks=[pytest.mark.slow] if name_of(p) in SLOW else [])
-        for p in PAGES
-        if runs(p.read_text(encoding="utf-8"))
-    ],
-)
+def param_of(path: Path) -> Any:
+    slow = name_of(path) in SLOW or "<!-- slow -->" in path.read_text(encoding="utf-8")
+    return pytest.param(path, id=name_of(path), marks=[pytest.mark.slow] if slow else [])
+
+
+@pytest.mark.parametrize("path", [param_of(p) for p in PAGES if runs(p.read_text(encoding="utf-8"))])
 def test_page_runs_from_top_to_bottom(path: Path, tmp_path: Path, commands: Path) -> None:
     text = path.read_text(encoding="utf-8")
     folder = tmp_path / "page"
