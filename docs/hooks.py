@@ -39,7 +39,7 @@ FOLDERS = {"docs/decisions": "decisions/index.md", "examples": "examples/index.m
 LINK = re.compile(r"(\]\()([^)\s]+)((?:\s+\"[^\"]*\")?\))|^(\[[^\]]+\]:\s+)(\S+)()$", re.MULTILINE)
 TAG = re.compile(r"((?:src|srcset|href)=)\"([^\"#]+)\"")
 CODE = re.compile(r"^ *(`{3,}).*?^ *\1 *$|`+[^`\n]+`+", re.DOTALL | re.MULTILINE)
-STEERING = re.compile(r"^ *<!-- *(file|with|replace|exit|printed|parse|setup)\b.*?--> *\n", re.MULTILINE)
+STEERING = re.compile(r"^ *<!-- *(file|with|replace|exit|printed|parse|setup|slow)\b.*?--> *\n", re.MULTILINE)
 LANGUAGES = {".py": "python", ".yaml": "yaml", ".yml": "yaml", ".toml": "toml", ".sh": "sh", ".json": "json"}
 
 

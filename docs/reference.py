@@ -34,12 +34,20 @@ def pages() -> Mapping[str, str]:
 def command_pages() -> dict[str, str]:
     root: Any = typer.main.get_command(app)
     names = subcommands(root)
-    rows = "\n".join(f"| [`{n}`]({n}.md) | {first_sentence(root.commands[n].help)} |" for n in names)
-    index = f"# Commands\n\n{paragraphs(root.help)}\n\n| command | does |\n|---|---|\n{rows}\n\n{options(root)}"
+    parts = ["# Commands", *said_of(root)]
+    for title, group in (getattr(root, "sections", None) or {"": names}).items():
+        rows = "\n".join(f"| [`{n}`]({n}.md) | {first_sentence(root.commands[n].help)} |" for n in group)
+        parts += [f"## {title}" if title else "", f"| command | does |\n|---|---|\n{rows}"]
+    index = "\n\n".join([*parts, "## For all of them" if len(parts) > 4 else "", options(root)])
     return {
         "reference/cli/index.md": index,
         **{f"reference/cli/{n}.md": command_page(f"cubeingest {n}", root.commands[n], 1) for n in names},
     }
+
+
+def said_of(command: Any) -> list[str]:
+    """What the help says before its list of options, and after it."""
+    return [text for text in (paragraphs(command.help), paragraphs(command.epilog)) if text]
 
 
 def subcommands(group: Any) -> list[str]:
@@ -53,7 +61,7 @@ def context_of(path: str, command: Any) -> Any:
 
 def command_page(path: str, command: Any, level: int) -> str:
     title = path.removeprefix("cubeingest ") if level == 1 else f"`{path}`"
-    parts = [f"{'#' * level} {title}", paragraphs(command.help), f"```text\n{usage(path, command)}\n```"]
+    parts = [f"{'#' * level} {title}", *said_of(command), f"```text\n{usage(path, command)}\n```"]
     if hasattr(command, "commands"):
         parts += [command_page(f"{path} {name}", command.commands[name], level + 1) for name in subcommands(command)]
         return "\n\n".join(parts)
@@ -85,7 +93,7 @@ def options(command: Any) -> str:
 
 def paragraphs(text: str | None) -> str:
     """A help text as Markdown; its examples as blocks of their own."""
-    plain = inspect.cleandoc(text or "").replace("\b\n", "").replace("\b", "")
+    plain = (text or "").strip().replace("\b\n", "").replace("\b", "")
     found = []
     for paragraph in plain.split("\n\n"):
         if any(line.startswith("  ") for line in paragraph.splitlines()):
@@ -141,7 +149,9 @@ def api_page() -> str:
         parts.append(f"## {group}\n")
         parts += [f"::: {home_of(name)}\n" for name in names]
     parts.append("## What methods of a cube return\n")
-    parts += [f"::: {kind.__module__}.{kind.__name__}\n" for kind in returned()]
+    parts += [
+        f'::: {kind.__module__}.{kind.__name__}\n    options: {{filters: ["!^_", "!^add$"]}}\n' for kind in returned()
+    ]
     return "\n".join(parts)
 
 
@@ -151,7 +161,7 @@ def home_of(name: str) -> str:
 
 
 def returned() -> list[type]:
-    """Dataclasses of ours that methods of :class:`Cube` return, and that their fields are lists of, in the order of the methods."""
+    """Dataclasses of ours that methods of :class:`Cube` return, in the order of the methods."""
     found: list[type] = []
     for method in vars(ci.Cube).values():
         function = method.fget if isinstance(method, property) else method

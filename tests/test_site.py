@@ -13,7 +13,7 @@ from urllib.parse import unquote, urldefrag
 import pytest
 
 import cubeingest as ci
-from cubeingest.spec import document
+from cubeingest.spec import builtin_specs, document
 
 ROOT = Path(__file__).parent.parent
 
@@ -123,3 +123,25 @@ def test_every_key_of_a_spec_says_what_it_is() -> None:
     models = [m for m in vars(document).values() if isinstance(m, type) and issubclass(m, document.CubeDoc.__mro__[1])]
     own = {(m.__name__, k) for m in models for k in m.__annotations__ if k in m.model_fields}
     assert own - set(found) <= {("TilingCubeDoc", "grid"), ("HealpixCubeDoc", "crs"), ("HealpixCubeDoc", "grid")}
+
+
+def test_every_drawing_is_committed_and_every_picture_is_shown() -> None:
+    import runpy
+
+    names = runpy.run_path(str(ROOT / "docs" / "make_images.py"))["DRAWINGS"]
+    images = {path.name for path in (ROOT / "docs" / "images").iterdir()}
+    assert {f"{name}.svg" for name in names} | {f"grid-{name}.png" for name in builtin_specs()} <= images
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *ROOT.glob("examples/*.md"), *ROOT.glob("grids/*.md")]
+    shown = "".join(page.read_text(encoding="utf-8") for page in pages)
+    assert [name for name in sorted(images) if f"images/{name}" not in shown] == []
+
+
+@pytest.mark.slow
+def test_drawings_can_be_drawn_again(tmp_path: Path) -> None:
+    import runpy
+
+    script = runpy.run_path(str(ROOT / "docs" / "make_images.py"))
+    for name, draw in script["DRAWINGS"].items():
+        draw().savefig(tmp_path / f"{name}.svg")
+    script["save_small"](script["draw_spec"]("glad-lclu"), tmp_path / "grid.png")
+    assert all(path.stat().st_size > 10_000 for path in tmp_path.iterdir())
