@@ -7,7 +7,7 @@ import contextlib
 import os
 import sys
 
-from cubeingest.cli import compute, contents, cubes, export, extend, infer, materialize, overviews, show, upkeep
+from cubeingest.cli import compute, contents, cubes, export, extend, infer, materialize, overviews, show, upkeep, view
 from cubeingest.cli.app import app
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "overviews",
     "show",
     "upkeep",
+    "view",
 ]
 
 

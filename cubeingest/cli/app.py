@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 from cubeingest import __version__
 
 ORDER = (
-    "demo", "infer", "init", "plan", "ingest", "status", "verify", "overviews", "show", "regions", "history", "chunks", "cost", "compute",
+    "demo", "infer", "init", "plan", "ingest", "status", "verify", "overviews", "show", "view", "regions", "history", "chunks", "cost", "compute",
     "export", "rechunk", "extend", "publish", "tag", "diff", "check", "gc", "materialize",
 )  # fmt: skip
 """In which the help lists commands: as one comes to need them."""

@@ -1,0 +1,41 @@
+"""The command that shows a cube in the browser."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cubeingest.cli.app import app
+from cubeingest.cli.options import AtOption, BranchOption, DebugOption, StoreOption, open_cube
+from cubeingest.cli.output import guard, out_console, say
+
+
+@app.command("view")
+def view_(
+    store: StoreOption = None,
+    branch: BranchOption = "main",
+    at: AtOption = None,
+    port: Annotated[int, typer.Option("--port", metavar="N", help="Where it listens; 0: a port that is free.")] = 8080,
+    host: Annotated[
+        str, typer.Option("--host", metavar="ADDRESS", help="Which address of this machine; 0.0.0.0: all of them.")
+    ] = "127.0.0.1",
+    browser: Annotated[
+        bool, typer.Option("--open/--no-browser", help="Open it in this machine's browser.", show_default=True)
+    ] = True,
+    debug: DebugOption = False,
+) -> None:
+    """Show the cube on a map in the browser, until Ctrl-C. Example: cubeingest view --port 8081"""
+    with guard(debug):
+        from cubeingest.view import serve
+
+        cube = open_cube(store, branch, at)
+
+        def tell(url: str) -> None:
+            out_console().print(f"{cube.spec.name} at {url}", markup=False)
+            say("Ctrl-C ends it", "bright_black")
+
+        try:
+            serve(cube.store, host, port, browser, debug, tell)
+        except KeyboardInterrupt:
+            raise typer.Exit(130) from None
