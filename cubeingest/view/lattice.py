@@ -68,6 +68,14 @@ class Lattice:
         """The level at which all of it is one tile."""
         return max(0, math.ceil(math.log2(max(self.shape_yx) / TILE)))
 
+    @property
+    def extent(self) -> Box:
+        """(left, bottom, right, top) of all of it, in CRS units."""
+        rows, columns = self.shape_yx
+        xs = [self.origin_x, self.origin_x + columns * self.step_x]
+        ys = [self.origin_y, self.origin_y + rows * self.step_y]
+        return min(xs), min(ys), max(xs), max(ys)
+
     def window(self, level: int, row: int, column: int) -> Window | None:
         """The pixels of a tile, as far as there are any; None for a tile that there is not."""
         if not 0 <= level <= self.top_level or row < 0 or column < 0:

@@ -31,10 +31,10 @@ EDGE_POINTS = 12
 def coast_of(lattice: Lattice, level: int, row: int, column: int) -> dict[str, Any]:
     """Coastlines of a tile; none where the CRS has no place for them."""
     left, bottom, right, top = lattice.bounds(level, row - ROOM, column - ROOM, 1 + 2 * ROOM)
-    if lattice.is_geographic:
-        bottom, top = max(-90.0, bottom), min(90.0, top)
+    west, south, east, north = lattice.extent
+    left, bottom, right, top = max(left, west), max(bottom, south), min(right, east), min(top, north)
     try:
-        lines = coast_within((left, bottom, right, top), lattice.crs, 2 * TILE) if bottom < top else []
+        lines = coast_within((left, bottom, right, top), lattice.crs, 2 * TILE) if bottom < top and left < right else []
     except GridError:
         lines = []
     return {"lines": [_in_tile(lattice, level, row, column, line) for line in lines], "labels": []}

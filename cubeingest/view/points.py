@@ -57,14 +57,14 @@ def read_point(
     else:
         found = _of_cells(snapshot, variable, where, chosen)
     if found is None:
-        return {**common, "where": where, "outside": True, "values": [], "pending": 0, "classes": {}}
+        return {**common, "where": where, "outside": True, "values": [], "pending": [], "classes": {}}
     values, pending, more = found
     scale = 1.0 if snapshot.spec.cf_fill else told.scale
     offset = 0.0 if snapshot.spec.cf_fill else told.offset
     stored = values.ravel()
     shown = stored * scale + offset if (scale, offset) != (1.0, 0.0) and not told.names else stored
     return {
-        **common, "where": {**where, **more}, "outside": False, "pending": int(pending.sum()),
+        **common, "where": {**where, **more}, "outside": False, "pending": np.flatnonzero(pending.ravel()).tolist(),
         "values": [None if not math.isfinite(v) else v for v in shown.tolist()],
         "classes": _classes(told, colours, stored),
     }  # fmt: skip

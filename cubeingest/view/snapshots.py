@@ -123,7 +123,7 @@ class Snapshot:
             "variables": [
                 {
                     "name": v.name, "title": Attributes(v).title, "dtype": v.dtype, "axes": list(v.axes),
-                    "levels": len(self.levels(v)),
+                    "levels": len(self.levels(v)), "first": self._first(v),
                 }
                 for v in spec.variables
             ],
@@ -131,6 +131,13 @@ class Snapshot:
             "lattices": lattices,
             "attrs": {k: str(v)[:300] for k, v in spec.attrs.items() if isinstance(v, str | int | float)},
         }  # fmt: skip
+
+    def _first(self, variable: Variable) -> dict[str, int]:
+        """The first position on each axis of a variable at which something is done."""
+        held = (self.states[variable.name] != NOTHING).any(axis=(-2, -1))
+        axes = self.spec.axes_of(variable)
+        at = np.argwhere(held)[0].tolist() if held.any() else [0] * len(axes)
+        return {a.name: int(block) * a.block for a, block in zip(axes, at, strict=True)}
 
     def _view(self, lattice: Lattice) -> list[float]:
         """The pixels that are shown first: [row, column, row, column] around all that is done."""

@@ -130,6 +130,13 @@ function placeOf(coords, own) {
   return there ? `${level}/${row}/${coords.x}` : null;
 }
 
+/** A tile where there is none. */
+function nothing(done) {
+  const tile = el("div");
+  setTimeout(() => done(null, tile));
+  return tile;
+}
+
 const tileOptions = (own) => ({
   tileSize: L.point(own.tile[1], own.tile[0]), minNativeZoom: -own.top, maxNativeZoom: 0, minZoom: -own.top - 3, maxZoom: OVERZOOM, keepBuffer: 1, updateWhenZooming: false,
 });
@@ -146,12 +153,9 @@ const Pixels = L.GridLayer.extend({
     });
   },
   createTile(coords, done) {
-    const image = el("img", { alt: "", draggable: "false" });
     const place = placeOf(coords, this._own);
-    if (place === null) {
-      setTimeout(() => done(null, image));
-      return image;
-    }
+    if (place === null) return nothing(done);
+    const image = el("img", { alt: "", draggable: "false" });
     image.abort = new AbortController();
     ask(versioned(`${this._path}/${place}.png`), image.abort.signal)
       .then(async (answer) => {
@@ -184,12 +188,9 @@ const Lines = L.GridLayer.extend({
     this.on("tileunload", (event) => event.tile.abort?.abort());
   },
   createTile(coords, done) {
-    const canvas = el("canvas");
     const place = placeOf(coords, this._own);
-    if (place === null) {
-      setTimeout(() => done(null, canvas));
-      return canvas;
-    }
+    if (place === null) return nothing(done);
+    const canvas = el("canvas");
     canvas.abort = new AbortController();
     askJson(versioned(`${this._path}/${place}.json`), canvas.abort.signal)
       .then((found) => {
@@ -213,7 +214,7 @@ const Lines = L.GridLayer.extend({
     const style = getComputedStyle(document.documentElement);
     const colour = (name) => style.getPropertyValue(name).trim();
     pen.scale((k * wide) / 256, (k * high) / 256);
-    pen.lineWidth = (this._kind === "coast" ? 1 : 1) / magnified;
+    pen.lineWidth = 1 / magnified;
     pen.lineJoin = "round";
     pen.strokeStyle = colour(this._kind === "coast" ? "--coast" : "--edge");
     pen.globalAlpha = this._kind === "coast" ? 0.75 : 0.7;
@@ -223,7 +224,7 @@ const Lines = L.GridLayer.extend({
     }
     pen.stroke();
     pen.globalAlpha = 1;
-    pen.font = `${11 / magnified}px system-ui, sans-serif`;
+    pen.font = `500 ${12 / magnified}px system-ui, sans-serif`;
     pen.textAlign = "center";
     pen.textBaseline = "middle";
     pen.lineWidth = 3 / magnified;
@@ -327,7 +328,7 @@ function placeText(where, own) {
     const places = Math.max(0, Math.ceil(-Math.log10(Math.abs(own.step[0]))));
     out.push(`${where.x.toFixed(places)}, ${where.y.toFixed(places)} (${own.crs})`);
   }
-  return out.join("   ");
+  return out.join(" · ");
 }
 
 const turned = (lon) => ((((lon + 180) % 360) + 360) % 360) - 180;
@@ -408,12 +409,12 @@ function axisControl(name) {
   const output = el("output", {}, labels[now]);
   const input = el("input", { type: "range", min: 0, max: labels.length - 1, value: now, "aria-label": name, "aria-valuetext": labels[now], oninput: () => setPosition(name, Number(input.value)) });
   const step = (by) => setPosition(name, (state.positions[name] + by + labels.length) % labels.length);
-  const play = el("button", { type: "button", "aria-label": `play ${name}`, onclick: () => togglePlay(name, play) }, "▶");
+  const play = el("button", { type: "button", class: "play", "aria-label": `play ${name}`, onclick: () => togglePlay(name, play) }, "▶");
   return el("fieldset", { class: "axis", "data-axis": name },
     el("legend", {}, name, output),
     el("div", { class: "slider" },
-      el("button", { type: "button", "aria-label": `${name}: one back`, onclick: () => step(-1) }, "◀"), input,
-      el("button", { type: "button", "aria-label": `${name}: one on`, onclick: () => step(1) }, "▶"), labels.length > 2 ? play : ""));
+      el("button", { type: "button", "aria-label": `${name}: one back`, onclick: () => step(-1) }, "‹"), input,
+      el("button", { type: "button", "aria-label": `${name}: one on`, onclick: () => step(1) }, "›"), labels.length > 2 ? play : ""));
 }
 
 function setPosition(name, position) {
@@ -529,17 +530,18 @@ function showPanel() {
   const head = el("div", { class: "head" }, el("h2", {}, point.title), el("button", { type: "button", class: "quiet close", "aria-label": "close", onclick: closePoint }, "×"));
   const place = [placeText(point.where, own)];
   if (point.where.region) place.push(`region ${point.where.region}`);
-  const body = [el("small", {}, place.join(", "))];
+  if (point.where.cell !== undefined) place.push(`cell ${point.where.cell}`);
+  const body = [el("small", {}, place.join(" · "))];
   if (point.outside) body.push(el("p", {}, "This lies outside the cube."));
   else body.push(...valueParts());
   for (const note of point.notes) body.push(el("p", { class: "hint" }, note));
-  if (point.pending) body.push(el("p", { class: "hint" }, `${point.pending} of ${point.values.length} values are not ingested`));
+  if (point.pending.length) body.push(el("p", { class: "hint" }, `${point.pending.length} of ${point.values.length} values are not ingested`));
   byId("panel").replaceChildren(head, ...body);
   byId("panel").hidden = false;
 }
 
 const classOf = (value) => point.classes[String(value)];
-const nameOf = (value) => (value === null ? "no data" : classOf(value)?.name || tell(value));
+const nameOf = (value, at = -1) => (value !== null ? classOf(value)?.name || tell(value) : point.pending.includes(at) ? "not ingested" : "no data");
 
 function keyOf(value) {
   const found = value === null ? null : classOf(value);
@@ -561,15 +563,16 @@ const nowAt = () => point.axes.map((a) => Math.max(0, a.labels.indexOf(axisOf(a.
 function valueParts() {
   const step = strides();
   const now = nowAt();
-  const value = point.values[now.reduce((sum, at, n) => sum + at * step[n], 0)];
+  const place = now.reduce((sum, at, n) => sum + at * step[n], 0);
+  const value = point.values[place];
   const label = point.axes.map((a, n) => a.labels[now[n]]).join(", ");
-  const big = el("p", { class: "value" }, keyOf(value), nameOf(value), value !== null && point.units ? el("small", {}, point.units) : "", label ? el("small", { class: "hint" }, label) : "");
+  const big = el("p", { class: "value" }, keyOf(value), nameOf(value, place), value !== null && point.units ? el("small", {}, point.units) : "", label ? el("small", { class: "hint" }, label) : "");
   if (!point.axes.length) return [big];
   const along = point.axes.reduce((best, a, n) => (a.labels.length > point.axes[best].labels.length ? n : best), 0);
   const classes = Object.keys(point.classes).length > 0;
   const out = [big];
   const few = point.values.length <= 40;
-  if (!classes && point.axes[along].labels.length > 1 && point.values.some((v) => v !== null)) out.push(chart(along, step, now));
+  if (point.axes[along].labels.length > 1 && point.values.some((v) => v !== null)) out.push(classes ? strip(along, step, now) : chart(along, step, now));
   if (classes && few) out.push(table(along));
   else out.push(el("details", { open: few && point.axes[along].labels.length <= 1 }, el("summary", {}, `all ${point.values.length} values`), table(along)));
   return out;
@@ -583,7 +586,7 @@ function table(along) {
   for (let i = 0; i < n; i += 1) {
     const places = step.map((s, k) => Math.floor(i / s) % point.axes[k].labels.length);
     const heads = places.map((p, k) => el("th", { scope: "row" }, k === along ? el("button", { type: "button", onclick: () => goTo(places) }, point.axes[k].labels[p]) : point.axes[k].labels[p]));
-    rows.push(el("tr", { class: places.every((p, k) => p === now[k]) ? "now" : null }, ...heads, el("td", {}, keyOf(point.values[i]), nameOf(point.values[i]))));
+    rows.push(el("tr", { class: places.every((p, k) => p === now[k]) ? "now" : null }, ...heads, el("td", {}, keyOf(point.values[i]), nameOf(point.values[i], i))));
   }
   const head = el("thead", {}, el("tr", {}, ...point.axes.map((a) => el("th", { scope: "col" }, a.name)), el("th", { scope: "col" }, point.units || "value")));
   const more = point.values.length > n ? el("p", { class: "hint" }, `and ${point.values.length - n} more`) : "";
@@ -604,6 +607,24 @@ function ticksOf(low, high) {
   return out;
 }
 
+/** The classes along the longest axis as a strip of colours. */
+function strip(along, step, now) {
+  const wide = 320, high = 26;
+  const labels = point.axes[along].labels;
+  const base = now.reduce((sum, at, n) => sum + (n === along ? 0 : at * step[n]), 0);
+  const each = wide / labels.length;
+  const picture = el("svg", { viewBox: `0 0 ${wide} ${high}`, role: "img", "aria-label": `${point.title} along ${point.axes[along].name}` });
+  labels.forEach((label, i) => {
+    const v = point.values[base + i * step[along]];
+    const bar = el("rect", { x: i * each, y: 4, width: Math.max(0.5, each - (each > 6 ? 1 : 0)), height: high - 8, class: v === null ? "none" : null, onclick: () => goTo(now.map((p, n) => (n === along ? i : p))) }, el("title", {}, `${label}: ${nameOf(v, base + i * step[along])}`));
+    if (v !== null) bar.style.fill = classOf(v)?.colour || "#888";
+    bar.style.cursor = "pointer";
+    picture.append(bar);
+  });
+  picture.append(el("rect", { class: "frame", x: now[along] * each, y: 1, width: Math.max(2, each - 1), height: high - 2, rx: 2 }));
+  return picture;
+}
+
 /** Lines along the longest axis, one for each position on the others; the one that is shown stands out. */
 function chart(along, step, now) {
   const wide = 320, high = 150, left = 44, right = 8, top = 8, bottom = 22;
@@ -622,7 +643,7 @@ function chart(along, step, now) {
   const letters = Math.max(...labels.map((l) => l.length));
   const each = Math.max(1, Math.ceil((labels.length * (letters + 2) * 6.2) / (wide - left - right)));
   for (let i = 0; i < labels.length; i += each) {
-    const anchor = i === 0 ? "start" : i + each >= labels.length && x(i) > wide - letters * 3.5 ? "end" : "middle";
+    const anchor = i + each >= labels.length && x(i) > wide - letters * 3.5 ? "end" : "middle";
     picture.append(el("text", { x: x(i), y: high - 6, "text-anchor": anchor }, labels[i]));
   }
   const others = point.values.length / labels.length;
@@ -710,7 +731,10 @@ async function openSnapshot(id, place = null) {
   cube = fresh;
   if (!variable()) state.variable = cube.variables[0].name;
   if (!lattice()) state.lattice = cube.lattices[0].name;
-  for (const axis of cube.axes) state.positions[axis.name] = Math.max(0, axis.labels.indexOf(labels[axis.name]));
+  for (const axis of cube.axes) {
+    const known = axis.labels.indexOf(labels[axis.name]);
+    state.positions[axis.name] = known >= 0 ? known : variable().first[axis.name] || 0;
+  }
   const at = first ? readHash() : place;
   render(at ? { centre: at.slice(0, 2), zoom: at[2] } : before);
 }
