@@ -280,6 +280,91 @@ def test_only_get_is_answered(client: Client, method: str) -> None:
     assert (reply.status, reply.json) == (405, {"error": "only GET is answered"})
 
 
+def test_what_would_take_long_is_thinned_and_what_would_still_is_not_read(
+    cube: ci.Cube, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = level_of(cube, "height", 0)
+    each = 0.0005 + 128 * 128 * 4 / 1e9  # seconds a chunk, as the reader counts
+    path = f"tiles/{client.tip}/grid/height/-/1"
+    monkeypatch.setattr(
+        "cubeingest.view.tiles.TILE_SECONDS", 6 * each
+    )  # of 16 chunks: with 4 samples a chunk it is as many
+    monkeypatch.setattr("cubeingest.view.tiles.MOST_THIN", 128)
+    reply = client.get(f"{path}/0/0.png")
+    assert reply.headers["X-Cubeingest-Note"] == "thinned 128"
+    wide = np.repeat(np.repeat(pixels[128:512:256, 128:512:256], 128, axis=0), 128, axis=1)
+    assert np.array_equal(reply.rgba[..., 3] == 0, np.isnan(wide))
+    monkeypatch.setattr("cubeingest.view.tiles.TILE_SECONDS", 0.0)
+    reply = client.get(f"{path}/0/1.png")
+    assert reply.headers["X-Cubeingest-Note"] == "costly"
+    assert (reply.rgba == 0).all()
+
+
+@pytest.mark.parametrize("lattice", ["plain", "south"])
+def test_each_pixel_of_cells_is_the_one_at_its_longitude_and_latitude(tmp_path: Path, lattice: str) -> None:
+    from healpix_geo.nested import lonlat_to_healpix
+    from pyproj import Transformer
+
+    made = make_cells(tmp_path)
+    with made.view() as viewer:
+        client = Client(viewer.url)
+        found = client.json(f"api/cube/{client.tip}")["lattices"]
+        assert [found[0]["name"], *sorted(v["name"] for v in found[1:])] == ["south", "north", "plain"]
+        own = next(v for v in found if v["name"] == lattice)
+        (x0, y0), (dx, dy) = own["origin"], own["step"]
+        values = made.dataset()["h"].sel(cycle=22).values
+        row, column = 0, int(lattice == "plain")
+        x = x0 + (column * 256 + np.arange(256) + 0.5) * dx * 2
+        y = y0 + (row * 256 + np.arange(256) + 0.5) * dy * 2
+        lon, lat = np.meshgrid(x, y)
+        if lattice == "south":
+            assert own["top"] > 0
+            lon, lat = Transformer.from_crs(
+                "+proj=laea +lat_0=-90 +datum=WGS84", "EPSG:4326", always_xy=True
+            ).transform(lon, lat)
+        there = np.isfinite(lon) & (np.abs(lat) <= 90) & ((lat < 0) | (lattice == "plain"))
+        cells = lonlat_to_healpix(np.where(there, lon, 0.0), np.where(there, lat, 0.0), 7, ellipsoid="WGS84").astype(
+            int
+        )
+        position = made.grid.positions_of(cells)  # type: ignore[attr-defined]
+        wanted = np.where(there & (position >= 0), values[np.maximum(position, 0)], np.nan).astype(np.float32)
+        got = client.tile("h", "1", f"1/{row}/{column}", lattice)
+        assert np.array_equal(got[..., 3] > 0, np.isfinite(wanted))
+        assert (np.isfinite(wanted)).any()
+        assert np.array_equal(got, painted(made, "h", wanted, values))
+        at = (x0 + 4.2e6, y0 - 9.2e6) if lattice == "south" else (10.0, -80.0)
+        told = client.json(f"api/point/{client.tip}/{lattice}/h?x={at[0]}&y={at[1]}")
+        (cell,) = lonlat_to_healpix(
+            np.array([told["where"]["lon"]]), np.array([told["where"]["lat"]]), 7, ellipsoid="WGS84"
+        ).tolist()
+        (place,) = made.grid.positions_of(np.array([cell])).tolist()  # type: ignore[attr-defined]
+        if place < 0:
+            assert told["outside"]
+        else:
+            series = made.dataset()["h"].values[:, place]
+            assert told["where"]["cell"] == cell
+            assert told["values"] == [float(series[0]), float(series[1])]
+
+
+def make_cells(folder: Path) -> ci.Cube:
+    """Cells of order 7 around the south pole, two cycles, without overviews; more than one colour."""
+    from cubeingest.healpix import cover_box
+
+    ids = cover_box((-180, -90, 180, -68), 2, "WGS84").tolist()
+    (folder / "cells.yaml").write_text(
+        f"name: cells\ngrid: {{type: healpix, order: 7, region_order: 2, ellipsoid: WGS84, regions: {{ids: {ids}}}}}\n"
+        "axes: {cycle: {values: [21, 22]}}\nvariables: {h: {dtype: float32, fill_value: .nan, attrs: {valid_min: -2000, valid_max: 4000, units: m}}}\nstore: ./cells.icechunk\n"
+    )
+    made = ci.init(folder / "cells.yaml")
+
+    def height(area: Any, cycle: int) -> np.ndarray:
+        lon, lat = (np.radians(v) for v in area.centres())
+        return (1500 * np.cos(3 * lon) * np.cos(lat) + 100 * cycle).astype(np.float32)
+
+    made.ingest(source=height, workers=1)
+    return made
+
+
 def test_a_page_elsewhere_whose_name_leads_here_may_not_read(client: Client) -> None:
     assert client.get("api/refs", host="evil.example").status == 400
     assert client.get("api/refs", host="localhost:1").status == 200

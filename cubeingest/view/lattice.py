@@ -30,8 +30,8 @@ CELL_DEGREES = 58.6
 
 DEGREE_METRES = 111_195.0
 
-POLAR_METRES = 9.1e6
-"""From a pole to beyond the equator, in equal areas."""
+EQUATOR_METRES, POLAR_METRES = 9.03e6, 9.1e6
+"""From a pole to the equator, and to where the map ends, in equal areas."""
 
 LIKE_SQUARE = 1.1
 """How much longer along y a pixel may have to be drawn for it to be drawn as a square."""
@@ -155,13 +155,13 @@ def _of_pixels(grid: TilingGrid) -> Lattice:
     aspect = aspect_of(grid.bounds(), grid.crs) * abs(step_y / step_x)
     aspect = 1.0 if 1 / LIKE_SQUARE < aspect < LIKE_SQUARE else min(max(aspect, 0.125), 8.0)
     origin = float(grid.origin_x), float(grid.origin_y)
-    return Lattice("grid", "the cube's grid", grid.crs, *origin, step_x, step_y, grid.shape_yx, aspect)
+    return Lattice("grid", "the grid of the cube", grid.crs, *origin, step_x, step_y, grid.shape_yx, aspect)
 
 
 def _plain(grid: HealpixGrid, middle: float) -> Lattice:
     """Longitudes and latitudes, with pixels no larger than cells."""
     n = TILE << max(0, math.ceil(math.log2(360 / (CELL_DEGREES / 2**grid.order) / TILE)))
-    return Lattice("plain", "longitudes and latitudes", LONLAT, middle - 180.0, 90.0, 360 / n, -360 / n, (n // 2, n))
+    return Lattice("plain", "longitude, latitude", LONLAT, middle - 180.0, 90.0, 360 / n, -360 / n, (n // 2, n))
 
 
 def _polar(grid: HealpixGrid, side: str) -> Lattice:
@@ -170,7 +170,7 @@ def _polar(grid: HealpixGrid, side: str) -> Lattice:
     n = TILE << max(0, math.ceil(math.log2(2 * POLAR_METRES / metres / TILE)))
     crs = f"+proj=laea +lat_0={90 if side == 'north' else -90} +lon_0=0 +datum=WGS84 +units=m +no_defs"
     step = 2 * POLAR_METRES / n
-    return Lattice(side, f"from above the {side} pole", crs, -POLAR_METRES, POLAR_METRES, step, -step, (n, n))
+    return Lattice(side, f"{side} pole", crs, -POLAR_METRES, POLAR_METRES, step, -step, (n, n))
 
 
 def crs_text(crs: str) -> str:

@@ -12,7 +12,7 @@ from cubeingest.errors import GridError
 from cubeingest.grid import HealpixGrid, TilingGrid
 from cubeingest.healpix import cells_at, outlines
 from cubeingest.look.fields import parents_of
-from cubeingest.view.lattice import TILE, Lattice
+from cubeingest.view.lattice import EQUATOR_METRES, TILE, Lattice
 
 Array = np.ndarray[Any, Any]
 
@@ -37,6 +37,8 @@ def coast_of(lattice: Lattice, level: int, row: int, column: int) -> dict[str, A
         lines = coast_within((left, bottom, right, top), lattice.crs, 2 * TILE) if bottom < top and left < right else []
     except GridError:
         lines = []
+    if lattice.name in ("north", "south"):
+        lines = [part for line in lines for part in _this_side(line)]
     return {"lines": [_in_tile(lattice, level, row, column, line) for line in lines], "labels": []}
 
 
@@ -94,6 +96,13 @@ def _cells(grid: HealpixGrid, lattice: Lattice, level: int, row: int, column: in
         if own and n * 16 >= NAMED_REGION_PX**2 * 0.9:
             labels.append([round(float(at[1]), 1), round(float(at[0]), 1), grid.region_id(0, place)])
     return {"lines": lines, "labels": labels}
+
+
+def _this_side(line: Array) -> list[Array]:
+    """The parts of a line around a pole that lie on this side of the equator."""
+    inside = np.hypot(line[:, 0], line[:, 1]) < EQUATOR_METRES
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], inside, [False]]).astype(np.int8))).reshape(-1, 2)
+    return [line[a:b] for a, b in edges.tolist() if b - a > 1]
 
 
 def _screen(lattice: Lattice, y: float) -> float:

@@ -145,7 +145,7 @@ class Snapshot:
         done = np.zeros(self.spec.grid.lattice_shape_yx, bool)
         for v in self.spec.variables:
             done |= self.held(v)
-        if not done.any() or done.all():
+        if not done.any() or (done.all() and self.spec.healpix is None):
             return [0, 0, rows, columns]
         if self.spec.healpix is None:
             (ry, rx), at = self.spec.tiling.region_shape_yx, np.argwhere(done)

@@ -61,7 +61,7 @@ def read_tile(snapshot: Snapshot, lattice: Lattice, variable: Variable, index: I
     return _read_pixels(snapshot, lattice, variable, index, at, blank)
 
 
-def seconds_allowed(snapshot: Snapshot, seconds: float = TILE_SECONDS) -> float:
+def seconds_allowed(snapshot: Snapshot, seconds: float) -> float:
     return seconds if snapshot.store.is_local else seconds * REMOTE_SHARE
 
 
@@ -69,7 +69,7 @@ Part = tuple[SparseArray, Samples, tuple[slice, slice]]
 """What is read, and where in the picture it goes."""
 
 
-def read_parts(parts: Sequence[Part], out: Array, seconds: float, most_thin: int = MOST_THIN) -> int:
+def read_parts(parts: Sequence[Part], out: Array, seconds: float, most_thin: int) -> int:
     """Read parts into a picture, thinned as far as they would take longer than so many seconds otherwise: how far, 0 if that is farther than ``most_thin``
     and nothing was read.
     """
@@ -108,13 +108,13 @@ def _read_pixels(
     pixels = blank[: len(samples.y), : len(samples.x)]
     number = max((n for n in snapshot.levels(variable) if n <= level), default=0)
     whole = slice(0, len(samples.y)), slice(0, len(samples.x))
-    seconds = seconds_allowed(snapshot)
+    seconds = seconds_allowed(snapshot, TILE_SECONDS)
     if not number:
-        return Tile(blank, read_parts([(base, samples, whole)], pixels, seconds))
+        return Tile(blank, read_parts([(base, samples, whole)], pixels, seconds, MOST_THIN))
     coarse = snapshot.array(variable, index, number)
     y, x = (slice(s.start >> number, -(-s.stop >> number)) for s in window)
     own = place_samples((y, x), 1 << level - number, coarse.shape_yx)
-    thin = read_parts([(coarse, own, whole)], pixels, seconds)
+    thin = read_parts([(coarse, own, whole)], pixels, seconds, MOST_THIN)
     parts: list[Part] = []
     behind = snapshot.behind(variable, index)
     for iy, ix in np.argwhere(behind != NOTHING).tolist():
@@ -123,7 +123,7 @@ def _read_pixels(
             pixels[there] = variable.np_fill
             if behind[iy, ix] != EMPTY:
                 parts.append((base, samples.part(there), there))
-    return Tile(blank, _worse(thin, read_parts(parts, pixels, seconds)), number)
+    return Tile(blank, _worse(thin, read_parts(parts, pixels, seconds, MOST_THIN)), number)
 
 
 def _worse(first: int, second: int) -> int:
@@ -162,7 +162,7 @@ def _read_scattered(
     blank: Array,
     number: int,
 ) -> Tile:
-    seconds, thin = seconds_allowed(snapshot), 1
+    seconds, thin = seconds_allowed(snapshot, TILE_SECONDS), 1
 
     def some(positions: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         return positions[thin // 2 :: thin, thin // 2 :: thin]

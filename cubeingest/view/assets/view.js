@@ -283,7 +283,7 @@ function makeMap() {
   const aspect = own.tile[0] / own.tile[1];
   const crs = L.extend({}, L.CRS.Simple, { transformation: new L.Transformation(1, 0, own.step[1] < 0 ? aspect : -aspect, 0) });
   map = L.map("map", {
-    crs, minZoom: -own.top - 2, maxZoom: OVERZOOM, zoomSnap: 0.25, zoomControl: false, attributionControl: false, wheelPxPerZoomLevel: 90, zoomAnimation: true,
+    crs, minZoom: -own.top - 2, maxZoom: OVERZOOM, zoomSnap: 0.25, zoomControl: false, attributionControl: false, wheelPxPerZoomLevel: 90, fadeAnimation: false,
   });
   L.control.zoom({ position: "topright" }).addTo(map);
   map.made = `${own.name} ${own.shape} ${own.step}`;
@@ -565,7 +565,7 @@ function valueParts() {
   const now = nowAt();
   const place = now.reduce((sum, at, n) => sum + at * step[n], 0);
   const value = point.values[place];
-  const label = point.axes.map((a, n) => a.labels[now[n]]).join(", ");
+  const label = point.axes.map((a, n) => (/^[\d.]{1,3}$/.test(a.labels[now[n]]) ? `${a.name} ` : "") + a.labels[now[n]]).join(", ");
   const big = el("p", { class: "value" }, keyOf(value), nameOf(value, place), value !== null && point.units ? el("small", {}, point.units) : "", label ? el("small", { class: "hint" }, label) : "");
   if (!point.axes.length) return [big];
   const along = point.axes.reduce((best, a, n) => (a.labels.length > point.axes[best].labels.length ? n : best), 0);
