@@ -324,7 +324,7 @@ function placeText(where, own) {
   const digits = Math.min(7, Math.max(2, Math.ceil(-Math.log10(Math.abs(own.geographic ? own.step[0] : own.step[0] / 111195)))));
   const out = [];
   if (where.lon !== null && where.lon !== undefined) out.push(`${degrees(where.lat, ["N", "S"], digits)} ${degrees(where.lon, ["E", "W"], digits)}`);
-  if (!own.geographic) {
+  if (!own.geographic && (own.name === "grid" || !out.length)) {
     const places = Math.max(0, Math.ceil(-Math.log10(Math.abs(own.step[0]))));
     out.push(`${where.x.toFixed(places)}, ${where.y.toFixed(places)} (${own.crs})`);
   }
