@@ -22,6 +22,9 @@ LEAST_REGION_PX = 6
 NAMED_REGION_PX = 56
 """Pixels of a region along a side from which on its id has room."""
 
+LETTERS_PX = 60
+"""Pixels to the side of its middle that an id takes at most: tiles beside that of its middle have their part of it."""
+
 ROOM = 0.02
 """Of a tile around it, so that lines go on from one to the next."""
 
@@ -56,7 +59,11 @@ def _pixels(grid: TilingGrid, lattice: Lattice, level: int, row: int, column: in
     if min(sizes) < LEAST_REGION_PX:
         return {"lines": [], "labels": []}
     start = (row * TILE << level), (column * TILE << level)
-    rows, columns = (range(s.start // r, -(-s.stop // r)) for s, r in zip(window, grid.region_shape_yx, strict=True))
+    # With those around it: their ids may reach into the tile.
+    rows, columns = (
+        range(max(0, s.start // r - 1), min(n, -(-s.stop // r) + 1))
+        for s, r, n in zip(window, grid.region_shape_yx, grid.lattice_shape_yx, strict=True)
+    )
     lines, labels = [], []
     for iy in rows:
         for ix in columns:
@@ -68,7 +75,7 @@ def _pixels(grid: TilingGrid, lattice: Lattice, level: int, row: int, column: in
             y0, y1 = _screen(lattice, y0), _screen(lattice, y1)
             lines.append([x0, y0, x1, y0, x1, y1, x0, y1, x0, y0])
             middle = (x0 + x1) / 2, (y0 + y1) / 2
-            if min(sizes) >= NAMED_REGION_PX and all(0 <= m < TILE for m in middle):
+            if min(sizes) >= NAMED_REGION_PX and _is_seen(middle):
                 labels.append([*(round(m, 1) for m in middle), grid.region_id(iy, ix)])
     return {"lines": [[round(v, 1) for v in line] for line in lines], "labels": labels}
 
@@ -96,6 +103,11 @@ def _cells(grid: HealpixGrid, lattice: Lattice, level: int, row: int, column: in
         if own and n * 16 >= NAMED_REGION_PX**2 * 0.9:
             labels.append([round(float(at[1]), 1), round(float(at[0]), 1), grid.region_id(0, place)])
     return {"lines": lines, "labels": labels}
+
+
+def _is_seen(middle: tuple[float, float]) -> bool:
+    """Whether a text around a place (x, y) reaches into the tile."""
+    return -LETTERS_PX < middle[0] < TILE + LETTERS_PX and -LETTERS_PX / 4 < middle[1] < TILE + LETTERS_PX / 4
 
 
 def _this_side(line: Array) -> list[Array]:

@@ -175,6 +175,12 @@ const Pixels = L.GridLayer.extend({
       });
     return image;
   },
+  // A little larger than they are: where the zoom is no whole number, browsers leave gaps between tiles.
+  _initTile(tile) {
+    L.GridLayer.prototype._initTile.call(this, tile);
+    tile.style.width = `${this._own.tile[1] + 0.5}px`;
+    tile.style.height = `${this._own.tile[0] + 0.5}px`;
+  },
   notes() {
     const said = [...this._said.values()];
     return { costly: said.filter((n) => n === "costly").length, thinned: said.filter((n) => n === "thinned").length };
@@ -599,7 +605,7 @@ function goTo(places) {
 
 /** Even, round numbers over a range. */
 function ticksOf(low, high) {
-  const raw = (high - low) / 3 || 1;
+  const raw = (high - low) / 4 || 1;
   const size = 10 ** Math.floor(Math.log10(raw));
   const step = [1, 2, 5, 10].map((k) => k * size).find((s) => s >= raw);
   const out = [];
