@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import cubeingest as ci
 from cubeingest.errors import CubeIngestError
@@ -457,3 +459,61 @@ def test_a_closed_viewer_frees_its_port(cube: ci.Cube) -> None:
     with cube.view(port=port) as again:
         assert Client(again.url).tip
         assert json.dumps(again.url).strip('"') in again._repr_html_()
+
+
+def test_what_is_kept_is_made_once_and_failures_are_not_kept() -> None:
+    from concurrent.futures import ThreadPoolExecutor
+    from threading import Barrier
+
+    from cubeingest.view.kept import Kept
+
+    made: list[int] = []
+    kept: Kept[int] = Kept(100, lambda value: value)
+    ready = Barrier(8)
+
+    def ask(_: int) -> int:
+        ready.wait()
+        return kept.get("a", lambda: made.append(1) or 60)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(ask, range(8))) == [60] * 8
+    assert made == [1]
+    with pytest.raises(ZeroDivisionError):
+        kept.get("b", lambda: 1 // 0)
+    assert kept.get("b", lambda: 50) == 50  # more than there is room for: the older one goes
+    assert kept.get("a", lambda: made.append(2) or 10) == 10
+    assert made == [1, 2]
+
+
+@pytest.mark.parametrize("n_colours", [1, 2, 256, 257, 60_000])
+def test_a_png_holds_the_pixels(n_colours: int) -> None:
+    import io
+
+    from PIL import Image
+
+    from cubeingest.view.png import encode_png
+
+    rng = np.random.default_rng(n_colours)
+    table = rng.integers(0, 256, (n_colours, 4), dtype=np.uint8)
+    pixels = table[rng.integers(0, n_colours, (256, 200))]
+    image = Image.open(io.BytesIO(encode_png(pixels)))
+    image.verify()
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(encode_png(pixels))).convert("RGBA")), pixels)
+
+
+@given(shape=st.tuples(st.integers(1, 5000), st.integers(1, 5000)), level=st.integers(0, 6))
+def test_tiles_hold_every_pixel_once(shape: tuple[int, int], level: int) -> None:
+    from cubeingest.view.lattice import Lattice
+
+    lattice = Lattice("grid", "", "EPSG:4326", 0.0, 10.0, 0.5, -0.25, shape)
+    assert lattice.window(lattice.top_level, 0, 0) == (slice(0, shape[0]), slice(0, shape[1]))
+    assert lattice.window(lattice.top_level, 0, 1) is None
+    if level > lattice.top_level:
+        assert lattice.window(level, 0, 0) is None
+        return
+    size = 256 << level
+    for axis, n in enumerate(shape):
+        found = [lattice.window(level, *((i, 0) if axis == 0 else (0, i))) for i in range(-1, n // size + 2)]
+        edges = [(w[axis].start, w[axis].stop) for w in found if w is not None]
+        assert [e[0] for e in edges] == list(range(0, n, size))
+        assert [e[1] for e in edges] == [*range(size, n, size), n]

@@ -93,7 +93,8 @@ class ViewedCube:
             colours = self.colours(snapshot, variable, index)
             tile = read_tile(snapshot, lattice, variable, index, at)
             rgba = paint(colours, tile.pixels)
-            return encode_png(rgba if lattice.north_up else rgba[::-1]), tile.note
+            note = tile.note or ("" if rgba[..., 3].any() else "blank")
+            return encode_png(rgba if lattice.north_up else rgba[::-1]), note
 
         return self._tiles.get((snapshot.id, lattice.name, variable.name, index, at), make)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import sys
 import threading
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -85,9 +87,11 @@ def serve(
 
 
 def open_browser(url: str) -> bool:
-    """Open a page in the browser of the person at this machine, if there is any."""
+    """Open a page in the browser of the person at this machine, if there is any: one without a screen is not opened, it would take the terminal."""
     import webbrowser
 
+    if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        return False
     try:
         return webbrowser.open(url)
     except webbrowser.Error:
@@ -107,7 +111,7 @@ def _prepare(store: Store, host: str, port: int, debug: bool) -> tuple[uvicorn.S
     own = listener.getsockname()[1]
     hosts = () if host in EVERYWHERE else (*LOCAL_HOSTS, host)
     config = uvicorn.Config(
-        make_app(ViewedCube(store), hosts, debug), log_level="info" if debug else "critical", access_log=debug, lifespan="off",
+        make_app(ViewedCube(store), hosts, debug), log_level="info" if debug else "critical", access_log=debug, lifespan="off", ws="none",
         timeout_graceful_shutdown=CLOSE_SECONDS, server_header=False,
     )  # fmt: skip
     shown = "127.0.0.1" if host in EVERYWHERE else f"[{host}]" if ":" in host else host

@@ -111,13 +111,16 @@ function redraw() {
 }
 
 function showAlert() {
-  const notes = pixels ? pixels.notes() : { costly: 0, thinned: 0 };
-  const says = broken || (notes.costly ? "Too much to read at this zoom: zoom in, or run `cubeingest overviews`." : notes.thinned ? "Coarser here than it could be: `cubeingest overviews` makes it sharp." : "");
+  const notes = pixels ? pixels.notes() : { costly: 0, thinned: 0, blank: false };
+  const says = broken || (notes.costly ? "Too much to read at this zoom: zoom in, or run `cubeingest overviews`." : notes.thinned ? "Coarser here than it could be: `cubeingest overviews` makes it sharp." : notes.blank ? `No data here${variable().axes.length ? ` at ${placeNames()}` : ""}.` : "");
   const box = byId("alert");
   box.hidden = !says;
   box.className = broken ? "failed" : "";
   box.replaceChildren(...says.split("`").map((text, i) => (i % 2 ? el("code", {}, text) : text)));
 }
+
+/** The axis values that are shown, in words. */
+const placeNames = () => variable().axes.map((name) => `${name} ${axisOf(name).labels[state.positions[name] || 0]}`).join(", ");
 
 // ---- layers ---------------------------------------------------------------------------------------------------------
 
@@ -183,7 +186,8 @@ const Pixels = L.GridLayer.extend({
   },
   notes() {
     const said = [...this._said.values()];
-    return { costly: said.filter((n) => n === "costly").length, thinned: said.filter((n) => n === "thinned").length };
+    const tiles = [...document.querySelectorAll("img.leaflet-tile")].filter((tile) => this.getContainer()?.contains(tile));
+    return { blank: tiles.length > 0 && said.filter((n) => n === "blank").length === tiles.length, costly: said.filter((n) => n === "costly").length, thinned: said.filter((n) => n === "thinned").length };
   },
 });
 
@@ -605,7 +609,7 @@ function goTo(places) {
 
 /** Even, round numbers over a range. */
 function ticksOf(low, high) {
-  const raw = (high - low) / 4 || 1;
+  const raw = (high - low) / 5 || 1;
   const size = 10 ** Math.floor(Math.log10(raw));
   const step = [1, 2, 5, 10].map((k) => k * size).find((s) => s >= raw);
   const out = [];
