@@ -234,6 +234,13 @@ def test_branches_tags_and_commits_are_listed_and_a_new_commit_is_seen(world: Wo
         assert (client.tile("cover", "0", "0/0/0", snapshot=before) == 0).all()
 
 
+def test_a_cube_as_it_was_is_what_is_shown_first(cube: ci.Cube) -> None:
+    with cube.at("v1").view() as viewer:
+        refs = Client(viewer.url).json("api/refs")
+    assert refs["first"] == "v1"
+    assert refs["tags"]["v1"] == cube.at("v1").store.tip == refs["history"][0]["snapshot"]
+
+
 def test_the_page_is_whole_and_loads_nothing_from_elsewhere(client: Client) -> None:
     page = client.get("")
     text = page.body.decode()

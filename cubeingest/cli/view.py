@@ -20,9 +20,7 @@ def view_(
     host: Annotated[
         str, typer.Option("--host", metavar="ADDRESS", help="Which address of this machine; 0.0.0.0: all of them.")
     ] = "127.0.0.1",
-    browser: Annotated[
-        bool, typer.Option("--open/--no-browser", help="Open it in this machine's browser.", show_default=True)
-    ] = True,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Do not open it in this machine's browser.")] = False,
     debug: DebugOption = False,
 ) -> None:
     """Show the cube on a map in the browser, until Ctrl-C. Example: cubeingest view --port 8081"""
@@ -36,6 +34,6 @@ def view_(
             say("Ctrl-C ends it", "bright_black")
 
         try:
-            serve(cube.store, host, port, browser, debug, tell)
+            serve(cube.store, host, port, not no_browser, debug, tell)
         except KeyboardInterrupt:
             raise typer.Exit(130) from None

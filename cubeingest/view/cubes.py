@@ -74,7 +74,8 @@ class ViewedCube:
         except StoreError:
             commits = []
         history = [{"snapshot": c.snapshot, "time": c.time, "message": c.message[:200]} for c in commits]
-        return {"first": self.first, "branches": branches, "tags": tags, "history": history}
+        first = next((t for t, tip in tags.items() if tip == self.first), self.first)
+        return {"first": first, "branches": branches, "tags": tags, "history": history}
 
     def snapshot(self, snapshot_id: str) -> Snapshot:
         """A snapshot by its id. Raises :class:`NotThereError` if there is none, :class:`StoreError` if it cannot be read."""
