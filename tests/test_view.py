@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 import cubeingest as ci
 from cubeingest.errors import CubeIngestError
 from tests.conftest import Ran, World
+from tests.objectstore import Bucket
 from tests.viewing import Client, painted
 
 SPEC = """\
@@ -263,6 +264,10 @@ WRONG = [
     ("tiles/{tip}/grid/cover/0/99/0/0.png", 404),
     ("tiles/{tip}/grid/cover/0/0/99999999999999999999/0.png", 404),
     ("tiles/{tip}/grid/cover/0/0/-1/0.png", 404),
+    ("tiles/{tip}/grid/cover/0/0/" + "9" * 5000 + "/0.png", 404),
+    ("tiles/{tip}/grid/cover/0000000009999/0/0/0.png", 404),
+    ("tiles/{tip}/grid/cover/0/0/0/0.png/..", 404),
+    ("api/point/{tip}/grid/cover?x=1e308&y=-1e308", 200),
     ("assets/..%2fapp.py", 404),
     ("assets/../../cube.py", 404),
     ("api/point/{tip}/grid/cover", 400),
@@ -277,6 +282,9 @@ WRONG = [
 def test_nonsense_is_answered_in_one_line(client: Client, path: str, status: int) -> None:
     reply = client.get(path.replace("{tip}", client.tip))
     assert reply.status == status
+    if status == 200:
+        assert reply.json["outside"]
+        return
     error = reply.json["error"]
     assert error
     assert "\n" not in error
@@ -410,6 +418,17 @@ def test_another_cube_in_the_place_of_the_first_is_seen(world: World) -> None:
         assert client.tip == anew.store.tip != tip
         assert (client.tile("cover", "0", "0/0/0") == 0).all()
         assert client.get(f"api/cube/{tip}").status == 404
+
+
+@pytest.mark.slow
+def test_a_cube_in_a_bucket_is_shown_like_any_other(world: World, bucket: Bucket) -> None:
+    cube = ci.init(world.spec_file, bucket.uri("cubes/small"))
+    cube.ingest(year=2000, workers=1)
+    pixels = cube.dataset()["cover"].sel(year=2000).values
+    with cube.view() as viewer:
+        client = Client(viewer.url)
+        assert np.array_equal(client.tile("cover", "0", "0/0/0"), painted(cube, "cover", pixels, pixels))
+        assert 'data-poll="20"' in client.get("").body.decode()
 
 
 def test_a_port_that_is_taken_is_named(world: World, invoke: Callable[..., Ran], cube: ci.Cube) -> None:

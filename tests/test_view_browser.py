@@ -166,6 +166,15 @@ def test_another_variable_and_other_axis_values_are_chosen(cube: ci.Cube, viewer
     assert (words["variable"], words["year"]) == ("light", "2005")
 
 
+def test_an_axis_is_gone_along(viewer: Viewer, look: Opener) -> None:
+    page = look(viewer, "variable=light")
+    page.click("button[aria-label='play year']")
+    for at in (1, 2, 0):
+        wait_for_tiles(page, f"/light/{at}.0")
+    page.click("button[aria-label='play year']")
+    assert page.get_attribute("button[aria-label='play year']", "aria-pressed") == "false"
+
+
 def test_a_click_shows_the_values_over_the_axes(cube: ci.Cube, viewer: Viewer, look: Opener) -> None:
     page = look(viewer, "variable=light&band=red&year=2000&at=310005,5589995,1")
     page.mouse.click(*screen_of(page, 340.5, 360.5))

@@ -1,7 +1,7 @@
 """The web application: what each address answers. The only home of starlette.
 
 All that a snapshot's address answers never changes, so browsers keep it; ``api/refs`` alone is asked again and again. Whatever is wrong with a request is said in one line
-of JSON, ``{"error": ...}``: 400 and 404 for what is asked, 503 for a store that does not answer.
+of JSON, ``{"error": ...}``: 400 and 404 for what is asked, 503 for a store that does not answer, 500 for a fault of ours.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from cubeingest.errors import CubeIngestError, GridError
 from cubeingest.spec import Variable
+from cubeingest.store import reason_of
 from cubeingest.view.cubes import NotThereError, ViewedCube
 from cubeingest.view.lattice import Lattice
 from cubeingest.view.painting import legend_of
@@ -102,7 +103,7 @@ def make_app(cube: ViewedCube, hosts: tuple[str, ...] = LOCAL_HOSTS, debug: bool
         return answer
 
     answers = _Answers(cube)
-    tile = "{level:int}/{row:int}/{column:int}"
+    tile = "{level}/{row}/{column}"
     routes = [
         Route("/", endpoint(answers.page)),
         Route("/assets/{name:path}", endpoint(answers.asset)),
@@ -141,6 +142,8 @@ async def _answer(request: Request, work: Callable[[Request], Answer], gate: Any
 
 
 def _worked(work: Callable[[Request], Answer], request: Request, debug: bool) -> Answer:
+    import icechunk
+
     try:
         return work(request)
     except (WrongAddressError, NotThereError) as e:
@@ -151,10 +154,14 @@ def _worked(work: Callable[[Request], Answer], request: Request, debug: bool) ->
         if debug:
             traceback.print_exc(file=sys.stderr)
         return _error(503, str(e))
+    except icechunk.IcechunkError as e:
+        if debug:
+            traceback.print_exc(file=sys.stderr)
+        return _error(503, f"the store failed: {reason_of(e)}")
     except Exception as e:  # noqa: BLE001  (one request's failure is its answer; the server goes on)
         if debug:
             traceback.print_exc(file=sys.stderr)
-        return _error(503, f"{type(e).__name__}: {e}")
+        return _error(500, f"{type(e).__name__}: {e}")
 
 
 def _error(status: int, text: str) -> Answer:
@@ -256,12 +263,7 @@ class _Answers:
     def place(self, request: Request) -> Answer:
         snapshot = self._snapshot(request)
         lattice = self._lattice(request, snapshot)
-        query = request.query_params
-        if "lon" in query:
-            lon, lat = self._numbers(query, "lon", "lat")
-            x, y = lattice.from_lonlat(lon, lat)
-            return Answer(_json({"x": x, "y": y}))
-        return Answer(_json(place_of(lattice, *self._xy(query))))
+        return Answer(_json(place_of(lattice, *self._xy(request.query_params))))
 
     # ---- what an address names -----------------------------------------------------------------------------------
 
@@ -287,22 +289,22 @@ class _Answers:
 
     def _tile_of(self, request: Request, snapshot: Snapshot) -> tuple[Lattice, tuple[int, int, int]]:
         lattice = self._lattice(request, snapshot)
-        at = tuple(request.path_params[k] for k in ("level", "row", "column"))
+        words = [request.path_params[k] for k in ("level", "row", "column")]
+        level, row, column = (int(w) if _is_number(w) else -1 for w in words)
+        at = level, row, column
         if lattice.window(*at) is None:
-            raise WrongAddressError(f"there is no tile {'/'.join(map(str, at))}: levels are 0 to {lattice.top_level}")
+            text = "/".join(words)[:40]
+            raise WrongAddressError(f"there is no tile {text!r}: levels are 0 to {lattice.top_level}")
         return lattice, at
 
     def _xy(self, query: Mapping[str, str]) -> tuple[float, float]:
-        return self._numbers(query, "x", "y")
-
-    def _numbers(self, query: Mapping[str, str], *names: str) -> tuple[float, float]:
         try:
-            first, second = (float(query[name]) for name in names)
+            x, y = float(query["x"]), float(query["y"])
         except (KeyError, ValueError):
-            raise GridError(f"give {' and '.join(names)} as numbers") from None
-        if not (math.isfinite(first) and math.isfinite(second)):
-            raise GridError(f"{' and '.join(names)} must be finite")
-        return first, second
+            raise GridError("give x and y as numbers, in units of the CRS") from None
+        if not (math.isfinite(x) and math.isfinite(y)):
+            raise GridError("x and y must be finite")
+        return x, y
 
 
 def _index_of(text: str, snapshot: Snapshot, variable: Variable) -> Index:
@@ -311,12 +313,15 @@ def _index_of(text: str, snapshot: Snapshot, variable: Variable) -> Index:
     words = [] if text in ("", "-") else text.split(".")
     if not words and axes and not text:
         words = ["0"] * len(axes)
-    if len(words) != len(axes) or not all(
-        w.isascii() and w.isdecimal() and int(w[:9]) < a.size for w, a in zip(words, axes, strict=True)
-    ):
+    if len(words) != len(axes) or not all(_is_number(w) and int(w) < a.size for w, a in zip(words, axes, strict=True)):
         known = ", ".join(f"{a.name} 0 to {a.size - 1}" for a in axes) or "it has no axes: -"
-        raise WrongAddressError(f"{variable.name!r} has no position {text!r} ({known})")
+        raise WrongAddressError(f"{variable.name!r} has no position {text[:40]!r} ({known})")
     return tuple(int(w) for w in words)
+
+
+def _is_number(word: str) -> bool:
+    """Whether a word is a whole number, of no more digits than any that means something."""
+    return word.isascii() and word.isdecimal() and len(word) <= 9
 
 
 def _asset(name: str) -> bytes:

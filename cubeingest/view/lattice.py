@@ -106,13 +106,6 @@ class Lattice:
         lon, lat = np.where(there, lon, np.nan), np.where(there, lat, np.nan)
         return (lon + 180) % 360 - 180, lat
 
-    def from_lonlat(self, lon: float, lat: float) -> tuple[float | None, float | None]:
-        """A longitude and latitude in CRS units, where it lies on this lattice; None where it has no place."""
-        if self.is_geographic:
-            return self.origin_x + (lon - self.origin_x) % 360, lat
-        x, y = (float(v) for v in mapper(parse_crs("OGC:CRS84"), parse_crs(self.crs))(lon, lat))
-        return (x, y) if math.isfinite(x) and math.isfinite(y) else (None, None)
-
     def places(self, level: int, row: int, column: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """Longitudes and latitudes of the centres of a tile's pixels, (``TILE``, ``TILE``), in the order of the lattice."""
         at = (np.arange(TILE) + 0.5) * 2**level

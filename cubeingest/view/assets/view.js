@@ -412,19 +412,19 @@ function showControls() {
 function axisControl(name) {
   const { labels } = axisOf(name);
   const now = state.positions[name] || 0;
+  const play = labels.length > 2 ? el("button", { type: "button", class: "play", "aria-label": `play ${name}`, "aria-pressed": "false", onclick: (event) => togglePlay(name, event.currentTarget) }, "▶") : "";
   if (labels.length <= FEW_LABELS && labels.join("").length <= 40) {
     const chips = labels.map((label, i) => el("label", {}, el("input", { type: "radio", name: `axis ${name}`, value: i, checked: i === now, onchange: () => setPosition(name, i) }), label));
-    return el("fieldset", { class: "axis", "data-axis": name }, el("legend", {}, name), el("div", { class: "chips" }, ...chips));
+    return el("fieldset", { class: "axis", "data-axis": name }, el("legend", {}, name), el("div", { class: "chips" }, ...chips, play));
   }
   const output = el("output", {}, labels[now]);
   const input = el("input", { type: "range", min: 0, max: labels.length - 1, value: now, "aria-label": name, "aria-valuetext": labels[now], oninput: () => setPosition(name, Number(input.value)) });
   const step = (by) => setPosition(name, (state.positions[name] + by + labels.length) % labels.length);
-  const play = el("button", { type: "button", class: "play", "aria-label": `play ${name}`, onclick: () => togglePlay(name, play) }, "▶");
   return el("fieldset", { class: "axis", "data-axis": name },
     el("legend", {}, name, output),
     el("div", { class: "slider" },
       el("button", { type: "button", "aria-label": `${name}: one back`, onclick: () => step(-1) }, "‹"), input,
-      el("button", { type: "button", "aria-label": `${name}: one on`, onclick: () => step(1) }, "›"), labels.length > 2 ? play : ""));
+      el("button", { type: "button", "aria-label": `${name}: one on`, onclick: () => step(1) }, "›"), play));
 }
 
 function setPosition(name, position) {
