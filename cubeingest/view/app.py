@@ -39,11 +39,14 @@ TILES_AT_ONCE = max(2, min(8, os.cpu_count() or 2))
 ANSWERS_AT_ONCE = 16
 """Other answers, which wait for no tile."""
 
+SCRIPTS = ("state", "ask", "layers", "controls", "point", "view")
+"""In the order in which the page loads them."""
+
 ASSETS = {
     "leaflet/leaflet.js": "text/javascript",
     "leaflet/leaflet.css": "text/css",
     "view.css": "text/css",
-    "view.js": "text/javascript",
+    **{f"{name}.js": "text/javascript" for name in SCRIPTS},
 }
 
 FOR_GOOD = "private, max-age=31536000, immutable"
@@ -210,7 +213,12 @@ class _Answers:
     def page(self, request: Request) -> Answer:
         from cubeingest import __version__
 
-        fields = {"version": escape(__version__, quote=True), "poll": str(POLL_SECONDS[not self._cube.is_local])}
+        scripts = "\n".join(f'<script src="assets/{name}.js"></script>' for name in SCRIPTS)
+        fields = {
+            "scripts": scripts,
+            "version": escape(__version__, quote=True),
+            "poll": str(POLL_SECONDS[not self._cube.is_local]),
+        }
         text = re.sub(r"\{\{(\w+)\}\}", lambda m: fields[m[1]], _asset("view.html").decode())
         return Answer(text.encode(), "text/html; charset=utf-8", ASK_AGAIN)
 
