@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
@@ -14,6 +15,7 @@ import pytest
 import cubeingest as ci
 from cubeingest.view import Viewer
 from tests.conftest import World
+from tests.test_page_browser import northern_half
 from tests.test_view import SPEC, brightness, classes
 
 if TYPE_CHECKING:
@@ -126,6 +128,37 @@ def test_pixels_are_where_they_belong_whatever_the_zoom(cube: ci.Cube, viewer: V
                 row,
                 column,
             )
+
+
+NORTHERN = """\
+name: northern
+crs: EPSG:4326
+grid: {origin: {x: 10, y: 58}, resolution: {x: 1/40, y: 1/40}, shape: {y: 300, x: 400}, region: {y: 150, x: 100}}
+variables:
+  cover: {dtype: uint8, fill_value: 255, chunks: {y: 50, x: 50}, attrs: {flag_values: [1, 2], flag_meanings: south north, flag_colors: "#ff0000 #0000ff"}}
+store: ./northern.icechunk
+"""
+"""Rows from south to north, drawn twice as high as wide; more than one tile along each side."""
+
+
+def test_pixels_are_the_right_way_up_and_as_high_as_they_should_be(tmp_path: Path, look: Opener) -> None:
+    (tmp_path / "grid.yaml").write_text(NORTHERN)
+    cube = ci.init(tmp_path / "grid.yaml")
+    cube.ingest(source=northern_half, workers=1)
+    with cube.view() as viewer:
+        page = look(viewer, "coast=no")
+        page.click("#fold")
+        (x0, y0), (x1, y1) = screen_of(page, 0, 0), screen_of(page, 300, 400)
+        assert y1 < y0
+        assert (y0 - y1) / (x1 - x0) == pytest.approx(300 / 400 / np.cos(np.radians(61.75)), rel=0.01)
+        red, blue = (255, 0, 0), (0, 0, 255)
+        for row, colour in ((20, red), (100, blue), (170, red), (262, blue), (290, blue)):
+            for column in (200, 262, 350):
+                assert colour_at(page, row, column) == colour, (row, column)
+        page.mouse.click(*screen_of(page, 262.5, 262.5))
+        page.wait_for_selector("#panel .value")
+        assert page.inner_text("#panel .value") == "north"
+        assert re.match(r"64\.5[67]\d°N 16\.5[67]\d°E · region y1_x2", page.inner_text("#panel small"))
 
 
 def test_the_map_is_moved_and_zoomed_and_the_address_keeps_it(viewer: Viewer, look: Opener) -> None:

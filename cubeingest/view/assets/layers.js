@@ -206,7 +206,7 @@ function degrees(value, [positive, negative], digits) {
 }
 
 function placeText(where, own) {
-  const digits = Math.min(7, Math.max(2, Math.ceil(-Math.log10(Math.abs(own.geographic ? own.step[0] : own.step[0] / 111195)))));
+  const digits = Math.min(7, Math.max(2, 1 + Math.ceil(-Math.log10(Math.abs(own.geographic ? own.step[0] : own.step[0] / 111195)))));
   const out = [];
   if (where.lon !== null && where.lon !== undefined) out.push(`${degrees(where.lat, ["N", "S"], digits)} ${degrees(where.lon, ["E", "W"], digits)}`);
   if (!own.geographic && (own.name === "grid" || !out.length)) {
