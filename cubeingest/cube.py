@@ -51,6 +51,7 @@ from cubeingest.spec import CubeSpec, read_spec
 from cubeingest.status import Status, read_status
 from cubeingest.store import MAIN, Commit, Store, normalize_uri, open_store, read_history, resolve_ref
 from cubeingest.verify import VerifyReport, verify
+from cubeingest.view import Viewer, start_viewer
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -468,6 +469,12 @@ class Cube:
     def show_diff(self, older: str, newer: str = MAIN) -> Any:
         """Draw in which slots two tags, branches or snapshots differ. Returns axes as :meth:`show_status` does."""
         return show_diff(self.store, older, newer)
+
+    def view(self, *, host: str = "127.0.0.1", port: int = 0, browser: bool = False) -> Viewer:
+        """Show the cube on a map in the browser, from a server in a thread of this process: its ``url`` is where, ``close()`` ends it. On a port that is
+        free unless one is given. In a notebook it shows itself. See ``docs/view.md``.
+        """
+        return start_viewer(self.store, host, port, browser)
 
     def _repr_html_(self) -> str:
         """What the cube holds, how far it is, and a small map, for notebooks."""

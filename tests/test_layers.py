@@ -20,7 +20,7 @@ LAYERS: list[set[str]] = [
     {"cli"},
     {"demo"},
     {"cube"},
-    {"branches", "check", "page"},
+    {"branches", "check", "page", "view"},
     {
         "analyze",
         "contents",
@@ -70,6 +70,8 @@ HOMES = {
     "ruamel": {"spec"},
     "rasterio": {"tile", "demo"},
     "imagecodecs": {"tile"},
+    "starlette": {"view"},
+    "uvicorn": {"view"},
 }
 """Libraries that only some modules may import."""
 

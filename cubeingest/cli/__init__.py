@@ -22,6 +22,7 @@ from cubeingest.cli import (
     status,
     transitions,
     upkeep,
+    view,
 )
 from cubeingest.cli.app import app
 
@@ -42,6 +43,7 @@ __all__ = [
     "status",
     "transitions",
     "upkeep",
+    "view",
 ]
 
 COMPLETE = "_CUBEINGEST_COMPLETE"

@@ -21,7 +21,7 @@ from cubeingest.errors import nearest
 GROUPS = {
     "Make": ("demo", "infer", "init", "extend"),
     "Fill": ("plan", "ingest", "status", "verify", "overviews", "materialize"),
-    "Look": ("show", "regions", "history", "chunks", "cost"),
+    "Look": ("show", "view", "regions", "history", "chunks", "cost"),
     "Use": ("compute", "export", "rechunk"),
     "Keep": ("publish", "tag", "diff", "check", "gc"),
 }
