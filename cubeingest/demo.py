@@ -12,9 +12,9 @@ from typing import Any
 from cubeingest.create import init_cube
 from cubeingest.cube import Cube
 from cubeingest.engine import Progress
-from cubeingest.errors import CubeIngestError, StoreError
+from cubeingest.errors import CubeIngestError, ExtraError, StoreError
 from cubeingest.grid import TilingGrid
-from cubeingest.look import picture_map, read_map, save_picture
+from cubeingest.look import check_drawing, picture_map, read_map, save_picture
 from cubeingest.plan import Selection
 from cubeingest.spec import read_spec
 
@@ -58,11 +58,21 @@ def run_demo(folder: Path, say: Callable[[str], None], on_progress: Callable[[Pr
     say(f"verify  {check.equal} of {check.checked} slots equal their tiles, pixel for pixel")
     if report.failed or check.different or check.missing or status.pending:
         raise CubeIngestError(f"the demo's cube is not whole: see `cubeingest status --store {done.store.uri}`")
-    picture = folder / "land.png"
-    draw(cube, picture)
-    say(f"picture {picture}")
-    return {"store": done.store.uri, "spec": str(spec_file), "picture": str(picture), "ingest": report.to_json(), "status": status.to_json(),
+    picture = _drawn(cube, folder / "land.png", say)
+    return {"store": done.store.uri, "spec": str(spec_file), "picture": picture and str(picture), "ingest": report.to_json(), "status": status.to_json(),
             "verify": check.to_json()}  # fmt: skip
+
+
+def _drawn(cube: Cube, path: Path, say: Callable[[str], None]) -> Path | None:
+    """Draw the cube; where nothing can be drawn, say why. All else of the demo needs no extra."""
+    try:
+        check_drawing()
+    except ExtraError as e:
+        say(f"picture {e}")
+        return None
+    draw(cube, path)
+    say(f"picture {path}")
+    return path
 
 
 def draw(cube: Cube, path: Path) -> None:

@@ -8,8 +8,6 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from cubeingest import __version__
-
 ORDER = (
     "demo", "infer", "init", "plan", "ingest", "status", "verify", "overviews", "show", "regions", "history", "chunks", "cost", "compute",
     "export", "rechunk", "extend", "publish", "tag", "diff", "check", "gc", "materialize",
@@ -40,6 +38,8 @@ app = typer.Typer(
 
 def _version(value: bool) -> None:
     if value:
+        from cubeingest import __version__
+
         sys.stdout.write(f"cubeingest {__version__}\n")
         raise typer.Exit
 

@@ -396,8 +396,9 @@ def demo(
         if json:
             print_json(report)
         else:
+            look = f"or look at {report['picture']}, and " if report["picture"] else "or "
             out_console().print(
                 f"\nOpen it:\n\n  import cubeingest as ci\n  ds = ci.open({report['store']!r}).dataset()\n\n"
-                f"or look at {report['picture']}, and ask the cube:\n\n  cubeingest status --store {report['store']}",
+                f"{look}ask the cube:\n\n  cubeingest status --store {report['store']}",
                 markup=False,
             )

@@ -8,7 +8,7 @@ from cubeingest.points.areas import read_areas
 from cubeingest.points.blocks import CELL, MEMORY_BYTES, is_chosen
 from cubeingest.points.catalogfile import read_footprints, write_footprints
 from cubeingest.points.footprints import Footprints, footprints_of
-from cubeingest.points.granule import open_granule, read_part, read_runs
+from cubeingest.points.granule import load_reader, open_granule, read_part, read_runs
 from cubeingest.points.locate import Placer
 from cubeingest.points.model import (
     BATCH_POINTS,
@@ -25,5 +25,5 @@ from cubeingest.points.scan import Footprint, rows_by_region, scan_granule, whol
 
 __all__ = [
     "BATCH_POINTS", "CELL", "EVERY_RUN", "MEMORY_BYTES", "Columns", "Footprint", "Footprints", "GranuleRow", "Locator", "Part", "Placer", "PointSource",
-    "RegionReader", "Run", "footprints_of", "is_chosen", "open_granule", "read_areas", "read_footprints", "read_part", "read_runs", "rows_by_region", "scan_granule", "whole_footprint", "write_footprints",
+    "RegionReader", "Run", "footprints_of", "is_chosen", "load_reader", "open_granule", "read_areas", "read_footprints", "read_part", "read_runs", "rows_by_region", "scan_granule", "whole_footprint", "write_footprints",
 ]  # fmt: skip
