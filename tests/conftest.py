@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["bucket", "s3_server"]
 
 hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.register_profile("few", deadline=None, max_examples=10)
 hypothesis.settings.load_profile("untimed")
 
 SPEC = """\
