@@ -22,6 +22,7 @@ from packaging.metadata import Metadata
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
+from ruamel.yaml import YAML
 
 import cubeingest as ci
 
@@ -41,6 +42,14 @@ def test_version_is_that_of_the_project() -> None:
     assert ci.__version__ == version("cubeingest") == PROJECT["project"]["version"]
     assert re.fullmatch(r"\d+\.\d+\.\d+((a|b|rc)\d+)?", ci.__version__)
     assert str(Version(ci.__version__)) == ci.__version__
+
+
+def test_citation_is_of_this_version_and_has_what_the_format_asks_for() -> None:
+    said = YAML(typ="safe").load(ROOT / "CITATION.cff")
+    assert {"cff-version", "message", "title", "authors"} <= set(said)
+    assert said["cff-version"] == "1.2.0"
+    assert (said["version"], said["license"]) == (ci.__version__, PROJECT["project"]["license"])
+    assert said["keywords"] == PROJECT["project"]["keywords"]
 
 
 def test_all_is_every_extra_that_a_user_has_a_use_for() -> None:
