@@ -151,6 +151,12 @@ def world(tmp_path: Path) -> World:
     return made
 
 
+@pytest.fixture(scope="session")
+def xdggs() -> Any:
+    """What others open cubes of HEALPix cells by. It needs a newer xarray than the oldest that we allow."""
+    return pytest.importorskip("xdggs", exc_type=ImportError)
+
+
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 
