@@ -9,6 +9,9 @@ from cubeingest.errors import ExtraError
 CLIENTS = {"s3": ("s3fs", "s3"), "gs": ("gcsfs", "gcs"), "az": ("adlfs", "azure")}
 """By kind of storage: the library that reads files there, and the extra that brings it. (Cubes need none: Icechunk reads them.)"""
 
+NAMES = {"PIL": "pillow"}
+"""Libraries that are installed by another name than they are imported by."""
+
 
 def import_extra(module: str, extra: str, what: str) -> Any:
     """A module of a library that comes with ``extra``, and that ``what`` needs. Raises :class:`ExtraError` where it cannot be imported."""
@@ -31,4 +34,4 @@ def lack_of(library: str, extra: str, what: str, reason: ImportError) -> str:
     """The line that says that ``what`` needs a ``library``: one that is absent, or one that is there and broken, and how."""
     is_absent = isinstance(reason, ModuleNotFoundError) and (reason.name or "").partition(".")[0] == library
     broken = "" if is_absent else f", which cannot be imported ({' '.join(str(reason).split())})"
-    return f"{what} needs {library.replace('_', '-')}{broken}: pip install 'cubeingest[{extra}]'"
+    return f"{what} needs {NAMES.get(library, library.replace('_', '-'))}{broken}: pip install 'cubeingest[{extra}]'"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -13,7 +14,7 @@ import tomllib
 import zipfile
 from dataclasses import dataclass
 from email.parser import BytesParser
-from importlib.metadata import distributions, version
+from importlib.metadata import distributions, packages_distributions, version
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,9 @@ ROOT = Path(__file__).parent.parent
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 EXTRAS: dict[str, list[str]] = PROJECT["project"]["optional-dependencies"]
 PINNED = {canonicalize_name(r.name): r for r in map(Requirement, PROJECT["tool"]["uv"]["constraint-dependencies"])}
+
+BY_FSSPEC = {"aiohttp", "yarl"}
+"""What ``fsspec[http]`` is asked for."""
 
 SAID_ELSEWHERE = {"cubeingest", "pip", "setuptools", "uv", "wheel"}
 """Distributions of an environment that no pin is for."""
@@ -50,6 +54,20 @@ def test_citation_is_of_this_version_and_has_what_the_format_asks_for() -> None:
     assert said["cff-version"] == "1.2.0"
     assert (said["version"], said["license"]) == (ci.__version__, PROJECT["project"]["license"])
     assert said["keywords"] == PROJECT["project"]["keywords"]
+
+
+def test_each_library_that_is_imported_is_asked_for_and_none_besides() -> None:
+    core = {canonicalize_name(r.name) for r in map(Requirement, PROJECT["project"]["dependencies"])}
+    extra = {canonicalize_name(r.name) for wanted in EXTRAS.values() for r in map(Requirement, wanted)}
+    trees = [ast.parse(file.read_text(encoding="utf-8")) for file in (ROOT / "cubeingest").rglob("*.py")]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    names |= {str(node.module) for node in nodes if isinstance(node, ast.ImportFrom)}
+    tops = {name.partition(".")[0] for name in names} - set(sys.stdlib_module_names) - {"cubeingest", "odc"}
+    of = packages_distributions()
+    used = {canonicalize_name(distribution) for top in tops for distribution in of[top]} | {"odc-geo"}
+    assert used - core - extra == BY_FSSPEC
+    assert core - used == set()
 
 
 def test_all_is_every_extra_that_a_user_has_a_use_for() -> None:
