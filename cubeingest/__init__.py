@@ -11,15 +11,15 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
-
 if TYPE_CHECKING:
+    __version__: str
     from cubeingest.axes import Axis as Axis
     from cubeingest.cube import Cube as Cube
     from cubeingest.cube import init as init
     from cubeingest.cube import open as open  # noqa: A004
     from cubeingest.errors import CatalogError as CatalogError
     from cubeingest.errors import CubeIngestError as CubeIngestError
+    from cubeingest.errors import ExtraError as ExtraError
     from cubeingest.errors import FunctionError as FunctionError
     from cubeingest.errors import GridError as GridError
     from cubeingest.errors import SpecError as SpecError
@@ -39,6 +39,7 @@ _HOMES = {
     "errors": (
         "CatalogError",
         "CubeIngestError",
+        "ExtraError",
         "FunctionError",
         "GridError",
         "SpecError",
@@ -60,6 +61,10 @@ __all__ = ["__version__", *sorted(_HOME_OF)]  # noqa: PLE0604  (names are loaded
 
 def __getattr__(name: str) -> Any:
     """Load a public name when it is first asked for, so that ``cubeingest --help`` need not wait for xarray."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return globals().setdefault(name, version("cubeingest"))  # kept: finding it takes milliseconds
     if name not in _HOME_OF:
         raise AttributeError(f"module 'cubeingest' has no attribute {name!r}")
     return getattr(import_module(f"cubeingest.{_HOME_OF[name]}"), name)

@@ -13,7 +13,7 @@ import numpy as np
 
 from cubeingest.catalog import Catalog, read_catalog
 from cubeingest.engine import PROBE, PROBE_LENGTH
-from cubeingest.errors import CatalogError, SpecError, StoreError
+from cubeingest.errors import CatalogError, ExtraError, SpecError, StoreError
 from cubeingest.ingest import expected_slots
 from cubeingest.ledger import create_ledger, write_expected
 from cubeingest.overviews import level_arrays, settle_pyramid
@@ -112,7 +112,7 @@ def list_expected(
         return expected_slots(spec, chosen, catalog), "; ".join(
             w for w in (_none_yet(chosen, catalog), *catalog.warnings) if w
         )
-    except CatalogError as e:
+    except (CatalogError, ExtraError) as e:
         return expected_slots(spec, chosen, None), f"the catalog could not be read, ingest will try again: {e}"
 
 

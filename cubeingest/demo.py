@@ -12,9 +12,9 @@ from typing import Any
 from cubeingest.create import init_cube
 from cubeingest.cube import Cube
 from cubeingest.engine import Progress
-from cubeingest.errors import CubeIngestError, StoreError
+from cubeingest.errors import CubeIngestError, ExtraError, StoreError
 from cubeingest.grid import TilingGrid
-from cubeingest.look import picture_map, read_map, save_picture
+from cubeingest.look import check_drawing, picture_map, read_map, save_picture
 from cubeingest.selection import Selection
 from cubeingest.spec import CubeSpec, read_spec
 
@@ -72,9 +72,8 @@ def _check_and_draw(cube: Cube, picture: Path, say: Callable[[str], None]) -> di
     levels = cube.overviews(levels=LEVELS, workers=1)
     sizes = ", ".join(" x ".join(map(str, level["shape"])) for level in levels.levels)
     say(f"overviews {len(levels.levels)} coarser levels to look at: {sizes} pixels")
-    draw(cube, picture)
-    say(f"picture   {picture}")
-    return {"verify": check.to_json(), "overviews": levels.to_json()}
+    drawn = _drawn(cube, picture, say)
+    return {"picture": drawn and str(drawn), "verify": check.to_json(), "overviews": levels.to_json()}
 
 
 def _prepare(folder: Path) -> tuple[list[str], CubeSpec]:
@@ -93,6 +92,18 @@ def _prepare(folder: Path) -> tuple[list[str], CubeSpec]:
         raise StoreError(
             f"the demo cannot write into {str(folder)!r} ({e.strerror or e}): give another folder, --keep DIR"
         ) from e
+
+
+def _drawn(cube: Cube, path: Path, say: Callable[[str], None]) -> Path | None:
+    """Draw the cube; where nothing can be drawn, say why. All else of the demo needs no extra."""
+    try:
+        check_drawing()
+    except ExtraError as e:
+        say(f"picture   none: {e}")
+        return None
+    draw(cube, path)
+    say(f"picture   {path}")
+    return path
 
 
 def draw(cube: Cube, path: Path) -> None:

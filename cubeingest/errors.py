@@ -35,6 +35,10 @@ class StoreError(CubeIngestError):
     """A store that is not there, is not a cube, or cannot take what is to be written."""
 
 
+class ExtraError(CubeIngestError):
+    """A library that is not installed, and that only some uses need; the message names the extra that brings it."""
+
+
 class WorkerError(CubeIngestError):
     """A cluster whose workers do not see the coordinator's store, or whose versions differ."""
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from cubeingest.boxes import Box, check_polygon, finite, query_boxes
 from cubeingest.errors import GridError, nearest
+from cubeingest.extras import import_extra
 from cubeingest.outlines import Array, polygons, sagitta
 
 if TYPE_CHECKING:
@@ -422,11 +423,7 @@ def _check_cells(cells: Any, order: int) -> npt.NDArray[np.int64]:
 
 
 def _nested(order: int, ellipsoid: str) -> Any:
-    """What healpix-geo has for the nested scheme. Raises :class:`GridError` if it is not installed, and for what it does not know."""
+    """What healpix-geo has for the nested scheme. Raises :class:`ExtraError` if it is not installed, :class:`GridError` for what it does not know."""
     check_order(order)
     check_ellipsoid(ellipsoid)
-    try:
-        from healpix_geo import nested
-    except ImportError:
-        raise GridError("cells of HEALPix need healpix-geo: pip install 'cubeingest[points]'") from None
-    return nested
+    return import_extra("healpix_geo.nested", "points", "a grid of HEALPix cells")

@@ -9,7 +9,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cubeingest.errors import CatalogError, TileError
+from cubeingest.errors import CatalogError, ExtraError, TileError
+from cubeingest.extras import import_extra
 from cubeingest.remote import expand_glob, read_bytes, source_id, why_unreachable
 from cubeingest.storage import Storage, is_remote, public_href
 
@@ -68,7 +69,7 @@ def expand_pattern(pattern: str, storage: Storage) -> list[str]:
     try:
         return expand_glob(pattern, storage)
     except Exception as e:  # noqa: BLE001  (each cloud's library has errors of its own)
-        raise _unreadable("glob", pattern, why_unreachable(e, pattern)) from None
+        raise _unreadable("glob", pattern, why_unreachable(e)) from None
 
 
 def read_table(uri: str, storage: Storage) -> pd.DataFrame:
@@ -78,14 +79,13 @@ def read_table(uri: str, storage: Storage) -> pd.DataFrame:
     try:
         where = BytesIO(_content("table", uri, storage)) if is_remote(uri) else Path(name.removeprefix("file://"))
         if name.endswith((".parquet", ".pq")):
-            table = pd.read_parquet(where)
+            import_extra("pyarrow.parquet", "parquet", f"table {name!r}")
+            table = pd.read_parquet(where, engine="pyarrow")
         else:
             packing: Any = COMPRESSIONS.get(Path(name).suffix)
             table = pd.read_csv(where, compression=packing)
-    except CatalogError:
+    except (CatalogError, ExtraError):
         raise
-    except ImportError as e:
-        raise _unreadable("table", uri, f"{' '.join(str(e).split())} (pip install 'cubeingest[parquet]')") from None
     except Exception as e:
         reason = why_unreachable(e)
         raise _unreadable("table", uri, reason if reason is None or not isinstance(e, ValueError) else str(e)) from e
@@ -99,7 +99,7 @@ def _content(kind: str, uri: str, storage: Storage) -> bytes:
         # Not by fsspec where it is a path, to which a folder's name may hold syntax ("::").
         return read_bytes(uri, storage) if is_remote(uri) else Path(uri.removeprefix("file://")).read_bytes()
     except Exception as e:  # noqa: BLE001  (each cloud's library has errors of its own)
-        raise _unreadable(kind, uri, why_unreachable(e, uri)) from None
+        raise _unreadable(kind, uri, why_unreachable(e)) from None
 
 
 def _unreadable(kind: str, uri: str, reason: str | None) -> CatalogError:

@@ -47,4 +47,4 @@ def _read(uri: str, where: str) -> str:
         content = read_bytes(uri) if is_remote(uri) else Path(uri.removeprefix("file://")).read_bytes()
         return content.decode("utf-8-sig")
     except Exception as e:  # noqa: BLE001  (each cloud's library has errors of its own)
-        raise SpecError(f"{where} cannot be read: {why_unreachable(e, uri) or 'it is not there'}") from None
+        raise SpecError(f"{where} cannot be read: {why_unreachable(e) or 'it is not there'}") from None

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["bucket", "s3_server"]
 
 hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.register_profile("few", deadline=None, max_examples=10)
 hypothesis.settings.load_profile("untimed")
 
 SPEC = """\
@@ -148,6 +149,12 @@ def world(tmp_path: Path) -> World:
     for region in ("20N_000E", "10N_020E"):
         made.add_tile(2005, region)
     return made
+
+
+@pytest.fixture(scope="session")
+def xdggs() -> Any:
+    """What others open cubes of HEALPix cells by. It needs a newer xarray than the oldest that we allow."""
+    return pytest.importorskip("xdggs", exc_type=ImportError)
 
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")

@@ -21,7 +21,7 @@ import cubeingest as ci
 from cubeingest.analyze import read_points
 from cubeingest.analyze.quantity import Reader, find_quantity
 from cubeingest.analyze.series import locate, read_pixels
-from cubeingest.errors import GridError, StoreError
+from cubeingest.errors import ExtraError, GridError
 from cubeingest.selection import Selection
 from tests.analysis import Seasons, seasons
 from tests.conftest import Ran
@@ -260,7 +260,7 @@ def test_without_the_extra_it_says_what_to_install(
 
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     write_points(tmp_path)
-    with pytest.raises(StoreError, match=r"reading Parquet needs pyarrow: pip install 'cubeingest\[analyze\]'"):
+    with pytest.raises(ExtraError, match=r"reading Parquet needs pyarrow: pip install 'cubeingest\[analyze\]'"):
         read_points(tmp_path / "p.parquet")
 
 

@@ -21,7 +21,7 @@ import cubeingest as ci
 from cubeingest.analyze import Features
 from cubeingest.analyze.areas import row_areas
 from cubeingest.analyze.statistics import weighted_quantile
-from cubeingest.errors import GridError, StoreError
+from cubeingest.errors import ExtraError, GridError, StoreError
 from tests.analysis import MISSING, Seasons, seasons
 from tests.conftest import Ran
 from tests.test_analyze_series import to_geojson, write_geopackage, write_geoparquet
@@ -279,7 +279,7 @@ def test_without_exactextract_it_says_what_to_install(monkeypatch: pytest.Monkey
     import sys
 
     monkeypatch.setitem(sys.modules, "exactextract", None)
-    with pytest.raises(StoreError, match=r"polygons needs exactextract: pip install 'cubeingest\[analyze\]'"):
+    with pytest.raises(ExtraError, match=r"polygons needs exactextract: pip install 'cubeingest\[analyze\]'"):
         seasons.cube.zonal(features(blobs(2)), variable="cover")
 
 

@@ -323,7 +323,7 @@ LINES_REFUSED = {
     "--part 0/4": "--part 0/4: write K/N",
     "--part 1": "--part 1: write K/N",
     "--part \u00b2/4": "write K/N",
-    "--limit 0": "--limit.*greater than or equal to 1",
+    "--limit 0": "--limit.*(greater than or equal to 1|not in the range x>=1)",
     "--bbox 0 10 10 5": "has no area: give west south east north",
     "--bbox 100 0 110 10": r"overlaps no region of the grid, whose bounds are \(0\.0, 0\.0, 25\.0, 20\.0\)",
     "--bbox 25 0 30 10": "overlaps no region of the grid",

@@ -429,8 +429,10 @@ def test_what_the_demo_says_to_try_works_and_again_it_does_nothing(tmp_path: Pat
     assert {p.name for p in folder.iterdir()} >= {"land.icechunk", "land.yaml", "land.png", "tiles", ".cubeingest"}
     assert ci.open(folder / "land.icechunk").dataset(level=2)["land"].shape == (840, 2160)
     lines = printed_commands(done.out)
-    assert len(lines) == 7
+    assert len(lines) == 8
     for line in lines:
+        if " view " in line:  # it would serve until it is stopped: tests of the viewer do that
+            continue
         assert invoke(*shlex.split(line.partition("cubeingest ")[2]), cwd=tmp_path).code == 0, line
     assert invoke("status", cwd=folder).code == 0
     assert (tmp_path / "africa.png").exists()

@@ -113,8 +113,8 @@ def test_id_that_no_cell_has_is_refused(cells: list[int]) -> None:
 def test_missing_library_is_an_error_that_says_what_to_install() -> None:
     code = (
         "import sys; sys.modules['healpix_geo'] = None\n"
-        "from cubeingest.healpix import cells_at\nfrom cubeingest.errors import GridError\n"
-        "try:\n    cells_at([0], [0], 3, 'WGS84')\nexcept GridError as e:\n    print(e)"
+        "from cubeingest.healpix import cells_at\nfrom cubeingest.errors import ExtraError\n"
+        "try:\n    cells_at([0], [0], 3, 'WGS84')\nexcept ExtraError as e:\n    print(e)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "pip install 'cubeingest[points]'" in done.stdout

@@ -54,7 +54,7 @@ LAYERS: list[set[str]] = [
     {"store"},
     {"spec"},
     {"aggregate", "coarser", "grid"},
-    {"axes", "boxes", "coast", "expressions", "files"}
+    {"axes", "boxes", "coast", "expressions", "extras", "files"}
     | {"healpix", "ids", "outlines", "shapes", "sketch", "statistic", "steps", "storage", "sums"},
     {"errors"},
 ]

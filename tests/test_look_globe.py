@@ -389,6 +389,7 @@ def test_sum_of_a_cell_of_the_map_is_that_of_all_regions_in_it() -> None:
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.floats(-180, 179), st.floats(0.6, 90)), min_size=1, max_size=8))
 @example([(170.0, 20.0), (-175.0, 5.0)])
+@example([(142.0, 63.0), (-8.0, 1.0), (-158.0, 1.0)])
 @example([(0.0, 90.0), (90.0, 90.0), (-180.0, 90.0), (-90.0, 90.0)])
 def test_enclosing_box_holds_all_boxes_and_no_wider_one_is_needed(intervals: list[tuple[float, float]]) -> None:
     boxes = np.array([(west, -1.0, west + wide, 1.0) for west, wide in intervals])

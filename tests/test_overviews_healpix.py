@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-import xdggs
 import zarr
 
 import cubeingest as ci
@@ -133,7 +132,9 @@ def assert_levels(cube: Cube, table: pd.DataFrame, cycle: int) -> int:
     return len(levels)
 
 
-def test_every_level_is_what_the_points_give_at_its_order(tmp_path: Path, points: dict[int, pd.DataFrame]) -> None:
+def test_every_level_is_what_the_points_give_at_its_order(
+    tmp_path: Path, points: dict[int, pd.DataFrame], xdggs: Any
+) -> None:
     write_granules(tmp_path, points)
     text = SPEC.replace("order: 5, region_order: 1", "order: 4, region_order: 0")
     cube = make(tmp_path, text.replace("aggregate:", "chunks: {cycle: 2, cells: 64}, aggregate:"))
@@ -194,7 +195,7 @@ def test_cells_filled_from_python_go_by_the_rule_of_the_spec(cube: Cube) -> None
         below = found
 
 
-def test_xdggs_opens_each_level_by_itself(cube: Cube) -> None:
+def test_xdggs_opens_each_level_by_itself(cube: Cube, xdggs: Any) -> None:
     grid = cube.grid
     assert isinstance(grid, HealpixGrid)
     for n in (1, 4):

@@ -10,7 +10,6 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
-import xdggs
 from healpix_geo import nested
 
 import cubeingest as ci
@@ -164,7 +163,7 @@ def test_raster_cube_holds_the_statistics_of_the_points_in_each_pixel(
     assert cube.verify().exit_code == 0
 
 
-def test_xdggs_opens_the_cube_and_finds_cells(tmp_path: Path, points: dict[int, pd.DataFrame]) -> None:
+def test_xdggs_opens_the_cube_and_finds_cells(tmp_path: Path, points: dict[int, pd.DataFrame], xdggs: Any) -> None:
     write_granules(tmp_path, points)
     cube = ci.init(write_spec(tmp_path, HEAD + FEW))
     cube.ingest(cycle=23)
@@ -176,7 +175,9 @@ def test_xdggs_opens_the_cube_and_finds_cells(tmp_path: Path, points: dict[int, 
     assert int(at["n"].sel(cycle=23).item()) == expected["n"][cell] > 0
 
 
-def test_compact_layout_holds_some_regions_and_their_cell_ids(tmp_path: Path, points: dict[int, pd.DataFrame]) -> None:
+def test_compact_layout_holds_some_regions_and_their_cell_ids(
+    tmp_path: Path, points: dict[int, pd.DataFrame], xdggs: Any
+) -> None:
     write_granules(tmp_path, points)
     text = (HEAD + FEW).replace("ellipsoid: WGS84}", "ellipsoid: WGS84, regions: {bbox: [-180, -90, 180, -60]}}")
     cube = ci.init(write_spec(tmp_path, text))

@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyproj import Transformer
 
-from cubeingest.errors import TileError
+from cubeingest.errors import ExtraError, TileError
 from cubeingest.points import (
     EVERY_RUN,
     GranuleRow,
@@ -316,7 +316,7 @@ def test_missing_library_says_what_to_install(tmp_path: Path, suffix: str, monke
     href = write_as(suffix, tmp_path, some_points(3))
     for module in ("h5py", "pyarrow", "pyarrow.csv", "pyarrow.parquet"):
         monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(TileError, match=r"need.? pip install 'cubeingest\[points\]'"):
+    with pytest.raises(ExtraError, match=r"needs (h5py|pyarrow): pip install 'cubeingest\[points\]'"):
         read_runs(href, Source())
 
 

@@ -11,25 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from cubeingest.errors import StoreError
+from cubeingest.extras import import_extra
 from cubeingest.files import write_file
 
 Rows = Mapping[str, Sequence[Any]]
 """A table by columns."""
 
-NEEDS = "pip install 'cubeingest[analyze]'"
-"""What installs the libraries that only analysis needs."""
-
 TABLES = (".csv", ".json", ".parquet")
 
 
 def need(library: str, what: str) -> Any:
-    """A library of the extra ``analyze``. Raises :class:`StoreError` that says how to install it."""
-    from importlib import import_module
-
-    try:
-        return import_module(library)
-    except ImportError:
-        raise StoreError(f"{what} needs {library.partition('.')[0]}: {NEEDS}") from None
+    """A library of the extra ``analyze``. Raises :class:`ExtraError` that says how to install it."""
+    return import_extra(library, "analyze", what)
 
 
 def check_output(path: Path, suffixes: Sequence[str], what: str) -> None:

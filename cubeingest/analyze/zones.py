@@ -55,8 +55,13 @@ class Zones:
     share: npt.NDArray[np.float64]
 
 
+POLYGONS = "statistics of polygons"
+"""What needs exactextract."""
+
+
 def place_zones(grid: TilingGrid, features: Features, make_valid: bool) -> Zones:
     """Bring polygons to a grid. Raises :class:`GridError` for what is no sound polygon, unless ``make_valid`` mends it."""
+    need("exactextract", POLYGONS)
     import shapely
 
     shapes = np.asarray(features.geometries)
@@ -247,9 +252,9 @@ def _extract(
     geometries: Sequence[bytes], bounds: tuple[float, float, float, float], planes: Mapping[str, Array], ops: list[str]
 ) -> list[dict[str, Any]]:
     """What exactextract says of each polygon."""
-    exactextract = need("exactextract", "statistics of polygons")
-    raster = need("exactextract.raster", "statistics of polygons")
-    feature = need("exactextract.feature", "statistics of polygons")
+    exactextract = need("exactextract", POLYGONS)
+    raster = need("exactextract.raster", POLYGONS)
+    feature = need("exactextract.feature", POLYGONS)
 
     class Polygon(feature.Feature):  # type: ignore[misc, name-defined]
         def __init__(self, wkb: bytes) -> None:

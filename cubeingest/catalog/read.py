@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cubeingest.axes import Axis
 from cubeingest.catalog.granules import Granules, place_granules
+from cubeingest.catalog.libraries import load_libraries
 from cubeingest.catalog.model import Catalog, Misplaced, Placed, TileRow
 from cubeingest.catalog.placing import Placer
 from cubeingest.errors import CatalogError, GridError
@@ -28,7 +29,8 @@ def read_catalog(
 ) -> Catalog:
     """Read the lists, patterns or tables that a spec names, for some axis positions (all by default) and variables.
 
-    Raises :class:`CatalogError` for a list that is missing, a tile that fits no region, or two for one region.
+    Raises :class:`CatalogError` for a list that is missing, a tile that fits no region, or two for one region;
+    :class:`ExtraError` where the library that reads these files is not installed.
     """
     chosen = {a.name: tuple((positions or {}).get(a.name, range(a.size))) for a in spec.grid.axes}
     rows: dict[str, tuple[TileRow, ...]] = {}
@@ -42,12 +44,15 @@ def read_catalog(
         if variable.points is not None:
             if granules is None:  # all such variables are of the same points
                 placed = _Reader(spec, variable, variable.source).read(chosen)
+                load_libraries([href for href, _, _ in placed], variable.source, are_granules=True)
                 granules = place_granules(spec, variable.points, spec.axes_of(variable), placed)
             rows[variable.name] = granules.rows
             misplaced += [Misplaced(variable.name, *wrong) for wrong in granules.misplaced]
             continue
+        placed = _Reader(spec, variable, variable.source).read(chosen)
+        load_libraries([href for href, _, _ in placed], variable.source)
         placer = Placer(spec, variable, variable.source, misplaced)
-        found = placer.place(_Reader(spec, variable, variable.source).read(chosen), chosen)
+        found = placer.place(placed, chosen)
         headers |= placer.headers
         rows[variable.name] = tuple(sorted(found, key=lambda r: (r.position, r.iy, r.ix)))
     if granules is None:

@@ -14,7 +14,6 @@ from typing import Annotated, Any, NoReturn, get_type_hints
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from cubeingest import __version__
 from cubeingest.cli.output import say
 from cubeingest.errors import nearest
 
@@ -318,6 +317,8 @@ app = App(
 
 def _version(value: bool) -> None:
     if value:
+        from cubeingest import __version__
+
         sys.stdout.write(f"cubeingest {__version__}\n")
         raise typer.Exit
 

@@ -7,6 +7,7 @@ import os
 import shlex
 import shutil
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -35,11 +36,10 @@ INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
 
 DEMO_NEXT = """
-Look at {picture}, and ask the cube:
+{look}sk the cube:
 
   {cubeingest} status --store {store}
-  {cubeingest} show map --store {store} --bbox -20 -36 55 38 --output africa.png
-  {cubeingest} cost region 5 45 11 48 --store {store}
+{draw}  {cubeingest} cost region 5 45 11 48 --store {store}
 
 Go the same way by hand, from the spec and the tiles that are there now:
 
@@ -54,6 +54,13 @@ Or in Python:
   ds = ci.open({uri!r}).dataset()
 """
 """What one may try after the demo; each line works as it is printed."""
+
+DEMO_DRAW = """\
+  {cubeingest} show map --store {store} --bbox -20 -36 55 38 --output africa.png
+"""
+DEMO_VIEW = """\
+  {cubeingest} view --store {store}          # in the browser, until Ctrl-C
+"""
 
 
 @app.command(
@@ -235,9 +242,13 @@ def demo(
             return
         cubeingest, store, spec = _as_typed(), shlex.quote(uri), shlex.quote(report["spec"])
         again = shlex.quote(str(keep / "again.icechunk"))
+        look, draw = "A", ""
+        if report["picture"]:
+            look = f"Look at {report['picture']}, and a"
+            draw = DEMO_DRAW + (DEMO_VIEW if find_spec("starlette") and find_spec("uvicorn") else "")
         out_console().print(
-            DEMO_NEXT.format(
-                cubeingest=cubeingest, store=store, spec=spec, again=again, picture=report["picture"], uri=uri
+            DEMO_NEXT.replace("{draw}", draw).format(
+                cubeingest=cubeingest, store=store, spec=spec, again=again, look=look, uri=uri
             ),
             markup=False,
         )

@@ -30,6 +30,7 @@ from cubeingest.export.write import (
     windows_of,
     writing,
 )
+from cubeingest.extras import import_extra
 from cubeingest.spec import CubeSpec, Variable
 from cubeingest.writer import is_fill
 
@@ -48,11 +49,8 @@ Array = np.ndarray[Any, Any]
 
 
 def check_columns(spec: CubeSpec, variables: tuple[Variable, ...]) -> None:
-    """Refuse what cannot be a table. Raises :class:`GridError` without pyarrow, or for a name that a column of ours has."""
-    try:
-        import pyarrow.parquet  # type: ignore[import-untyped]  # noqa: F401
-    except ImportError:
-        raise GridError("format parquet needs pyarrow: pip install 'cubeingest[parquet]'") from None
+    """Refuse what cannot be a table. Raises :class:`ExtraError` without pyarrow, :class:`GridError` for a name that a column of ours has."""
+    import_extra("pyarrow.parquet", "parquet", "format parquet")
     if GEOMETRY in [v.name for v in variables] + [a.name for a in spec.grid.axes]:
         raise GridError(f"the cube has {GEOMETRY!r} already, which is the column of points in a GeoParquet file")
 
@@ -63,7 +61,7 @@ def export_table(job: ExportJob, plan: FilePlan) -> SlotResult:
     Raises :class:`StoreError` if the output folder takes no more, :class:`TileError` if pixels cannot be read.
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
+    import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
     variables = [job.spec.variable(name) for name in plan.variables]
     schema = schema_of(job, plan, variables)

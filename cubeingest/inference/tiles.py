@@ -126,7 +126,7 @@ def _expand_remote(pattern: str) -> list[str]:
     try:
         found = expand_glob(pattern)
     except Exception as e:  # noqa: BLE001  (each cloud's library has errors of its own)
-        raise CatalogError(f"cannot list {public_href(pattern)!r}: {why_unreachable(e, pattern)}") from None
+        raise CatalogError(f"cannot list {public_href(pattern)!r}: {why_unreachable(e)}") from None
     if not found:
         raise CatalogError(f"no file matches {public_href(pattern)!r}")
     return found

@@ -3,7 +3,7 @@
 from cubeingest.look.attributes import Attributes
 from cubeingest.look.cells import seen_box, shrink_counts
 from cubeingest.look.colours import Colours, read_colours
-from cubeingest.look.frame import draw_edges, new_figure
+from cubeingest.look.frame import check_drawing, draw_edges, new_figure
 from cubeingest.look.maps import MapView, picture_map, read_map, window_of_bbox
 from cubeingest.look.notebook import describe_cube
 from cubeingest.look.palette import MISSING_COLOUR
@@ -28,6 +28,7 @@ __all__ = [
     "MapView",
     "Picture",
     "PixelReader",
+    "check_drawing",
     "check_file",
     "count_by_region",
     "describe_cube",

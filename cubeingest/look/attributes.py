@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cubeingest.errors import ExtraError
 from cubeingest.look.palette import Rgb, is_number, make_ramp, named_ramp, parse_colour
 from cubeingest.spec import Variable
 
@@ -31,7 +32,7 @@ TABLE_KEYS = (
 NO_UNITS = ("1", "none", "unitless", "dimensionless")
 """Units that say that there are none."""
 
-UNUSABLE = (ValueError, TypeError, KeyError, OverflowError)
+UNUSABLE = (ValueError, TypeError, KeyError, OverflowError, ExtraError)
 """What is raised for values that make no sense."""
 
 

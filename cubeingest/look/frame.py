@@ -9,6 +9,7 @@ import numpy as np
 
 from cubeingest.boxes import Box, parse_crs
 from cubeingest.coast import coast_within, land_within
+from cubeingest.extras import import_extra
 from cubeingest.grid import TilingGrid
 from cubeingest.sketch import aspect_of
 
@@ -50,10 +51,16 @@ def room_for_ticks(crs: str) -> float:
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """A figure of so many inches, without pyplot, and so without state that others share."""
+    """A figure of so many inches, without pyplot, and so without state that others share. Raises :class:`ExtraError` without matplotlib."""
+    check_drawing()
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), dpi=DPI, facecolor="white")
+
+
+def check_drawing() -> None:
+    """Raise :class:`ExtraError` where no picture can be drawn."""
+    import_extra("matplotlib", "pictures", "a picture")
 
 
 def add_axes(figure: Figure, box: tuple[float, float, float, float], bounds: Box, crs: str, ticks: bool = True) -> Axes:

@@ -257,7 +257,9 @@ def enclosing_box(boxes: npt.NDArray[np.float64]) -> Box:
     west = (boxes[:, 0] + 180) % 360 - 180
     order = np.argsort(west, kind="stable")
     west, east = west[order], west[order] + (boxes[:, 2] - boxes[:, 0])[order]
-    reached = np.maximum.accumulate(east)
+    reached = np.maximum(
+        np.maximum.accumulate(east), east.max() - 360
+    )  # one that crosses the antimeridian covers the first, too
     gaps = np.concatenate([west[1:] - reached[:-1], [west[0] + 360 - reached[-1]]])
     widest = int(np.argmax(gaps))
     if gaps[widest] <= 0:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cubeingest.extras import import_extra
+
 if TYPE_CHECKING:
     import numpy.typing as npt
 
@@ -34,7 +36,7 @@ UNNAMED_COLOUR = "#9a9a9a"
 def parse_colour(value: Any) -> Rgb:
     """Red, green, blue of ``#rrggbb``, ``#rgb``, a name that CSS has, or three or four numbers: 0 to 255, or fractions of one.
 
-    Raises :class:`ValueError` for what is no colour.
+    Raises :class:`ValueError` for what is no colour, and :class:`ExtraError` for a name where matplotlib, which knows them, is absent.
     """
     if isinstance(value, str):
         text = value.strip()
@@ -42,9 +44,8 @@ def parse_colour(value: Any) -> Rgb:
             raise ValueError(f"{value!r} is no colour")
         if re.fullmatch(r"#[0-9a-fA-F]{6}([0-9a-fA-F]{2})?", text):
             return int(text[1:3], 16), int(text[3:5], 16), int(text[5:7], 16)
-        from matplotlib.colors import to_rgb
-
-        red, green, blue = (round(v * 255) for v in to_rgb(text))
+        names = import_extra("matplotlib.colors", "pictures", "a colour by name")
+        red, green, blue = (round(v * 255) for v in names.to_rgb(text))
         return red, green, blue
     if (
         not isinstance(value, Sequence)
@@ -81,9 +82,8 @@ def is_number(value: Any) -> bool:
 
 
 def named_ramp(name: str) -> npt.NDArray[np.uint8]:
-    """256 colours of one of matplotlib's colormaps. Raises :class:`ValueError` for a name that it does not have."""
-    from matplotlib import colormaps
-
+    """256 colours of one of matplotlib's colormaps. Raises :class:`ValueError` for a name that it does not have, :class:`ExtraError` without it."""
+    colormaps = import_extra("matplotlib", "pictures", "a colormap by name").colormaps
     known = {n.lower(): n for n in colormaps}
     if name.lower() not in known:
         raise ValueError(f"matplotlib has no colormap {name!r}")

@@ -13,6 +13,7 @@ from cubeingest.changes import read_changes, spec_of_both
 from cubeingest.errors import GridError, StoreError
 from cubeingest.files import write_file
 from cubeingest.grid import Grid
+from cubeingest.look.frame import check_drawing
 from cubeingest.look.globemaps import GlobeMap
 from cubeingest.look.grids import picture_grid
 from cubeingest.look.maps import MapView, picture_map, read_map
@@ -72,6 +73,7 @@ def show_status(store: Store, selection: Selection) -> Any:
 
 def show_map(store: Store, selection: Selection) -> tuple[Axes, MapView | GlobeMap]:
     """Draw one variable at one value of each axis. Returns matplotlib axes in CRS units, and what was read."""
+    check_drawing()
     view = read_map(store, selection)
     return picture_map(view), view
 
@@ -99,7 +101,8 @@ def save_picture(axes: Any, path: Path) -> None:
 
 
 def check_file(path: Path) -> None:
-    """Raise :class:`StoreError` for a file that no picture can be written to."""
+    """Raise :class:`StoreError` for a file that no picture can be written to, :class:`ExtraError` where none can be drawn."""
+    check_drawing()
     if path.suffix.lower() not in SUFFIXES:
         raise StoreError(f"picture {str(path)!r} has suffix {path.suffix!r}: pictures are {' or '.join(SUFFIXES)}")
     if not path.parent.is_dir():

@@ -14,6 +14,7 @@ import numpy as np
 
 from cubeingest.coast import coast_within
 from cubeingest.errors import CubeIngestError
+from cubeingest.extras import import_extra
 from cubeingest.look import Colours, Picture, PixelReader, read_colours
 from cubeingest.look.colours import is_missing
 from cubeingest.page.data import CODES, PageData, VariableData
@@ -24,6 +25,9 @@ from cubeingest.store import Store
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+
+PILLOW = ("PIL.Image", "pictures", "a page with them")
+"""What is asked of :func:`import_extra`."""
 
 PAGE_BYTES = 1_900_000
 """What a page with pictures may take."""
@@ -96,6 +100,7 @@ def _add_pictures(store: Store, data: PageData, seconds: float) -> None:
     frames = [(v, block) for v in data.variables for block in _filled(v)]
     if not frames:
         return
+    import_extra(*PILLOW)
     longest = _side(data.spec, len(frames))
     if longest is None or room <= 0:
         data.notes.append(TOO_LARGE)
@@ -236,8 +241,7 @@ def _legend(colours: Colours, pictures: Iterable[Picture]) -> dict[str, Any]:
 
 def encode(rgba: npt.NDArray[np.uint8]) -> str:
     """RGBA as a data URI: WebP without loss, which takes a third less than PNG."""
-    from PIL import Image
-
+    image = import_extra(*PILLOW)
     out = io.BytesIO()
-    Image.fromarray(rgba).save(out, "WEBP", lossless=True, method=4)
+    image.fromarray(rgba).save(out, "WEBP", lossless=True, method=4)
     return "data:image/webp;base64," + base64.b64encode(out.getvalue()).decode()

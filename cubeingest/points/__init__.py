@@ -7,7 +7,7 @@ region, and is kept in a catalog file.
 from cubeingest.points.areas import read_areas
 from cubeingest.points.blocks import CELL, MEMORY_BYTES, is_chosen
 from cubeingest.points.footprints import Footprints, footprints_of
-from cubeingest.points.granule import open_granule
+from cubeingest.points.granule import load_reader, open_granule
 from cubeingest.points.locate import Placer
 from cubeingest.points.model import (
     EVERY_RUN,
@@ -21,5 +21,5 @@ from cubeingest.points.scan import Footprint, rows_by_region, scan_granule
 
 __all__ = [
     "CELL", "EVERY_RUN", "MEMORY_BYTES", "Footprint", "Footprints", "GranuleRow", "Part", "Placer", "PointSource",
-    "RegionReader", "Run", "footprints_of", "is_chosen", "open_granule", "read_areas", "rows_by_region", "scan_granule",
+    "RegionReader", "Run", "footprints_of", "is_chosen", "load_reader", "open_granule", "read_areas", "rows_by_region", "scan_granule",
 ]  # fmt: skip

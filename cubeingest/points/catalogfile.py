@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from cubeingest.errors import CatalogError
+from cubeingest.extras import import_extra
 from cubeingest.files import write_file
 from cubeingest.points.arrow import reason_of
 from cubeingest.points.locate import starts_of
-from cubeingest.points.model import INSTALL, Array, Locator, Run
+from cubeingest.points.model import Array, Locator, Run
 from cubeingest.points.scan import Footprint
 from cubeingest.remote import SourceId
 from cubeingest.storage import is_remote
@@ -83,12 +84,8 @@ def _name(path: Path) -> str:
 
 
 def _arrow(path: Path) -> tuple[Any, Any]:
-    try:
-        import pyarrow as pa  # type: ignore[import-untyped]
-        from pyarrow import parquet
-    except ImportError:
-        raise CatalogError(f"{_name(path)} cannot be used: Parquet needs {INSTALL}") from None
-    return pa, parquet
+    what = f"{_name(path)}: Parquet"
+    return import_extra("pyarrow", "points", what), import_extra("pyarrow.parquet", "points", what)
 
 
 def _check_signature(path: Path, found: str, expected: str) -> None:

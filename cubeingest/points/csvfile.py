@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from cubeingest.errors import TileError, nearest
+from cubeingest.extras import import_extra
 from cubeingest.points.arrow import as_numbers, is_time, reason_of, why_no_number
-from cubeingest.points.model import BATCH_POINTS, INSTALL, Batch, PointSource, Run
+from cubeingest.points.model import BATCH_POINTS, Batch, PointSource, Run
 from cubeingest.storage import public_href
 
 BLOCK_BYTES = 32 * 2**20
@@ -29,13 +30,15 @@ class CsvGranule:
     def __init__(self, href: str, place: str | BytesIO, source: PointSource) -> None:
         self.href, self._source, self._place = href, source, place
         self._name = f"granule {public_href(href)!r}"
-        try:
-            import pyarrow.csv  # type: ignore[import-untyped]  # noqa: F401
-        except ImportError:
-            raise TileError(f"{self._name} cannot be opened: CSV needs {INSTALL}") from None
+        self.load()
         self._packing = "gzip" if public_href(href).lower().endswith(".gz") else None
         self._types: dict[str, Any] = {}
         self._header = self._read_header()
+
+    @staticmethod
+    def load() -> Any:
+        """The library that reads such files. Raises :class:`ExtraError` without it."""
+        return import_extra("pyarrow.csv", "points", "reading CSV")
 
     def close(self) -> None:
         """Nothing is kept open."""
@@ -69,7 +72,7 @@ class CsvGranule:
 
     def _find_types(self, paths: Sequence[str]) -> None:
         """Whether columns are of integers: what begins as integers is read to its end to see."""
-        from pyarrow import ArrowInvalid, float64, types
+        from pyarrow import ArrowInvalid, float64, types  # type: ignore[import-untyped]
 
         for path in (self._source.x, self._source.y):
             self._types[path] = float64()

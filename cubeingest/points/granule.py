@@ -35,6 +35,11 @@ def reader_of(href: str) -> type[ParquetGranule | CsvGranule | Hdf5Granule]:
     raise TileError(f"granule {name!r} is of no known kind: its name must end in {', '.join(READERS)}")
 
 
+def load_reader(href: str) -> None:
+    """Import what reads a granule. Raises :class:`ExtraError` where that is not installed, :class:`TileError` for one of an unknown kind."""
+    reader_of(href).load()
+
+
 @lru_cache(1000)
 def has_ranges(href: str) -> bool:
     """Whether a short range of a run costs no more than its share of the whole."""
@@ -77,7 +82,5 @@ def _place(href: str, identity: SourceId, source: PointSource) -> Iterator[str |
     try:
         content = read_bytes(href, source.storage)
     except Exception as e:  # noqa: BLE001  (each cloud's library has errors of its own)
-        raise TileError(
-            f"cannot reach {public_href(href)!r}: {why_unreachable(e, href) or 'it is not there'}"
-        ) from None
+        raise TileError(f"cannot reach {public_href(href)!r}: {why_unreachable(e) or 'it is not there'}") from None
     yield BytesIO(content)

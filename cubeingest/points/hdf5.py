@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from cubeingest.errors import TileError, nearest
+from cubeingest.extras import import_extra
 from cubeingest.points.arrow import are_exact
-from cubeingest.points.model import BATCH_POINTS, INSTALL, Array, Batch, PointSource, Run
+from cubeingest.points.model import BATCH_POINTS, Array, Batch, PointSource, Run
 from cubeingest.storage import is_remote, public_href
 
 
@@ -22,10 +23,7 @@ class Hdf5Granule:
 
     def __init__(self, href: str, place: str | BytesIO, source: PointSource) -> None:
         self.href, self._source = href, source
-        try:
-            import h5py  # type: ignore[import-untyped]
-        except ImportError:
-            raise TileError(f"granule {public_href(href)!r} cannot be opened: HDF5 and netCDF need {INSTALL}") from None
+        h5py = self.load()
         # A copy has no name but that of an open file, in which HDF5 finds none.
         self._copy = open(place, "rb", buffering=0) if is_remote(href) and isinstance(place, str) else None  # noqa: SIM115
         options = {} if is_remote(href) else {"locking": False}
@@ -36,6 +34,11 @@ class Hdf5Granule:
                 self._copy.close()
             raise TileError(f"granule {public_href(href)!r} cannot be opened: {_reason(e)}{_hint(place)}") from None
         self._decoders: dict[tuple[str, str], Callable[[Array], Array]] = {}
+
+    @staticmethod
+    def load() -> Any:
+        """The library that reads such files. Raises :class:`ExtraError` without it."""
+        return import_extra("h5py", "points", "reading HDF5")
 
     def close(self) -> None:
         self._file.close()

@@ -20,9 +20,6 @@ Columns = dict[str, Array]
 BATCH_POINTS = 2**20
 """Points that are held at once: a column of them is 8 MB, which sorts and gathers well within a core's share of a cache."""
 
-INSTALL = "pip install 'cubeingest[points]'"
-"""What brings the libraries that read points."""
-
 EVERY_RUN = "*"
 """The run of a part that stands for all runs of its granule, whole: where a table says which regions a granule may feed."""
 

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from cubeingest.errors import TileError, nearest
+from cubeingest.extras import import_extra
 from cubeingest.points.arrow import as_numbers, reason_of, why_no_number
-from cubeingest.points.model import BATCH_POINTS, INSTALL, Array, Batch, PointSource, Run
+from cubeingest.points.model import BATCH_POINTS, Array, Batch, PointSource, Run
 from cubeingest.storage import public_href
 
 WKB_POINT = np.dtype([("order", "u1"), ("type", "<u4"), ("x", "<f8"), ("y", "<f8")])
@@ -44,15 +45,17 @@ class ParquetGranule:
     def __init__(self, href: str, place: str | BytesIO, source: PointSource) -> None:
         self.href, self._source = href, source
         self._name = f"granule {public_href(href)!r}"
-        try:
-            from pyarrow import parquet  # type: ignore[import-untyped]
-        except ImportError:
-            raise TileError(f"{self._name} cannot be opened: Parquet needs {INSTALL}") from None
+        parquet = self.load()
         try:
             self._file: Any = parquet.ParquetFile(place, memory_map=isinstance(place, str), pre_buffer=False)
             self._schema = self._file.schema_arrow
         except Exception as e:  # noqa: BLE001  (Arrow's errors are of many kinds)
             raise TileError(f"{self._name} cannot be opened: {reason_of(e)}") from None
+
+    @staticmethod
+    def load() -> Any:
+        """The library that reads such files. Raises :class:`ExtraError` without it."""
+        return import_extra("pyarrow.parquet", "points", "reading Parquet")
 
     def close(self) -> None:
         self._file.close()
@@ -103,7 +106,7 @@ class ParquetGranule:
             raise TileError(f"{self._name} cannot be read: {reason_of(e)}") from None
 
     def _array(self, table: Any, column: _Column) -> Array:
-        from pyarrow import compute
+        from pyarrow import compute  # type: ignore[import-untyped]
 
         values = table.column(column.top)
         if column.coordinate is not None:

@@ -3,7 +3,7 @@
 Everything runs on fsspec's event loop, and may be called from any thread.
 """
 
-from cubeingest.remote.addresses import check_href, gdal_options, gdal_path, local_path
+from cubeingest.remote.addresses import check_href, gdal_options, gdal_path, local_path, readable_href
 from cubeingest.remote.fetch import FETCH_BYTES, fetched
 from cubeingest.remote.references import read_part, url_of, version_of
 from cubeingest.remote.scratch import Stopped, bound_bytes, scratch_file
@@ -25,6 +25,7 @@ __all__ = [
     "local_path",
     "read_bytes",
     "read_part",
+    "readable_href",
     "scratch_file",
     "scrub",
     "source_id",

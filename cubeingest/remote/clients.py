@@ -11,6 +11,7 @@ from fnmatch import fnmatchcase
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol
 
+from cubeingest.extras import import_client
 from cubeingest.remote import addresses
 from cubeingest.remote.addresses import DEFAULT_REGION, azure_account, check_href, path_of, readable_href
 from cubeingest.remote.trouble import ChangedError, TroubleError, is_nothing, is_passing
@@ -77,7 +78,7 @@ _lock = Lock()
 def client_of(href: str, storage: Storage) -> Client:
     """The client for an href; one for each store in a process, so that all threads share its connections.
 
-    Raises :class:`ImportError` if the library for it is not installed, ``TileError`` for an href that is not opened.
+    Raises :class:`ExtraError` if the library for it is not installed, ``TileError`` for an href that is not opened.
     """
     check_href(href)
     kind = kind_of(readable_href(href, storage))
@@ -86,6 +87,7 @@ def client_of(href: str, storage: Storage) -> Client:
     key = (kind, storage, addresses.CONNECT_SECONDS, addresses.SILENCE_SECONDS, *secrets)
     with _lock:
         if key not in _clients:
+            import_client(kind)
             _clients[key] = MAKERS[kind](storage)
         return _clients[key]
 
@@ -139,7 +141,7 @@ class Web:
 
     async def glob(self, href: str) -> list[str]:
         if kind_of(href) != "http":
-            raise ImportError("listing a bucket of Google's needs gcsfs")
+            import_client("gs")  # which there are, their web addresses do not tell
         place, mark, query = href.partition("?")
         scheme, _, rest = place.partition("://")
         host, *names = rest.split("/")

@@ -170,5 +170,5 @@ def _explained(copy: _Copy, error: Exception) -> TileError:
     tile = f"tile {public_href(copy.href)!r}"
     if is_changed(error):
         return TileError(f"{tile} changed while it was read: run the command again")
-    reason = why_unreachable(error, copy.href)
+    reason = why_unreachable(error)
     return TileError(f"{tile} is not there any more" if reason is None else f"{tile} cannot be fetched: {reason}")

@@ -66,7 +66,5 @@ def read_part(href: str, storage: Storage, start: int, n: int) -> bytes:
     except TileError:
         raise
     except Exception as e:  # noqa: BLE001  (each cloud's library has errors of its own)
-        raise TileError(
-            f"cannot reach {public_href(href)!r}: {why_unreachable(e, href) or 'it is not there'}"
-        ) from None
+        raise TileError(f"cannot reach {public_href(href)!r}: {why_unreachable(e) or 'it is not there'}") from None
     return data[:n]

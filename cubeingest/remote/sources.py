@@ -44,7 +44,7 @@ def source_id(href: str, storage: Storage = NOWHERE) -> SourceId:
         client = client_of(href, storage)
         size, stamp = run(patiently(lambda: client.head(href)))
     except Exception as e:  # noqa: BLE001  (each cloud's library has errors of its own, none of which is ours to let through)
-        reason = why_unreachable(e, href)
+        reason = why_unreachable(e)
         if reason is None:
             raise FileNotFoundError(public_href(href)) from None
         raise TileError(f"cannot reach {public_href(href)!r}: {reason}") from None

@@ -12,8 +12,9 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from cubeingest.errors import ExtraError
 from cubeingest.remote import addresses
-from cubeingest.storage import kind_of, public_href
+from cubeingest.storage import public_href
 
 NOTHING_THERE = (404, 410)
 """Statuses that say that there is nothing. 403 does not, though some stores answer so for a missing object: a server that
@@ -28,9 +29,6 @@ SECRETS = (
     "GS_SECRET_ACCESS_KEY",
 )  # fmt: skip
 """Variables of the environment whose values are never printed, even if a server sends them back."""
-
-EXTRAS = {"s3": "s3", "gs": "gcs", "az": "azure"}
-"""Which extra of this package brings the library for a kind of storage."""
 
 
 class TroubleError(Exception):
@@ -48,7 +46,7 @@ class ChangedError(TroubleError):
         super().__init__("it changed while it was read")
 
 
-def why_unreachable(error: BaseException, href: str = "") -> str | None:
+def why_unreachable(error: BaseException) -> str | None:
     """Why a source cannot be reached, without its address, which may hold secrets; None if there is just nothing there."""
     chain = list(_chain(error))
     for e in chain:
@@ -57,9 +55,8 @@ def why_unreachable(error: BaseException, href: str = "") -> str | None:
         if status := _status(e):
             return None if status in NOTHING_THERE else f"HTTP status {status}{_code(e)}"
     for e in chain:
-        if isinstance(e, ImportError):
-            extra = EXTRAS.get(kind_of(href) or "")
-            return " ".join(str(e).split()) + (f" (pip install 'cubeingest[{extra}]')" if extra else "")
+        if isinstance(e, ImportError | ExtraError):
+            return " ".join(str(e).split())
         if "Credentials" in type(e).__name__:
             return "no credentials: put them into the environment, or say storage: {anonymous: true} for public data"
     if any(_is_timeout(e) for e in chain):

@@ -14,6 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from cubeingest.axes import AxisValue, axis_label, is_date
 from cubeingest.errors import nearest
+from cubeingest.extras import import_extra
 from cubeingest.steps import to_fraction
 
 
@@ -165,10 +166,7 @@ def _date(value: Any, calendar: str | None = None) -> Any:
     if calendar not in CALENDARS:
         known = [*STANDARD_CALENDARS, *CALENDARS]
         raise ValueError(f"unknown calendar {calendar!r}{nearest(str(calendar), known)} (known: {', '.join(known)})")
-    try:
-        import cftime
-    except ImportError:
-        raise ValueError(f"calendar {calendar!r} needs cftime: pip install 'cubeingest[netcdf]'") from None
+    cftime = import_extra("cftime", "netcdf", f"calendar {calendar!r}")
     match = re.fullmatch(r"(\d{4})-(\d{2})-(\d{2})([T ](\d{2}):(\d{2})(:(\d{2}))?)?", str(value))
     try:
         if match is None:

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cubeingest.errors import SpecError, nearest
+from cubeingest.extras import import_client
 from cubeingest.spec.build import spec_from_document
 from cubeingest.spec.document import CubeDoc
 from cubeingest.spec.model import CubeSpec, plain
+from cubeingest.storage import kind_of
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
@@ -25,6 +27,7 @@ def read_spec(path: str | os.PathLike[str]) -> CubeSpec:
     if "://" in where:
         import fsspec
 
+        import_client(kind_of(where) or "")
         try:
             with fsspec.open(where, "rt", encoding="utf-8") as f:
                 text = f.read()

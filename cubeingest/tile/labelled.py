@@ -17,6 +17,7 @@ import numpy as np
 
 from cubeingest.axes import Axis
 from cubeingest.errors import TileError
+from cubeingest.extras import import_extra
 from cubeingest.remote import local_path
 from cubeingest.spec import Variable
 from cubeingest.storage import is_remote, public_href
@@ -65,9 +66,12 @@ def open_array(href: str, array: str, copy: str | None = None) -> Iterator[xr.Da
     try:
         ds = xr.open_dataset(path, mask_and_scale=False, decode_timedelta=False, cache=False, **options)
     except Exception as e:  # noqa: BLE001  (each format's library has errors of its own)
-        hint = "" if path.is_dir() else " (netCDF and HDF5 need: pip install 'cubeingest[netcdf]')"
+        if not path.is_dir():  # xarray may have another library for it, so only a failure tells that one is needed
+            import_extra("h5netcdf", "netcdf", f"source {name!r}")
+        if "cftime" in str(e):
+            import_extra("cftime", "netcdf", f"the calendar of source {name!r}")
         reason = " ".join(str(e).split())[:200] or type(e).__name__
-        raise TileError(f"source {name!r} cannot be opened by xarray: {reason}{hint}") from None
+        raise TileError(f"source {name!r} cannot be opened by xarray: {reason}") from None
     with ds:
         if variable not in ds:
             raise TileError(

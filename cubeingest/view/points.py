@@ -14,7 +14,7 @@ from cubeingest.ledger import NOTHING
 from cubeingest.look import Attributes
 from cubeingest.look.colours import Colours
 from cubeingest.look.palette import hex_of
-from cubeingest.plan import Selection
+from cubeingest.selection import Selection
 from cubeingest.spec import Variable
 from cubeingest.view.lattice import Lattice
 from cubeingest.view.snapshots import Snapshot

@@ -10,6 +10,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from cubeingest.errors import CubeIngestError
+from cubeingest.extras import import_extra
 from cubeingest.store import Store
 
 if TYPE_CHECKING:
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 
 DEFAULT_PORT = 8080
 
-NEEDS = "the viewer needs starlette and uvicorn: pip install 'cubeingest[view]'"
+LIBRARIES = ("starlette", "uvicorn", "matplotlib")
+"""What the extra `view` brings."""
 
 CLOSE_SECONDS = 1
 """How long answers that are under way are waited for when the server ends."""
@@ -99,11 +101,10 @@ def open_browser(url: str) -> bool:
 
 
 def _prepare(store: Store, host: str, port: int, debug: bool) -> tuple[uvicorn.Server, socket.socket, str]:
-    try:
-        import starlette  # noqa: F401
-        import uvicorn
-    except ImportError:
-        raise CubeIngestError(NEEDS) from None
+    for library in LIBRARIES:
+        import_extra(library, "view", "the viewer")
+    import uvicorn
+
     from cubeingest.view.app import LOCAL_HOSTS, make_app
     from cubeingest.view.cubes import ViewedCube
 
