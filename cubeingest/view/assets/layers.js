@@ -21,7 +21,18 @@ const tileOptions = (own) => ({
   tileSize: L.point(own.tile[1], own.tile[0]), minNativeZoom: -own.top, maxNativeZoom: 0, minZoom: -own.top - 3, maxZoom: OVERZOOM, keepBuffer: 1, updateWhenZooming: false,
 });
 
-const Pixels = L.GridLayer.extend({
+/** Tiles whose zoom is always a whole number; Leaflet's own `redraw` asks for tiles of the map's zoom, which may lie between. */
+const Tiles = L.GridLayer.extend({
+  redraw() {
+    if (this._map) {
+      this._removeAllTiles();
+      this._resetView();
+    }
+    return this;
+  },
+});
+
+const Pixels = Tiles.extend({
   initialize(path, own) {
     L.setOptions(this, tileOptions(own));
     this._path = path;
@@ -68,7 +79,7 @@ const Pixels = L.GridLayer.extend({
   },
 });
 
-const Lines = L.GridLayer.extend({
+const Lines = Tiles.extend({
   initialize(kind, path, own) {
     L.setOptions(this, { ...tileOptions(own), className: `lines ${kind}` });
     Object.assign(this, { _kind: kind, _path: path, _own: own });
