@@ -23,7 +23,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ import numpy as np
 SPEC = """\
 name: waves
 crs: EPSG:4326
-grid: {{origin: {{x: 0, y: 60}}, resolution: {{x: 1/4000, y: -1/4000}}, shape: {{y: {side}, x: {side}}}, region: {{y: 4000, x: 4000}}}}
+grid: {{origin: {{x: 0, y: 60}}, resolution: {{x: 1/4000, y: -1/4000}}, shape: {{y: {side}, x: {side}}}, region: {{y: {region}, x: {region}}}}}
 axes: {{year: {{values: [2000]}}}}
 variables:
   classes: {{dtype: uint8, fill_value: 255, chunks: {{year: 1, y: 1000, x: 1000}}, attrs: {{flag_values: {values}, flag_meanings: "{names}"}}}}
@@ -76,7 +76,9 @@ def make(folder: Path, side: int) -> Path:
     import cubeingest as ci
 
     names = " ".join(f"class_{n}" for n in range(N_CLASSES))
-    (folder / "waves.yaml").write_text(SPEC.format(side=side, values=list(range(N_CLASSES)), names=names))
+    (folder / "waves.yaml").write_text(
+        SPEC.format(side=side, region=min(4000, side), values=list(range(N_CLASSES)), names=names)
+    )
     if not (folder / "done").exists():
         shutil.rmtree(folder / "waves.icechunk", ignore_errors=True)
         cube = ci.init(folder / "waves.yaml")
@@ -207,12 +209,12 @@ def measure_paint(url: str, runs: int) -> list[float] | None:
     return out
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--side", type=int, default=16384, help="pixels along the sides of the raster")
     parser.add_argument("--tiles", type=int, default=60)
     parser.add_argument("--keep", type=Path, help="folder to keep cube and COG in between runs")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as temporary:
         folder = (options.keep or Path(temporary)).resolve()
         folder.mkdir(parents=True, exist_ok=True)

@@ -421,6 +421,20 @@ def test_another_cube_in_the_place_of_the_first_is_seen(world: World) -> None:
 
 
 @pytest.mark.slow
+def test_the_benchmark_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from benchmarks import view
+
+    monkeypatch.setenv("PATH", "")  # neither uv nor a browser
+    view.main(["--side", "2000", "--tiles", "6", "--keep", str(tmp_path)])
+    said = capsys.readouterr().out
+    assert "ms a tile (median of 6" in said
+    assert "rio-tiler: not measured" in said
+    assert "first paint: not measured" in said
+
+
+@pytest.mark.slow
 def test_a_cube_in_a_bucket_is_shown_like_any_other(world: World, bucket: Bucket) -> None:
     cube = ci.init(world.spec_file, bucket.uri("cubes/small"))
     cube.ingest(year=2000, workers=1)

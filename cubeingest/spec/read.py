@@ -50,7 +50,9 @@ def read_spec(path: str | os.PathLike[str]) -> CubeSpec:
 def _read_text(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as e:
+    except UnicodeDecodeError:
+        raise SpecError(f"{str(file)!r} is no text: a spec is a YAML file (UTF-8)") from None
+    except OSError as e:
         raise SpecError(f"cannot read spec {str(file)!r}: {e}") from e
 
 
@@ -95,6 +97,8 @@ def spec_from_yaml(text: str, where: str, base: str) -> CubeSpec:
         problem = " ".join(str(e.problem or e.context).split())
         if "constructor" in problem:
             problem = f"{problem}: only plain YAML is read, tags are refused"
+        if "'\\t'" in problem:
+            problem = f"{problem}: YAML is indented by spaces, not by tabs"
         raise SpecError(f"{where}{place}: {problem}") from None
     except (YAMLError, ValueError) as e:
         raise SpecError(f"{where}: not valid YAML: {' '.join(str(e).split())}") from None

@@ -105,12 +105,15 @@ function togglePlay(name, button) {
 
 async function showLegend() {
   const box = byId("legend");
+  const path = () => `api/legend/${cube.snapshot}/${part(state.variable)}/${indexOf()}`;
+  const asked = path();
   let told;
   try {
-    told = await askJson(versioned(`api/legend/${cube.snapshot}/${part(state.variable)}/${indexOf()}`));
+    told = await askJson(versioned(asked));
   } catch (error) {
     return lose(error);
   }
+  if (asked !== path()) return undefined;
   const title = el("h2", {}, told.title, told.units ? el("small", {}, ` ${told.units}`) : "");
   let body;
   if (told.kind === "range") {

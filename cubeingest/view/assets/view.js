@@ -48,6 +48,7 @@ function readHash() {
 /** Show another snapshot; what was chosen stays chosen as far as it has it. */
 async function openSnapshot(id, place = null) {
   const fresh = await askJson(versioned(`api/cube/${part(id)}`));
+  if (id !== snapshotOf(state.ref)) return; // another was chosen meanwhile
   const labels = cube ? Object.fromEntries(cube.axes.map((a) => [a.name, a.labels[state.positions[a.name] || 0]])) : {};
   const before = cube && map ? { centre: toCrs(map.getCenter()), zoom: map.getZoom() } : null;
   const first = !cube;
