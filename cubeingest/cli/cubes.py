@@ -116,7 +116,7 @@ def _check_spec(grid: str) -> None:
     from cubeingest.spec import builtin_specs
 
     path = Path(grid)
-    if path.exists() or path.suffix not in (".yaml", ".yml"):
+    if "://" in grid or path.exists() or path.suffix not in (".yaml", ".yml"):
         return
     folder = "" if path.parent == Path() else f"{path.parent}/"
     here = [name for name in complete_file(folder, (".yaml", ".yml")) if not name.endswith("/")]
