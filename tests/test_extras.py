@@ -116,12 +116,18 @@ def test_pictures_name_matplotlib_and_all_else_goes_on_without(world: World, wit
     )
 
 
+def test_viewer_names_what_serves_it(world: World, without: Callable[..., Commands]) -> None:
+    made, refused = without("starlette", "uvicorn")("init grid.yaml", "view --no-browser")
+    assert made.code == 0, made
+    check_refused(refused, "the viewer needs starlette", "view")
+
+
 @pytest.mark.slow
 def test_demo_goes_the_whole_way_without_a_picture(without: Callable[..., Commands], tmp_path: Path) -> None:
     (done,) = without("matplotlib", "PIL")("demo")
     assert done.code == 0, done.err
     assert "353 of 353 slots equal" in done.err
-    assert "picture a picture needs matplotlib: pip install 'cubeingest[pictures]'" in " ".join(done.err.split())
+    assert "picture none: a picture needs matplotlib: pip install 'cubeingest[pictures]'" in " ".join(done.err.split())
     assert not (tmp_path / "cubeingest-demo" / "land.png").exists()
     assert "None" not in done.out
 

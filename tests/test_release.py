@@ -32,8 +32,8 @@ PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(enco
 EXTRAS: dict[str, list[str]] = PROJECT["project"]["optional-dependencies"]
 PINNED = {canonicalize_name(r.name): r for r in map(Requirement, PROJECT["tool"]["uv"]["constraint-dependencies"])}
 
-BY_FSSPEC = {"aiohttp", "yarl"}
-"""What ``fsspec[http]`` is asked for."""
+BY_OTHERS = {"aiohttp", "yarl", "anyio"}
+"""What ``fsspec[http]`` (the first two) and starlette cannot be without."""
 
 SAID_ELSEWHERE = {"cubeingest", "pip", "setuptools", "uv", "wheel"}
 """Distributions of an environment that no pin is for."""
@@ -66,7 +66,7 @@ def test_each_library_that_is_imported_is_asked_for_and_none_besides() -> None:
     tops = {name.partition(".")[0] for name in names} - set(sys.stdlib_module_names) - {"cubeingest", "odc"}
     of = packages_distributions()
     used = {canonicalize_name(distribution) for top in tops for distribution in of[top]} | {"odc-geo"}
-    assert used - core - extra == BY_FSSPEC
+    assert used - core - extra == BY_OTHERS
     assert core - used == set()
 
 
