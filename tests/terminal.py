@@ -93,7 +93,8 @@ connection.connect({path!r})
 request = {{"args": sys.argv[1:], "cwd": os.getcwd(), "env": dict(os.environ)}}
 data = json.dumps(request).encode() + b"\\n"
 sent = socket.send_fds(connection, [data], [0, 1, 2])
-connection.sendall(data[sent:])
+if sent < len(data):
+    connection.sendall(data[sent:])
 answers = connection.makefile()
 pid = int(answers.readline())
 for number in (signal.SIGINT, signal.SIGTERM):

@@ -217,7 +217,10 @@ LOOKED_INTO = 200
 def _near() -> str:
     """A hint at cubes in, below or above this folder."""
     here = Path.cwd()
-    entries = sorted(islice(here.iterdir(), LOOKED_INTO))
+    try:
+        entries = sorted(islice(here.iterdir(), LOOKED_INTO))
+    except OSError:  # one may stand in a folder that one may not list
+        entries = []
     if own := next((p for p in entries if p.suffix == ".icechunk" and (p / "repo").exists()), None):
         return f", or name one: --store {shlex.quote(own.name)}"
     folder = next((p for p in [*entries, *here.parents] if (p / POINTER).is_file()), None)

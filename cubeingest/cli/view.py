@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Annotated
 
 import typer
@@ -31,7 +32,6 @@ def view_(
             out_console().print(f"{cube.spec.name} at {url}", markup=False)
             say("Ctrl-C ends it", "bright_black")
 
-        try:
+        with contextlib.suppress(KeyboardInterrupt):
             serve(cube.store, host, port, not no_browser, debug, tell)
-        except KeyboardInterrupt:
-            raise typer.Exit(130) from None
+        raise typer.Exit(130)  # by Ctrl-C it ends, also where a shell has its children ignore it

@@ -26,9 +26,9 @@ from cubeingest.storage import Storage, split_uri
 
 _RESERVED = """
 after at bandwidth bbox before branch by-class chunks classes commit-every compare concurrency copy-blocks crs debug
-deep discard dry-run expire expr format from geobox gti headers help html in-layer into json keep kind lat latency
-levels limit lon make-valid message mode name no-headers older-than on-error on-progress out output over overwrite part
-points polygon query redo region resampling sample scheduler snapshot source spatial-ref statistics stats store tile to
+deep discard dry-run expire expr format from geobox gti headers help host html in-layer into json keep kind lat latency
+levels limit lon make-valid message mode name no-browser no-headers older-than on-error on-progress out output over overwrite part
+points polygon port query redo region resampling sample scheduler snapshot source spatial-ref statistics stats store tile to
 update variable version virtual workers zones zones-variable
 """
 RESERVED_AXIS_NAMES = frozenset(_RESERVED.split())
