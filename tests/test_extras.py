@@ -157,6 +157,7 @@ def test_the_viewer_names_what_it_lacks(world: World, without: Callable[..., Com
 # ---- netcdf, parquet ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_netcdf_source_names_h5netcdf(tmp_path: Path, without: Callable[..., Commands]) -> None:
     write_netcdf(tmp_path / "t.nc")
     labelled_spec(tmp_path)
@@ -166,12 +167,14 @@ def test_netcdf_source_names_h5netcdf(tmp_path: Path, without: Callable[..., Com
         check_refused(done, "needs h5netcdf", "netcdf")
 
 
+@pytest.mark.slow
 def test_calendar_of_a_climate_model_names_cftime(tmp_path: Path, without: Callable[..., Commands]) -> None:
     labelled_spec(tmp_path, axes="{time: {values: [2000-01-01], calendar: noleap}}")
     (done,) = without("cftime")("init grid.yaml")
     check_refused(done, "calendar 'noleap' needs cftime", "netcdf")
 
 
+@pytest.mark.slow
 def test_table_of_tiles_names_pyarrow(world: World, without: Callable[..., Commands]) -> None:
     names = [f"tiles/2000/{path.name}" for path in sorted((world.folder / "tiles" / "2000").glob("*.tif"))]
     pd.DataFrame({"href": names, "year": 2000}).to_parquet(world.folder / "t.parquet")
@@ -182,6 +185,7 @@ def test_table_of_tiles_names_pyarrow(world: World, without: Callable[..., Comma
         check_refused(done, "t.parquet' needs pyarrow", "parquet")
 
 
+@pytest.mark.slow
 def test_export_as_a_table_names_pyarrow(world: World, without: Callable[..., Commands]) -> None:
     made, filled, refused = without("pyarrow")("init grid.yaml", "ingest", "export --output out --format parquet")
     assert (made.code, filled.code) == (0, 0), filled
@@ -204,6 +208,7 @@ store: ./cells.icechunk
 """
 
 
+@pytest.mark.slow
 def test_grid_of_cells_names_healpix_geo(tmp_path: Path, without: Callable[..., Commands]) -> None:
     (tmp_path / "cells.yaml").write_text(HEALPIX, encoding="utf-8")
     made, done = without("healpix_geo")("init cells.yaml", "plan --bbox 0 0 10 10")
@@ -211,6 +216,7 @@ def test_grid_of_cells_names_healpix_geo(tmp_path: Path, without: Callable[..., 
     check_refused(done, "a grid of HEALPix cells needs healpix-geo", "points")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("suffix", "library"), [(".h5", "h5py"), (".parquet", "pyarrow"), (".csv", "pyarrow")])
 def test_granules_name_the_library_that_reads_them(
     suffix: str, library: str, tmp_path: Path, without: Callable[..., Commands]

@@ -425,6 +425,7 @@ def printed_commands(text: str) -> list[str]:
     return re.findall(r"^  ((?:\S+ -m )?\S*cubeingest .*)$", text, re.M)
 
 
+@pytest.mark.slow
 def test_what_the_demo_says_to_try_works_and_again_it_does_nothing(tmp_path: Path, invoke: Invoke) -> None:
     done = invoke("demo", "--keep", "play ground", cwd=tmp_path)
     assert done.code == 0, done.err
