@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pyproj import Transformer
 
 import cubeingest as ci
 from cubeingest.errors import CubeIngestError
@@ -194,6 +195,59 @@ def test_a_series_is_what_the_cube_says(cube: ci.Cube, client: Client) -> None:
     assert len(client.json(f"api/point/{client.tip}/grid/height?x={x}&y={y}")["values"]) == 1
 
 
+def test_a_pixel_is_the_one_that_was_clicked_also_on_another_datum(tmp_path: Path) -> None:
+    """NAD27 is off from WGS 84 by many of these pixels, and Paris is not Greenwich."""
+    for crs, left, top in (("EPSG:4267", -100, 40), ("EPSG:4807", 1, 52)):
+        code = crs.partition(":")[2]
+        (tmp_path / f"{code}.yaml").write_text(
+            f"""\
+name: datum
+crs: {crs}
+grid: {{origin: {{x: {left}, y: {top}}}, resolution: {{x: 1/10000, y: -1/10000}}, shape: {{y: 100, x: 100}}, region: {{y: 50, x: 50}}}}
+variables: {{v: {{dtype: int32, fill_value: -1, chunks: {{y: 50, x: 50}}}}}}
+store: ./{code}.icechunk
+""",
+            encoding="utf-8",
+        )
+        made = ci.init(tmp_path / f"{code}.yaml")
+        made.ingest(source=numbered, workers=1)
+        with made.view() as viewer:
+            client = Client(viewer.url)
+            x, y = left + 50.5 / 10000, top - 20.5 / 10000
+            got = client.json(f"api/point/{client.tip}/grid/v?x={x}&y={y}")
+            assert (got["where"]["row"], got["where"]["column"], got["values"]) == (20, 50, [20050])
+            assert not client.json(f"api/cube/{client.tip}")["lattices"][0]["geographic"]
+            lon, lat = Transformer.from_crs(crs, "OGC:CRS84", always_xy=True).transform(x, y)
+            assert (got["where"]["lon"], got["where"]["lat"]) == (pytest.approx(lon), pytest.approx(lat))
+
+
+def numbered(geobox: Any) -> np.ndarray:
+    """Pixels that say where in the grid they are, of regions of 50 x 50."""
+    left, top = (1, 52) if geobox.affine.c < 40 and geobox.affine.c > 0 else (-100, 40)
+    row, column = round((top - geobox.affine.f) * 10000), round((geobox.affine.c - left) * 10000)
+    return (row + np.arange(50)[:, None]) * 1000 + column + np.arange(50)
+
+
+def test_of_very_many_values_some_are_read(tmp_path: Path) -> None:
+    (tmp_path / "grid.yaml").write_text(
+        """\
+name: hours
+crs: EPSG:4326
+grid: {origin: {x: 0, y: 1}, resolution: {x: 1, y: -1}, shape: {y: 1, x: 1}, region: {y: 1, x: 1}}
+axes: {hour: {start: 1, stop: 50000}}
+variables: {v: {dtype: uint8, fill_value: 255, chunks: {hour: 50000, y: 1, x: 1}}}
+store: ./hours.icechunk
+""",
+        encoding="utf-8",
+    )
+    made = ci.init(tmp_path / "grid.yaml")
+    with made.view() as viewer:
+        client = Client(viewer.url)
+        got = client.json(f"api/point/{client.tip}/grid/v?x=0.5&y=0.5")
+    assert len(got["values"]) == len(got["axes"][0]["labels"]) == 16667
+    assert got["notes"] == ["one in 3 values of hour: there are 50,000 in all"]
+
+
 def test_a_point_outside_the_cube_has_no_values(client: Client) -> None:
     got = client.json(f"api/point/{client.tip}/grid/cover?x=0&y=0")
     assert got["outside"]
@@ -201,8 +255,6 @@ def test_a_point_outside_the_cube_has_no_values(client: Client) -> None:
 
 
 def test_a_place_is_told_in_longitude_and_latitude(client: Client) -> None:
-    from pyproj import Transformer
-
     lon, lat = Transformer.from_crs(32633, 4326, always_xy=True).transform(310000, 5590000)
     got = client.json(f"api/place/{client.tip}/grid?x=310000&y=5590000")
     assert (got["lon"], got["lat"]) == (pytest.approx(lon), pytest.approx(lat))
@@ -320,7 +372,6 @@ def test_what_would_take_long_is_thinned_and_what_would_still_is_not_read(
 @pytest.mark.parametrize("lattice", ["plain", "south"])
 def test_each_pixel_of_cells_is_the_one_at_its_longitude_and_latitude(tmp_path: Path, lattice: str) -> None:
     from healpix_geo.nested import lonlat_to_healpix
-    from pyproj import Transformer
 
     made = make_cells(tmp_path)
     with made.view() as viewer:

@@ -119,14 +119,13 @@ def read_series(
     if lon.shape != lat.shape or not lon.size:
         raise GridError(f"there are {lon.size} longitudes and {lat.size} latitudes: give both of every point")
     session = store.readonly()
-    reader = Reader(session, spec, quantity)
     row, column = locate(spec.tiling, lon, lat)
     inside = row >= 0
     shape = tuple(len(quantity.positions[a]) for a in quantity.axes)
     values = np.full((lon.size, *shape), np.nan)
-    values[inside] = read_pixels(reader, row[inside], column[inside])
-    filled = read_filled(session, spec, quantity)
     pending = np.ones((lon.size, *shape), bool)
+    values[inside] = read_pixels(Reader(session, spec, quantity), row[inside], column[inside])
+    filled = read_filled(session, spec, quantity)
     pending[inside] = _pending(spec, quantity, filled.states, row[inside], column[inside])
     labels = {a: tuple(spec.tiling.axis(a).labels[p] for p in quantity.positions[a]) for a in quantity.axes}
     whole = Where((slice(0, spec.tiling.shape_yx[0]), slice(0, spec.tiling.shape_yx[1])), _regions(spec.tiling, row[inside], column[inside]))  # fmt: skip
@@ -136,6 +135,19 @@ def read_series(
         quantity, labels, store.tip, lon, lat, values, ~inside, pending, attributes or {}, filled.gaps(quantity, whole),
         str(attrs.get("long_name", quantity.text)), str(attrs.get("units", "")),
     )  # fmt: skip
+
+
+def read_pixel(
+    store: Store, selection: Selection, row: int, column: int
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+    """Values of a variable at one pixel, by the axis values that are selected, as in :class:`Series`; and which of them are not ingested."""
+    store = store.on(store.branch, store.tip)
+    quantity = find_quantity(store.spec, selection, None)
+    session = store.readonly()
+    at = np.array([row]), np.array([column])
+    values = read_pixels(Reader(session, store.spec, quantity), *at)
+    states = read_filled(session, store.spec, quantity).states
+    return values[0], np.broadcast_to(_pending(store.spec, quantity, states, *at), values.shape)[0]
 
 
 def locate(grid: TilingGrid, lon: Array, lat: Array) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

@@ -74,7 +74,7 @@ class ViewedCube:
         except StoreError:
             commits = []
         history = [{"snapshot": c.snapshot, "time": c.time, "message": c.message[:200]} for c in commits]
-        first = next((t for t, tip in tags.items() if tip == self.first), self.first)
+        first = next((t for t, tip in tags.items() if tip == self.first and t not in branches), self.first)
         return {"first": first, "branches": branches, "tags": tags, "history": history}
 
     def snapshot(self, snapshot_id: str) -> Snapshot:

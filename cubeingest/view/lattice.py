@@ -30,6 +30,9 @@ CELL_DEGREES = 58.6
 
 DEGREE_METRES = 111_195.0
 
+WGS84 = 4326
+"""EPSG code of longitudes and latitudes on WGS 84."""
+
 EQUATOR_METRES, POLAR_METRES = 9.03e6, 9.1e6
 """From a pole to the equator, and to where the map ends, in equal areas."""
 
@@ -57,6 +60,11 @@ class Lattice:
     @property
     def is_geographic(self) -> bool:
         return bool(parse_crs(self.crs).is_geographic)
+
+    @property
+    def is_lonlat(self) -> bool:
+        """Whether x and y are longitude and latitude as everybody has them: degrees from Greenwich, WGS 84."""
+        return self.is_geographic and parse_crs(self.crs).to_epsg() == WGS84
 
     @property
     def north_up(self) -> bool:
@@ -96,7 +104,7 @@ class Lattice:
     def lonlat(self, x: Any, y: Any) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """Longitudes (from -180 to 180) and latitudes of points in CRS units; NaN where a point has none."""
         lon, lat = (np.asarray(v, np.float64) for v in (x, y))
-        if not self.is_geographic:
+        if not self.is_lonlat:
             lon, lat = (
                 np.asarray(v, np.float64) for v in mapper(parse_crs(self.crs), parse_crs("OGC:CRS84"))(lon, lat)
             )
@@ -124,7 +132,7 @@ class Lattice:
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "name": self.name, "title": self.title, "crs": crs_text(self.crs), "geographic": self.is_geographic,
+            "name": self.name, "title": self.title, "crs": crs_text(self.crs), "geographic": self.is_lonlat,
             "origin": [self.origin_x, self.origin_y], "step": [self.step_x, self.step_y], "shape": list(self.shape_yx),
             "top": self.top_level, "tile": [round(TILE * self.aspect), TILE],
         }  # fmt: skip

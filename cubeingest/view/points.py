@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cubeingest.analyze import read_series
 from cubeingest.analyze.quantity import to_floats
+from cubeingest.analyze.series import read_pixel
 from cubeingest.healpix import cells_at
 from cubeingest.ledger import NOTHING
 from cubeingest.look import Attributes
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 MOST_CHUNKS = 1500
 """That a series may take; of a longer one evenly spaced values are read."""
+
+MOST_VALUES = 20_000
+"""That a page can draw; of more, evenly spaced ones are read."""
 
 
 def find_pixel(lattice: Lattice, x: float, y: float) -> tuple[int, int] | None:
@@ -79,17 +82,11 @@ def _of_pixels(
     at = find_pixel(lattice, x, y)
     if at is None:
         return None
-    # The centre of the pixel: a point on an edge could come out on its other side.
-    lon, lat = lattice.lonlat(
-        np.float64(lattice.origin_x + (at[1] + 0.5) * lattice.step_x), np.float64(lattice.origin_y + (at[0] + 0.5) * lattice.step_y)
-    )  # fmt: skip
     selection = Selection({a: tuple(v) for a, v in labels.items()}, variables=(variable.name,))
-    series = read_series(snapshot.store, selection, lon, lat)
-    if series.outside[0]:
-        return None
+    values, pending = read_pixel(snapshot.store, selection, *at)
     grid = snapshot.spec.tiling
     iy, ix = (p // r for p, r in zip(at, grid.region_shape_yx, strict=True))
-    return series.values[0], series.pending[0], {"row": at[0], "column": at[1], "region": grid.region_id(iy, ix)}
+    return values, pending, {"row": at[0], "column": at[1], "region": grid.region_id(iy, ix)}
 
 
 def _of_cells(
@@ -121,13 +118,20 @@ def _chosen(snapshot: Snapshot, variable: Variable) -> tuple[dict[str, list[int]
     axes = snapshot.spec.axes_of(variable)
     chosen = {a.name: list(range(a.size)) for a in axes}
     blocks = {a.name: a.n_blocks for a in axes}
-    if math.prod(blocks.values()) <= MOST_CHUNKS:
-        return chosen, ""
-    longest = max(axes, key=lambda a: blocks[a.name])
-    others = math.prod(n for name, n in blocks.items() if name != longest.name)
-    step = math.ceil(blocks[longest.name] / max(1, MOST_CHUNKS // others)) * longest.block
-    chosen[longest.name] = chosen[longest.name][::step]
-    return chosen, f"every {step:,}th value of {longest.name}: all would take {math.prod(blocks.values()):,} chunks"
+    note = ""
+    if math.prod(blocks.values()) > MOST_CHUNKS:
+        longest = max(axes, key=lambda a: blocks[a.name])
+        others = math.prod(n for name, n in blocks.items() if name != longest.name)
+        step = math.ceil(blocks[longest.name] / max(1, MOST_CHUNKS // others)) * longest.block
+        chosen[longest.name] = chosen[longest.name][::step]
+        note = f"one in {step:,} values of {longest.name}: all would take {math.prod(blocks.values()):,} chunks"
+    if math.prod(map(len, chosen.values())) > MOST_VALUES:
+        name = max(chosen, key=lambda a: len(chosen[a]))
+        others = math.prod(len(v) for a, v in chosen.items() if a != name)
+        step = math.ceil(len(chosen[name]) / max(1, MOST_VALUES // others))
+        note = f"one in {step:,} values of {name}: there are {math.prod(a.size for a in axes):,} in all"
+        chosen[name] = chosen[name][::step]
+    return chosen, note
 
 
 def _classes(told: Attributes, colours: Colours, stored: npt.NDArray[np.float64]) -> dict[str, dict[str, str]]:

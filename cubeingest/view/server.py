@@ -131,8 +131,10 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
         listener.listen(WAITING)
-    except OSError as e:
+    except (OSError, UnicodeError, TypeError) as e:  # Python has its own errors for names that are none
         listener.close()
+        if not isinstance(e, OSError):
+            raise CubeIngestError(f"cannot listen at {host!r}: it is no name or address of a machine") from None
         if e.errno == errno.EADDRINUSE:
             raise CubeIngestError(
                 f"port {port} of {host} is in use: choose another with --port, such as --port {port % 65535 + 1}"

@@ -24,7 +24,7 @@ async function ask(path, signal) {
 }
 
 const askJson = async (path, signal) => (await ask(path, signal)).json();
-const versioned = (path) => `${path}?v=${part(VERSION)}`;
+const versioned = (path) => `${path}${path.includes("?") ? "&" : "?"}v=${part(VERSION)}`;
 
 let broken = "";
 let waitMs = 1000;

@@ -172,6 +172,9 @@ function showLines() {
   }
 }
 
+/** What a map is made for: with another of these its pixels lie elsewhere. */
+const shapeOf = (own) => `${own.name} ${own.shape} ${own.step} ${own.origin}`;
+
 /** A map of one lattice; its "latitudes" are rows, its "longitudes" columns of pixels. */
 function makeMap() {
   const own = lattice();
@@ -184,7 +187,7 @@ function makeMap() {
     crs, minZoom: -own.top - 2, maxZoom: OVERZOOM, zoomSnap: 0.25, zoomControl: false, attributionControl: false, wheelPxPerZoomLevel: 90, fadeAnimation: false,
   });
   L.control.zoom({ position: "topright" }).addTo(map);
-  map.made = `${own.name} ${own.shape} ${own.step}`;
+  map.made = shapeOf(own);
   frame = L.rectangle([[0, 0], own.shape], { fill: false, weight: 1, color: "var(--edge)", opacity: 0.5, interactive: false }).addTo(map);
   map.setMaxBounds(L.latLngBounds([[0, 0], own.shape]).pad(0.6));
   map.on("moveend", saveSoon);
@@ -243,7 +246,7 @@ async function showWhere(at) {
   if (asking) return;
   asking = true;
   try {
-    const place = await askJson(`api/place/${cube.snapshot}/${own.name}?x=${x}&y=${y}`);
+    const place = await askJson(versioned(`api/place/${cube.snapshot}/${own.name}?x=${x}&y=${y}`));
     if (own === lattice()) byId("where").textContent = placeText({ x, y, ...place }, own);
   } catch {
     byId("where").textContent = placeText({ x, y }, own);

@@ -26,7 +26,7 @@ async function showPoint() {
   pointAsked = new AbortController();
   const [x, y] = state.point;
   try {
-    point = await askJson(`api/point/${cube.snapshot}/${state.lattice}/${part(state.variable)}?x=${x}&y=${y}&index=${indexOf()}`, pointAsked.signal);
+    point = await askJson(versioned(`api/point/${cube.snapshot}/${state.lattice}/${part(state.variable)}?x=${x}&y=${y}&index=${indexOf()}`), pointAsked.signal);
     showPanel();
   } catch (error) {
     lose(error);
@@ -112,8 +112,12 @@ function ticksOf(low, high) {
   const size = 10 ** Math.floor(Math.log10(raw));
   const step = [1, 2, 5, 10].map((k) => k * size).find((s) => s >= raw);
   const out = [];
-  for (let t = Math.ceil(low / step) * step; t <= high + step * 1e-9; t += step) out.push(Number(t.toPrecision(12)));
-  return out;
+  const first = Math.ceil(low / step);
+  for (let k = 0; k <= 10; k += 1) {
+    const t = (first + k) * step;
+    if (t <= high + step * 1e-9) out.push(Number(t.toPrecision(12)));
+  }
+  return [...new Set(out)];
 }
 
 /** The classes along the longest axis as a strip of colours. */
@@ -138,9 +142,13 @@ function strip(along, step, now) {
 function chart(along, step, now) {
   const wide = 320, high = 150, left = 44, right = 8, top = 8, bottom = 22;
   const labels = point.axes[along].labels;
-  const held = point.values.filter((v) => v !== null);
-  let [low, most] = [Math.min(...held), Math.max(...held)];
-  if (low === most) [low, most] = [low - 1, most + 1];
+  let [low, most] = [Infinity, -Infinity];
+  for (const v of point.values) if (v !== null) [low, most] = [Math.min(low, v), Math.max(most, v)];
+  const least = Math.max(Math.abs(low), Math.abs(most)) * 1e-9; // less than that cannot be drawn
+  if (most - low <= least) {
+    const around = low === 0 ? 1 : Math.max(Math.abs(low) * 0.1, 1);
+    [low, most] = [low - around, most + around];
+  }
   const room = (most - low) * 0.06;
   [low, most] = [low - room, most + room];
   const x = (i) => left + (labels.length > 1 ? (i / (labels.length - 1)) * (wide - left - right) : (wide - left - right) / 2);
@@ -149,7 +157,7 @@ function chart(along, step, now) {
   for (const t of ticksOf(low, most)) {
     picture.append(el("line", { class: "grid", x1: left, x2: wide - right, y1: y(t), y2: y(t) }), el("text", { x: left - 6, y: y(t) + 4, "text-anchor": "end" }, tell(t)));
   }
-  const letters = Math.max(...labels.map((l) => l.length));
+  const letters = labels.reduce((longest, l) => Math.max(longest, l.length), 0);
   const each = Math.max(1, Math.ceil((labels.length * (letters + 2) * 6.2) / (wide - left - right)));
   for (let i = 0; i < labels.length; i += each) {
     const anchor = i + each >= labels.length && x(i) > wide - letters * 3.5 ? "end" : "middle";
@@ -177,8 +185,9 @@ function chart(along, step, now) {
     const v = point.values[base + i * step[along]];
     if (v !== null && (labels.length <= 60 || i === now[along])) picture.append(el("circle", { class: "dot", cx: x(i), cy: y(v), r: i === now[along] ? 4 : 2.2 }));
     const half = (wide - left - right) / Math.max(1, labels.length - 1) / 2;
+    if (labels.length > 400) return;
     const hit = el("rect", { class: "hit", x: x(i) - half, y: top, width: 2 * half, height: high - top - bottom, onclick: () => goTo(now.map((p, n) => (n === along ? i : p))) }, el("title", {}, `${label}: ${nameOf(v)}`));
-    if (labels.length <= 400) picture.append(hit);
+    picture.append(hit);
   });
   return picture;
 }

@@ -3,6 +3,11 @@
 
 let written = null;
 
+const OWN_WORDS = ["ref", "variable", "seen", "at", "point", "coast", "regions"];
+
+/** What an axis is called in the address: an axis may have a name that is a word of ours. */
+const wordOf = (name) => (OWN_WORDS.includes(name) ? `axis.${name}` : name);
+
 function saveSoon() {
   clearTimeout(saveSoon.timer);
   saveSoon.timer = setTimeout(() => {
@@ -10,7 +15,7 @@ function saveSoon() {
     const words = new URLSearchParams();
     if (state.ref !== refs.first) words.set("ref", state.ref);
     if (cube.variables.length > 1) words.set("variable", state.variable);
-    for (const name of variable().axes) words.set(name, axisOf(name).labels[state.positions[name] || 0]);
+    for (const name of variable().axes) words.set(wordOf(name), axisOf(name).labels[state.positions[name] || 0]);
     if (cube.lattices.length > 1) words.set("seen", state.lattice);
     const digits = (n) => Number(n.toPrecision(9));
     words.set("at", [...toCrs(map.getCenter()).map(digits), Number(map.getZoom().toFixed(2))].join(","));
@@ -37,7 +42,7 @@ function readHash() {
     if (has(cube.variables, words.get("variable"))) state.variable = words.get("variable");
     if (has(cube.lattices, words.get("seen"))) state.lattice = words.get("seen");
     for (const axis of cube.axes) {
-      const at = axis.labels.indexOf(words.get(axis.name));
+      const at = axis.labels.indexOf(words.get(wordOf(axis.name)));
       if (at >= 0) state.positions[axis.name] = at;
     }
   }
@@ -65,7 +70,7 @@ async function openSnapshot(id, place = null) {
 
 function render(view) {
   const own = lattice();
-  if (!map || map.made !== `${own.name} ${own.shape} ${own.step}`) {
+  if (!map || map.made !== shapeOf(own)) {
     makeMap();
     if (view) map.setView(fromCrs(view.centre), Math.min(OVERZOOM, Math.max(-own.top - 2, view.zoom)), { animate: false });
     else showAll();
