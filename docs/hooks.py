@@ -27,11 +27,24 @@ MOUNTED = {
     "README.md": "index.md",
     "CHANGELOG.md": "changes.md",
     "CONTRIBUTING.md": "contributing.md",
+    "SECURITY.md": "security.md",
     "examples/README.md": "examples/index.md",
     "grids/README.md": "grids/index.md",
     "cubeingest/data/LICENSE.md": "source/land-licence.md",
 }
 """Pages by their path in the repository."""
+
+ALONE = {
+    "index.md",
+    "tutorial.md",
+    "grids/index.md",
+    "reliability.md",
+    "performance.md",
+    "changes.md",
+    "contributing.md",
+    "security.md",
+}
+"""Pages that have a part of the site for themselves."""
 
 FOLDERS = {"docs/decisions": "decisions/index.md", "examples": "examples/index.md", "grids": "grids/index.md"}
 """Folders that pages link to, and what stands for them."""
@@ -196,6 +209,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    if page.file.src_uri in ALONE:
+        page.meta["hide"] = ["navigation"]  # it would be a column with this page alone
     if page.file.generated_by is not None:
         return markdown
     return rewrite(markdown, f"docs/{page.file.src_uri}", page.file.src_uri)

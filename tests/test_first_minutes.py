@@ -439,7 +439,7 @@ def test_what_the_demo_says_to_try_works_and_again_it_does_nothing(tmp_path: Pat
             continue
         assert invoke(*shlex.split(line.partition("cubeingest ")[2]), cwd=tmp_path).code == 0, line
     assert invoke("status", cwd=folder).code == 0
-    assert (tmp_path / "africa.png").exists()
+    assert (folder / "africa.png").exists()
     (python,) = re.findall(r"^  (ds = .*)$", done.out, re.M)
     names: dict[str, Any] = {"ci": ci}
     exec(python.replace("'play ground", f"'{tmp_path}/play ground"), names)
@@ -480,8 +480,10 @@ def test_the_demo_is_printed_as_it_can_be_typed(tmp_path: Path, how: str) -> Non
     run_env = shell if how == "as a module" else env | {"UV_RUN_RECURSION_DEPTH": "1"}
     done = subprocess.run([*typed, "demo"], cwd=tmp_path, env=run_env, capture_output=True, text=True, check=True)
     lines = printed_commands(done.stdout)
-    assert len(lines) == 7
+    assert len(lines) == 8
     begins = ".venv/bin/cubeingest " if how == "by uv" else f"{sys.executable} -m cubeingest "
     for line in lines:
         assert line.startswith(begins)
+        if " view " in line:
+            continue
         subprocess.run(["bash", "-c", line], cwd=tmp_path, env=shell, capture_output=True, check=True)

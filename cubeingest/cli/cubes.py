@@ -56,7 +56,7 @@ Or in Python:
 """What one may try after the demo; each line works as it is printed."""
 
 DEMO_DRAW = """\
-  {cubeingest} show map --store {store} --bbox -20 -36 55 38 --output africa.png
+  {cubeingest} show map --store {store} --bbox -20 -36 55 38 --output {africa}
 """
 DEMO_VIEW = """\
   {cubeingest} view --store {store}          # in the browser, until Ctrl-C
@@ -242,13 +242,13 @@ def demo(
             return
         cubeingest, store, spec = _as_typed(), shlex.quote(uri), shlex.quote(report["spec"])
         again = shlex.quote(str(keep / "again.icechunk"))
-        look, draw = "A", ""
+        look, draw, africa = "A", "", shlex.quote(str(keep / "africa.png"))
         if report["picture"]:
             look = f"Look at {report['picture']}, and a"
             draw = DEMO_DRAW + (DEMO_VIEW if find_spec("starlette") and find_spec("uvicorn") else "")
         out_console().print(
             DEMO_NEXT.replace("{draw}", draw).format(
-                cubeingest=cubeingest, store=store, spec=spec, again=again, look=look, uri=uri
+                cubeingest=cubeingest, store=store, spec=spec, again=again, look=look, uri=uri, africa=africa
             ),
             markup=False,
         )

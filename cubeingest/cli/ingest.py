@@ -145,7 +145,7 @@ def ingest(
                 say(problem, "yellow")
         if json:
             print_json(report.to_json() | ({} if page is None else {"html": None if problems else str(page)}))
-        say_ingest(report, to_out=not json, in_part=tasks.part is not None)
+        say_ingest(report, to_out=not json, in_part=tasks.part is not None, redo=redo)
         if not json and report.signum is None and not report.error:
             if report.failed and not report.aborted:
                 say_next_command(ctx, "ingest", "once these tiles are mended; what is done is skipped")
@@ -154,7 +154,7 @@ def ingest(
         raise typer.Exit(report.exit_code)
 
 
-def say_ingest(report: IngestReport, to_out: bool, in_part: bool) -> None:
+def say_ingest(report: IngestReport, to_out: bool, in_part: bool, redo: bool = False) -> None:
     """What a run did: failures and warnings on stderr, the counts on stdout."""
     for warning in report.warnings:
         say(f"warning: {warning}", "yellow")
@@ -166,8 +166,9 @@ def say_ingest(report: IngestReport, to_out: bool, in_part: bool) -> None:
     if not report.planned and not in_part and report.how != "materialized":
         say("warning: no tile was found for what is selected, so there was nothing to do: `cubeingest plan` says where it looked", "yellow")  # fmt: skip
     if report.signum is not None:
+        goes_on = "" if redo else "; the same command goes on"
         say(
-            f"interrupted: what was finished is committed, {report.unfinished} slots are left; the same command goes on",
+            f"interrupted: what was finished is committed, {report.unfinished} slots are left{goes_on}",
             "yellow",
         )
     if report.error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -55,11 +56,11 @@ def overviews(
             report = make_overviews(cube.store, selection, hands.options(redo=redo), levels, show)
         if json:
             print_json(report.to_json())
-        _say(report, to_out=not json)
+        _say(report, not json, selection.variables)
         raise typer.Exit(report.exit_code)
 
 
-def _say(report: Any, to_out: bool) -> None:
+def _say(report: Any, to_out: bool, selected: Sequence[str]) -> None:
     for f in report.failed[:FAILURES_SHOWN]:
         where = " ".join(
             [f["variable"], *f["axes"].values(), f"levels {f['levels'][0]} to {f['levels'][1]}, cell {f['cell']}"]
@@ -82,7 +83,9 @@ def _say(report: Any, to_out: bool) -> None:
         return
     for name, why in report.without.items():
         out.print(f"{name} has no levels: {why}", highlight=False)
-    of = ", ".join(f"{name} ({method})" for name, method in report.variables.items())
+    of = ", ".join(
+        f"{name} ({method})" for name, method in report.variables.items() if not selected or name in selected
+    )
     coarsest = " x ".join(map(str, report.levels[-1]["shape"]))
     order = report.levels[-1].get("order")
     unit = "pixels" if order is None else f"cells of order {order}"

@@ -78,6 +78,8 @@ def _print_counts(report: Status) -> None:
         column.justify = "right"
     for axis, labels in report.by.items():
         for label, counts in labels.items():
+            if not any(counts.values()):  # none of what is selected has this axis
+                continue
             table.add_row(f"{axis} {label}", *(str(counts[s]) for s in STATES), str(sum(counts.values())))
     table.add_row("all", *(str(getattr(report, s)) for s in STATES), str(report.total), style="bold")
     print_table(table)
@@ -131,12 +133,15 @@ def verify(
                 "red",
             )
         for row in report.missing[:ROWS_SHOWN]:
-            say(f"missing: {row['region']} {' '.join(row['axes'].values())} {row['variable']}: {row['error']}", "red")
+            say(
+                f"not compared: {row['region']} {' '.join(row['axes'].values())} {row['variable']}: {row['error']}",
+                "red",
+            )
         if json:
             print_json(report.to_json())
         else:
             out_console().print(
-                f"{report.checked} slots checked: {report.equal} equal, {len(report.different)} different, {len(report.missing)} missing a source"
+                f"{report.checked} slots checked: {report.equal} equal, {len(report.different)} different, {len(report.missing)} not compared"
             )
             if not report.checked and which.at is None:
                 say("nothing of what is selected is done yet, so there was nothing to compare", "yellow")

@@ -37,7 +37,7 @@ def describe_blocks(blocks: BlocksReport) -> str:
     """Whether tiles' blocks can be taken as they are."""
     reason, other = blocks.reason, blocks.why_not_virtual
     if not blocks.copyable and not blocks.virtual and reason == other:
-        return f"no slot: {reason}"
+        return f"no slot can be filled without decoding: {reason}"
     of = f"{blocks.copyable} of {blocks.slots} slots" if blocks.copyable < blocks.slots else "every slot"
     filled = (
         f"--virtual and --copy-blocks can fill {of}"
@@ -76,7 +76,7 @@ def print_plan(report: PlanReport) -> None:
             f"about {format_seconds(report.seconds)} with {workers} here, by a sample, besides what the store takes",
         )
     if report.blocks is not None and report.blocks.slots:
-        table.add_row("as it is", describe_blocks(report.blocks))
+        table.add_row("blocks", describe_blocks(report.blocks))
     out.print(table)
     order = list(MEANINGS)
     problems = sorted(report.problems, key=lambda p: order.index(p.kind))
