@@ -342,6 +342,33 @@ def test_a_link_to_what_there_is_not_shows_all(viewer: Viewer, look: Opener) -> 
     assert page.is_hidden("#alert")
 
 
+def test_a_link_to_a_version_that_there_is_not_shows_the_first_branch_and_says_so(
+    cube: ci.Cube, viewer: Viewer, look: Opener
+) -> None:
+    page = look(viewer, "ref=nope&variable=light", expect="Failed to load resource.*404")
+    wait_for_tiles(page, f"{cube.store.tip}/grid/light")
+    assert page.inner_text("#alert") == 'There is no version "nope": this is main.'
+    assert page.title().startswith("seen")
+    assert page.input_value("#ref") == "main"
+    assert "ref" not in wait_for_fragment(page, "variable=light")
+    assert "nothing there: clear" in page.inner_text("#legend")
+    page.select_option("#ref", "v1")
+    page.wait_for_selector("#alert", state="hidden")
+
+
+def test_all_is_still_shown_in_a_narrower_window_unless_the_map_was_moved(viewer: Viewer, look: Opener) -> None:
+    page = look(viewer)
+    page.set_viewport_size({"width": 320, "height": 560})
+    fits = "() => { const [y0, x0, y1, x1] = lattice().view; return map.getSize().x === 320 && map.getBounds().contains([[y0, x0], [y1, x1]]); }"
+    page.wait_for_function(fits)
+    page.click("[aria-label='Zoom in']")
+    page.wait_for_function("() => !map._animatingZoom && !map.whole")
+    zoom = page.evaluate("() => map.getZoom()")
+    page.set_viewport_size({"width": 900, "height": 700})
+    page.wait_for_function("() => map.getSize().x === 900")
+    assert page.evaluate("() => map.getZoom()") == zoom
+
+
 def test_what_the_cube_holds_is_shown_as_text(world: World, look: Opener) -> None:
     hostile = "<img src=x onerror=alert(1)>"
     world.write_spec(

@@ -27,6 +27,7 @@ const askJson = async (path, signal) => (await ask(path, signal)).json();
 const versioned = (path) => `${path}${path.includes("?") ? "&" : "?"}v=${part(VERSION)}`;
 
 let broken = "";
+let remark = "";
 let waitMs = 1000;
 let timer = 0;
 
@@ -72,7 +73,7 @@ function redraw() {
 
 function showAlert() {
   const notes = pixels ? pixels.notes() : { costly: 0, thinned: 0, blank: false };
-  const says = broken || (notes.costly ? "Too much to read at this zoom: zoom in, or run `cubeingest overviews`." : notes.thinned ? "Coarser here than it could be: `cubeingest overviews` makes it sharp." : notes.blank ? `No data here${variable().axes.length ? ` at ${placeNames()}` : ""}.` : "");
+  const says = broken || remark || (notes.costly ? "Too much to read at this zoom: zoom in, or run `cubeingest overviews`." : notes.thinned ? "Coarser here than it could be: `cubeingest overviews` makes it sharp." : notes.blank ? `No data here${variable().axes.length ? ` at ${placeNames()}` : ""}.` : "");
   const box = byId("alert");
   box.hidden = !says;
   box.className = broken ? "failed" : "";

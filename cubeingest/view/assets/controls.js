@@ -130,7 +130,8 @@ async function showLegend() {
     });
     body = [rows.length ? el("ul", { class: "classes" }, ...rows) : el("p", { class: "hint" }, "no data here yet"), told.more ? el("p", { class: "hint" }, `and ${told.more} more`) : ""];
   }
-  box.replaceChildren(title, ...body.filter(Boolean), ...told.warnings.map((w) => el("p", { class: "hint" }, w)));
+  const clear = el("p", { class: "hint nothing" }, el("i", { class: "key" }), "nothing there: clear");
+  box.replaceChildren(title, ...body.filter(Boolean), clear, ...told.warnings.map((w) => el("p", { class: "hint" }, w)));
   box.hidden = false;
   return undefined;
 }

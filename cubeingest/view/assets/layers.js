@@ -191,6 +191,12 @@ function makeMap() {
   frame = L.rectangle([[0, 0], own.shape], { fill: false, weight: 1, color: "var(--edge)", opacity: 0.5, interactive: false }).addTo(map);
   map.setMaxBounds(L.latLngBounds([[0, 0], own.shape]).pad(0.6));
   map.on("moveend", saveSoon);
+  map.on("movestart", () => (map.whole = false));
+  map.on("resize", () => map.whole && showAll());
+  map.on("click dragstart", () => {
+    remark = "";
+    showAlert();
+  });
   map.on("zoomend", () => {
     const zoom = map.getZoom();
     byId("map").classList.toggle("sharp", zoom > 0.5);
@@ -209,6 +215,7 @@ function makeMap() {
 function showAll() {
   const [y0, x0, y1, x1] = lattice().view;
   map.fitBounds([[y0, x0], [y1, x1]], { padding: [12, 12], animate: false });
+  map.whole = true; // until it is moved
 }
 
 const toCrs = (at, own = lattice()) => [own.origin[0] + at.lng * own.step[0], own.origin[1] + at.lat * own.step[1]];

@@ -50,10 +50,20 @@ function readHash() {
   return numbers(words.get("at"), 3);
 }
 
-/** Show another snapshot; what was chosen stays chosen as far as it has it. */
+/** Show another snapshot; what was chosen stays chosen as far as it has it. Of a version that there is not, the first branch. */
 async function openSnapshot(id, place = null) {
-  const fresh = await askJson(versioned(`api/cube/${part(id)}`));
-  if (id !== snapshotOf(state.ref)) return; // another was chosen meanwhile
+  let fresh;
+  try {
+    fresh = await askJson(versioned(`api/cube/${part(id)}`));
+  } catch (error) {
+    const named = refs.branches[state.ref] || refs.tags[state.ref];
+    if (![400, 404].includes(error.status) || named || id !== snapshotOf(state.ref) || state.ref === refs.first) throw error;
+    remark = `There is no version "${state.ref.slice(0, 60)}": this is ${refs.first}.`;
+    state.ref = "";
+    await readRefs();
+    return openSnapshot(snapshotOf(state.ref), place);
+  }
+  if (id !== snapshotOf(state.ref)) return undefined; // another was chosen meanwhile
   const labels = cube ? Object.fromEntries(cube.axes.map((a) => [a.name, a.labels[state.positions[a.name] || 0]])) : {};
   const before = cube && map ? { centre: toCrs(map.getCenter()), zoom: map.getZoom() } : null;
   const first = !cube;
@@ -66,6 +76,7 @@ async function openSnapshot(id, place = null) {
   }
   const at = first ? readHash() : place;
   render(at ? { centre: at.slice(0, 2), zoom: at[2] } : before);
+  return undefined;
 }
 
 function render(view) {
@@ -88,6 +99,7 @@ function render(view) {
 
 async function chooseRef(ref) {
   state.ref = ref;
+  remark = "";
   try {
     await readRefs();
     await openSnapshot(snapshotOf(ref));
