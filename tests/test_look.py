@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import zarr
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_hex
 
 import cubeingest as ci
 from cubeingest import Cube, TilingGrid
@@ -177,6 +178,23 @@ def test_a_map_of_numbers_has_a_bar_with_units(make_cube: Make) -> None:
     assert bar.get_ylim() == (0, 250)
     reds = [colour_at(axes, x, 13.27)[0] for x in (3.33, 12.83, 23.33)]
     assert reds == pytest.approx([34, 131, 238], abs=3)
+    assert not axes.figure.legends
+
+
+def test_a_map_of_numbers_says_what_the_colour_of_missing_pixels_is(make_cube: Make) -> None:
+    cube = make_cube("variables:\n  t: {dtype: float32, fill_value: .nan, chunks: {y: 100, x: 100}}\n")
+    held = np.tile(np.arange(250, dtype=np.float32), (200, 1))
+    held[:50, :50] = np.nan
+    fill(cube, "t", held)
+    figure = cube.show_map().figure
+    (legend,) = figure.legends
+    assert [t.get_text() for t in legend.get_texts()] == ["no data"]
+    (swatch,) = legend.get_patches()
+    assert to_hex(swatch.get_facecolor()) == MISSING_COLOUR
+    figure.canvas.draw()
+    below, bar = legend.get_window_extent(), figure.axes[1].get_tightbbox()
+    assert below.y1 <= bar.y0
+    assert 0 <= below.x0 < below.x1 <= figure.bbox.width
 
 
 def test_a_map_goes_on_across_the_antimeridian(tmp_path: Path) -> None:
@@ -294,6 +312,22 @@ def test_grid_highlights_what_is_selected_and_writes_ids_where_they_fit(world: W
         ci.show_grid(grid, bbox=(-50, 12, -40, 18))
     many = TilingGrid("EPSG:4326", Fraction(-180), Fraction(90), Fraction(1), Fraction(-1), (180, 360), (1, 1))
     assert not picture_grid(many).texts
+
+
+@pytest.mark.parametrize("name", ["glad-lclu", "hansen-gfc"])
+@pytest.mark.parametrize("dpi", [90, 160])
+def test_ids_in_the_picture_of_a_grid_stay_within_their_regions(name: str, dpi: int) -> None:
+    grid = ci.read_spec(name).tiling
+    axes = picture_grid(grid)
+    axes.figure.set_dpi(dpi)
+    axes.figure.canvas.draw()
+    y, x = grid.region_edges
+    (left, bottom), (right, top) = axes.transData.transform([(x[0], y[1]), (x[1], y[0])])
+    assert len(axes.texts) == grid.n_regions
+    for text in axes.texts:
+        box = text.get_window_extent()
+        assert box.width <= 0.85 * (right - left)
+        assert box.height <= 0.85 * (top - bottom)
 
 
 def test_a_cube_of_one_pixel_and_one_without_data_have_every_picture(tmp_path: Path, make_cube: Make) -> None:

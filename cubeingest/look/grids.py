@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,8 +41,11 @@ CHOSEN, LEFT_OUT = "#ee7733", "#ffffff"
 SMALLEST_ID, LARGEST_ID = 3.6, 11.0
 """Points of region ids; smaller ones cannot be read, and are not drawn."""
 
-LETTER = 0.64
-"""Width of a letter of an id, in its height."""
+ID_SHARE = 0.8
+"""Of a region's width and height that its id takes at most; fonts are drawn up to a twentieth wider than they are, where pixels are few."""
+
+LINE_HEIGHT = 1.15
+"""Of a line of text, in font sizes."""
 
 MOST_IDS = 6000
 """Ids that are drawn at most."""
@@ -132,11 +136,11 @@ def _write_globe_ids(axes: Axes, field: GlobeField, valid: Places | None) -> Non
     found, counts = np.unique(places[places >= 0], return_counts=True)
     if not found.size or found.size > MOST_IDS:
         return
-    longest = max(len(grid.region_id(0, ix)) for ix in found.tolist())
+    widest = max(_font_sizes(grid.region_id(0, ix)) for ix in found.tolist())
     inside = places >= 0
     at_y, at_x = (np.bincount(places[inside], weights=at)[found] / counts for at in np.nonzero(inside))
     side = np.sqrt(counts) * 72 / DPI
-    points = np.minimum(LARGEST_ID, 0.6 * side / (LETTER * longest))
+    points = np.minimum(LARGEST_ID, 0.6 * side / widest)
     typical = float(np.median(points))
     (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
     for ix, px, py, size in zip(found.tolist(), at_x.tolist(), at_y.tolist(), points.tolist(), strict=True):
@@ -242,7 +246,17 @@ def _broken(text: str) -> str:
 
 
 def _points(texts: list[str], wide: float, high: float) -> float:
-    """The largest size at which all texts fit a cell of so many points."""
+    """The largest size at which all texts fit a cell of so many points, with a margin."""
     lines = max(t.count("\n") + 1 for t in texts)
-    letters = max(len(line) for t in texts for line in t.split("\n"))
-    return min(LARGEST_ID, 0.84 * wide / (LETTER * max(1, letters)), 0.86 * high / (1.15 * lines))
+    widest = max(_font_sizes(line) for t in texts for line in t.split("\n"))
+    return min(LARGEST_ID, ID_SHARE * wide / widest, ID_SHARE * high / (LINE_HEIGHT * lines))
+
+
+@lru_cache(maxsize=2 * MOST_IDS)
+def _font_sizes(line: str) -> float:
+    """How wide a line of text is, in font sizes."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import text_to_path
+
+    width, _, _ = text_to_path.get_text_width_height_descent(line or " ", FontProperties(size=100), False)
+    return max(0.1, float(width) / 100)

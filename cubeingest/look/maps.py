@@ -42,12 +42,19 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
 
 BOTTOM, TOP = 0.5, 0.66
 """Inches below and above the axes."""
 
 NAME_LETTERS = 30
 """Letters of a class name in a legend."""
+
+MISSING_NAME = "no data"
+"""Of missing pixels, in a legend: those with the fill value, or where nothing is ingested."""
+
+SWATCH_ROOM = 0.36
+"""Inches below a colour bar that what missing pixels mean takes."""
 
 ENOUGH_ACROSS = 8
 """Regions along a side of the picture up to which their edges are drawn more strongly."""
@@ -176,7 +183,7 @@ def picture_map(view: MapView | GlobeMap, colours: Colours | None = None) -> Axe
     if is_classes:
         _write_classes(figure, colours, names, missing, place)
     else:
-        _draw_bar(figure, colours, place)
+        _draw_bar(figure, colours, missing, place)
     title = ", ".join([colours.title, *(f"{name} {label}" for name, label in view.labels.items())])
     names_of = [view.spec.name, *([view.variable.name] if colours.title != view.variable.name else [])]
     write_title(figure, title, " · ".join(names_of), left)
@@ -342,14 +349,14 @@ def _thin(n: int, most: float) -> npt.NDArray[np.int64]:
     return (np.arange(kept) * 2 + 1) * n // (2 * kept)
 
 
-def _draw_bar(figure: Figure, colours: Colours, place: tuple[float, float, float]) -> None:
-    """A colour bar beside the axes, as long as they are high, up to four inches."""
+def _draw_bar(figure: Figure, colours: Colours, missing: bool, place: tuple[float, float, float]) -> None:
+    """A colour bar beside the axes, as long as they are high, up to four inches; below it what the colour of missing pixels means, if there are any."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import ListedColormap, Normalize
 
     width, height = figure.get_size_inches()
     left, bottom, high = place
-    long = min(4.0, max(high, 1.2))
+    long = min(4.0, max(high, 1.2)) - (SWATCH_ROOM if missing else 0)
     bar = figure.add_axes((left / width, (bottom + high - long) / height, 0.16 / width, long / height))
     mappable = ScalarMappable(Normalize(colours.low, colours.high), ListedColormap(colours.ramp / 255))
     drawn = figure.colorbar(mappable, cax=bar, extend=colours.extend, extendfrac=0.03)
@@ -357,25 +364,34 @@ def _draw_bar(figure: Figure, colours: Colours, place: tuple[float, float, float
     bar.tick_params(labelsize=SMALL_POINTS, colors=INK, length=2.5, width=0.5)
     bar.yaxis.get_offset_text().set_fontsize(SMALL_POINTS)
     bar.set_ylabel(cut_text(colours.units, 40), fontsize=TEXT_POINTS, color=INK, parse_math=False)
+    if missing:
+        rows = [_swatch(colours.missing, MISSING_NAME)]
+        _write_rows(figure, rows, (left - 0.06, bottom + high - long - SWATCH_ROOM + 0.22))
 
 
 def _write_classes(
     figure: Figure, colours: Colours, names: list[str], missing: bool, place: tuple[float, float, float]
 ) -> None:
+    left, bottom, high = place
+    rows = [_swatch(row.colour, name) for row, name in zip(colours.legend, names, strict=True)]
+    if colours.more:
+        rows.append(_swatch("none", f"and {colours.more} more", edge="none"))
+    if missing:
+        rows.append(_swatch(colours.missing, MISSING_NAME))
+    _write_rows(figure, rows, (left - 0.06, bottom + high + 0.06))
+
+
+def _swatch(colour: str, name: str, edge: str = SOFT) -> Patch:
     from matplotlib.patches import Patch
 
+    return Patch(facecolor=colour, edgecolor=edge, linewidth=0.4, label=name)
+
+
+def _write_rows(figure: Figure, rows: list[Patch], place: tuple[float, float]) -> None:
+    """Colours and what they mean, from so many inches from the left and the foot of a figure downwards."""
     width, height = figure.get_size_inches()
-    left, bottom, high = place
-    rows = [
-        Patch(facecolor=row.colour, edgecolor=SOFT, linewidth=0.4, label=name)
-        for row, name in zip(colours.legend, names, strict=True)
-    ]
-    if colours.more:
-        rows.append(Patch(facecolor="none", edgecolor="none", label=f"and {colours.more} more"))
-    if missing:
-        rows.append(Patch(facecolor=colours.missing, edgecolor=SOFT, linewidth=0.4, label="no data"))
     legend = figure.legend(
-        handles=rows, loc="upper left", bbox_to_anchor=((left - 0.06) / width, (bottom + high + 0.06) / height), frameon=False,
+        handles=rows, loc="upper left", bbox_to_anchor=(place[0] / width, place[1] / height), frameon=False,
         fontsize=SMALL_POINTS, labelcolor=INK, handlelength=1.2, handleheight=1.1, handletextpad=0.6, labelspacing=0.35, borderpad=0.2,
     )  # fmt: skip
     for text in legend.get_texts():
