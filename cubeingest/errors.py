@@ -47,5 +47,5 @@ def nearest(word: str, known: list[str]) -> str:
     """A hint ``; did you mean 'x'?`` for a misspelt ``word``, or an empty string where nothing is near."""
     from difflib import get_close_matches
 
-    hits = get_close_matches(word, known, n=1, cutoff=0.6)
+    hits = get_close_matches(word, known, n=1, cutoff=0.6) or [k for k in known if sorted(k) == sorted(word)]
     return f"; did you mean {hits[0]!r}?" if hits else ""
