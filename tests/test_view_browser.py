@@ -350,7 +350,7 @@ def test_a_link_to_a_version_that_there_is_not_shows_the_first_branch_and_says_s
     assert page.inner_text("#alert") == 'There is no version "nope": this is main.'
     assert page.title().startswith("seen")
     assert page.input_value("#ref") == "main"
-    assert "ref" not in wait_for_fragment(page, "variable=light")
+    assert "ref" not in wait_for_fragment(page, "at=")
     assert "nothing there: clear" in page.inner_text("#legend")
     page.select_option("#ref", "v1")
     page.wait_for_selector("#alert", state="hidden")
