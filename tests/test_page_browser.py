@@ -164,6 +164,13 @@ PIXEL = """([id, x, y]) => {
 }"""
 
 
+def wait_for_pixel(page: Page, where: str, x: float, y: float, colour: list[int]) -> None:
+    """Pictures are drawn when they have been decoded, which is after the elements for them are there."""
+    page.wait_for_function(
+        f"([colour, ...at]) => String(({PIXEL})(at)) === String(colour)", arg=[colour, where, x, y], timeout=30_000
+    )
+
+
 def northern_half(geobox: Any) -> np.ndarray:
     """2 in the northern half of a region, 1 in the southern."""
     height, width = geobox.shape
@@ -188,9 +195,9 @@ def test_pixels_are_the_right_way_up_where_rows_go_north(
     red, blue = [255, 0, 0], [0, 0, 255]
     for y, colour in ((0.5, red), (3.5, blue), (4.4, red), (6.6, blue)):
         at = [box[0] / 2 - 2 * scale, box[1] / 2 - (y - 3.5) * scale]
-        assert page.evaluate(PIXEL, ["#map", *at]) == colour, y
+        wait_for_pixel(page, "#map", *at, colour)
     for y, colour in ((3, blue), (0.9 * 192 * 3 / 4, red)):
-        assert page.evaluate(PIXEL, ["#panel canvas.thumbnail", 20, y]) == colour
+        wait_for_pixel(page, "#panel canvas.thumbnail", 20, y, colour)
 
 
 def test_missing_pixels_have_their_colour_and_pixels_of_one_value_of_several_say_so(world: World, look: Opener) -> None:
@@ -211,8 +218,8 @@ def test_missing_pixels_have_their_colour_and_pixels_of_one_value_of_several_say
     missing, red = [0xDF, 0xE7, 0xEC], [255, 0, 0]
     for x, colour in ((1.5, missing), (8.5, red)):
         px, py = place_of(page, x, 15)
-        assert page.evaluate(PIXEL, ["#map", px - box["x"], py - box["y"]]) == colour
-    assert page.evaluate(PIXEL, ["#panel canvas.thumbnail", 20, 20]) == missing
+        wait_for_pixel(page, "#map", px - box["x"], py - box["y"], colour)
+    wait_for_pixel(page, "#panel canvas.thumbnail", 20, 20, missing)
     assert "no data" in page.inner_text("#colours")
     for place in ("#colours", "#panel"):
         assert "of 2000 only" in page.inner_text(place)
