@@ -28,6 +28,7 @@ def check_picture(path: Path) -> None:
     assert green[rows[0] + int(0.4 * height)].mean() > 3 * green[rows[0] + int(0.92 * height)].mean() > 0
 
 
+@pytest.mark.slow
 def test_demo_goes_the_whole_way_and_its_cube_is_the_land(tmp_path: Path, run: Callable[..., Ran]) -> None:
     done = run("demo", "--json", cwd=tmp_path)
     assert done.code == 0, done.err

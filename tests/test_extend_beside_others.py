@@ -78,6 +78,7 @@ def test_nothing_else_begins_while_the_cube_is_extended(world: World, cube: ci.C
     assert cube.ingest().written == 1
 
 
+@pytest.mark.slow
 def test_two_processes_with_the_same_command_both_succeed(world: World, cube: ci.Cube) -> None:
     words = command(world, "extend", "--year", "2010,2015", "--json")
     with started(*words, cwd=world.folder) as one, started(*words, cwd=world.folder) as other:

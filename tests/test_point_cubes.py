@@ -217,7 +217,7 @@ def test_axis_block_of_several_values_is_one_task(tmp_path: Path, points: dict[i
     assert cube.verify().exit_code == 0
 
 
-@pytest.mark.parametrize("mode", ["cooperative", "independent"])
+@pytest.mark.parametrize("mode", ["cooperative", pytest.param("independent", marks=pytest.mark.slow)])
 def test_workers_in_other_processes_write_the_same(tmp_path: Path, points: dict[int, pd.DataFrame], mode: Any) -> None:
     write_granules(tmp_path, points)
     cube = ci.init(write_spec(tmp_path, HEAD + FEW))
