@@ -163,7 +163,7 @@ def test_wheel_and_sdist_hold_what_they_should_and_nothing_else(built: Built) ->
         held = {name.partition("/")[2] for name in sdist.getnames()}
     assert {n for n in tracked if not n.startswith(".") and (ROOT / n).is_file()} <= held
     hidden = {part for name in held for part in name.split("/") if part.startswith(".")}
-    assert hidden <= {".gitignore"}
+    assert hidden <= {".gitignore", ".python-version"}
     said = Metadata.from_email(metadata, validate=True)
     assert said.version == Version(ci.__version__)
     assert said.description_content_type == "text/markdown"
