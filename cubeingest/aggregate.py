@@ -17,6 +17,7 @@ from cubeingest.errors import nearest
 from cubeingest.expressions import Expression
 from cubeingest.statistic import Statistic
 from cubeingest.sums import reduce_runs, sum_integers, sum_parts, total
+from cubeingest.wording import counted
 
 Array = np.ndarray[Any, Any]
 Function = Callable[[Array], Any]
@@ -99,7 +100,7 @@ def _explain_weights(of: Expression, weights: Expression, cells: Array, columns:
     found = np.broadcast_to(weights.evaluate(columns), cells.shape)
     bad = np.flatnonzero(_known(np.broadcast_to(of.evaluate(columns), cells.shape)) & ((found < 0) | np.isinf(found)))
     return ValueError(
-        f"weights {weights.text!r} are negative or infinite at {bad.size} point{'s' * (bad.size > 1)} (such as "
+        f"weights {weights.text!r} are negative or infinite at {counted(bad.size, 'point')} (such as "
         f"{found[bad[0]].item()!r} in cell {cells[bad[0]]}): filter them out"
     )
 

@@ -29,6 +29,7 @@ from cubeingest.store import (
     read_runs,
 )
 from cubeingest.verify import VerifyJob, check_slot
+from cubeingest.wording import counted
 
 if TYPE_CHECKING:
     import icechunk
@@ -110,7 +111,7 @@ def check(
             report.findings.append(
                 Finding(
                     "unowned",
-                    f"{v.name} has {outside} chunks outside its grid, in no region",
+                    f"{v.name} has {counted(outside, 'chunk')} outside its grid, in no region",
                     "something else wrote them: readers of the cube do not see them",
                 )
             )

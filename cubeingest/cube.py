@@ -80,6 +80,15 @@ class Cube:
 
     store: Store
 
+    def __repr__(self) -> str:
+        spec, store = self.spec, self.store
+        sizes = dict(zip(spec.grid.spatial_dims, spec.grid.spatial_shape, strict=True)) | {
+            a.name: a.size for a in spec.grid.axes
+        }
+        variables = ", ".join(f"{v.name} ({', '.join(f'{d}: {sizes[d]}' for d in v.dims)})" for v in spec.variables)
+        ref = store.at or f"branch {store.branch!r}"
+        return f"<Cube {spec.name!r} at {store.uri!r}, {ref}: {variables}>"
+
     @property
     def spec(self) -> CubeSpec:
         """What was declared, as the cube holds it."""

@@ -17,6 +17,7 @@ from cubeingest.grid import TilingGrid
 from cubeingest.look import check_drawing, picture_map, read_map, save_picture
 from cubeingest.selection import Selection
 from cubeingest.spec import CubeSpec, read_spec
+from cubeingest.wording import counted
 
 BLOCK_PIXELS = 240
 """Blocks of the tiles: one a tile, and a multiple of 16 as TIFF wants."""
@@ -39,13 +40,15 @@ def run_demo(folder: Path, say: Callable[[str], None], on_progress: Callable[[Pr
     done = init_cube(spec)
     cube = Cube(done.store)
     made = "created" if done.action == "created" else "is there already"
-    say(f"init      cube {made} at {folder / 'land.icechunk'}: {cube.grid.n_regions} regions")
+    say(f"init      cube {made} at {folder / 'land.icechunk'}: {counted(cube.grid.n_regions, 'region')}")
     plan = cube.plan()
-    say(f"plan      {plan.tasks} tasks, {plan.skipped} slots done already, {len(plan.problems)} problems")
+    say(
+        f"plan      {counted(plan.tasks, 'task')}, {counted(plan.skipped, 'slot')} done already, {counted(len(plan.problems), 'problem')}"
+    )
     report = cube.ingest(on_progress=on_progress)
     commit = "in one commit" if report.snapshot else "nothing to commit"
     say(
-        f"ingest    {report.written} slots written, {report.empty} empty, {len(report.failed)} failed, {commit} ({report.seconds:.1f} s)"
+        f"ingest    {counted(report.written, 'slot')} written, {report.empty} empty, {len(report.failed)} failed, {commit} ({report.seconds:.1f} s)"
     )
     if report.signum is not None:
         say("interrupted: what is finished is committed, and the same command goes on")
@@ -66,12 +69,12 @@ def run_demo(folder: Path, say: Callable[[str], None], on_progress: Callable[[Pr
 def _check_and_draw(cube: Cube, picture: Path, say: Callable[[str], None]) -> dict[str, Any]:
     """The steps after the ingest, once something was written; the picture comes last, so that its being there says that they were done."""
     check = cube.verify()
-    say(f"verify    {check.equal} of {check.checked} slots equal their tiles, pixel for pixel")
+    say(f"verify    {check.equal} of {counted(check.checked, 'slot')} equal their tiles, pixel for pixel")
     if check.different or check.missing:
         raise CubeIngestError(f"the demo's cube is not as its tiles: see `cubeingest verify --store {cube.store.uri}`")
     levels = cube.overviews(levels=LEVELS, workers=1)
     sizes = ", ".join(" x ".join(map(str, level["shape"])) for level in levels.levels)
-    say(f"overviews {len(levels.levels)} coarser levels to look at: {sizes} pixels")
+    say(f"overviews {counted(len(levels.levels), 'coarser level')} to look at: {sizes} pixels")
     drawn = _drawn(cube, picture, say)
     return {"picture": drawn and str(drawn), "verify": check.to_json(), "overviews": levels.to_json()}
 

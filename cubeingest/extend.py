@@ -31,6 +31,7 @@ from cubeingest.store import (
     save_splitting,
 )
 from cubeingest.valid import find_valid
+from cubeingest.wording import counted
 
 if TYPE_CHECKING:
     import icechunk
@@ -163,7 +164,7 @@ def _refuse_done(session: icechunk.Session, store: Store, new: CubeSpec) -> None
         return
     names = [" ".join([spec.grid.region_id(s.iy, s.ix), *slot_labels(spec, s).values(), s.variable]) for s in longer]
     raise StoreError(
-        f"{len(longer)} slots that are done would get more pixels, since the cube ends within a region or an axis block there: "
+        f"{counted(len(longer), 'slot that is', 'slots that are')} done would get more pixels, since the cube ends within a region or an axis block there: "
         f"{', '.join(names[:3])}{', ...' if len(names) > 3 else ''}. What is done is never changed: make a new cube (another "
         "--store) of the longer spec"
     )

@@ -6,16 +6,15 @@ import hashlib
 import itertools
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
 
 from cubeingest.catalog import Catalog, TileRow
-from cubeingest.ledger import Record, Slot
+from cubeingest.ledger import NOTHING, Record, Slot
 from cubeingest.selection import Chosen, Selection
 from cubeingest.spec import CubeSpec, Variable
 from cubeingest.tile import SourceId
-
-if TYPE_CHECKING:
-    pass
 
 PYTHON = "python:"
 """What the href of a source that is a Python function starts with; the rest is its module and name."""
@@ -69,6 +68,19 @@ def slots_of(spec: CubeSpec, chosen: Chosen) -> Iterable[Slot]:
         for block in itertools.product(*(chosen.blocks(a) for a in spec.axes_of(v))):
             for iy, ix in places:
                 yield Slot(v.name, block, iy, ix)
+
+
+def held_slots(spec: CubeSpec, chosen: Chosen, name: str, states: npt.NDArray[np.uint8]) -> list[Slot]:
+    """Slots of a variable that are chosen, and done or empty by their ``states``, as the ledger has them."""
+    held = np.zeros(states.shape, bool)
+    axes = spec.axes_of(spec.variable(name))
+    held[np.ix_(*(chosen.blocks(a) for a in axes), *(range(n) for n in states.shape[len(axes) :]))] = True
+    found = np.argwhere(held & (states != NOTHING)).tolist()
+    return [
+        Slot(name, tuple(block), iy, ix)
+        for *block, iy, ix in found
+        if chosen.places is None or (iy, ix) in chosen.places
+    ]
 
 
 def tiles_by_slot(spec: CubeSpec, chosen: Chosen, catalog: Catalog) -> dict[Slot, tuple[TileRow, ...]]:

@@ -27,6 +27,7 @@ from cubeingest.overviews import stamp_of_region
 from cubeingest.selection import Selection, choose
 from cubeingest.spec import CubeSpec, Variable, differences, spec_from_document
 from cubeingest.store import Store, is_local, normalize_uri, open_array, open_store, store_exists
+from cubeingest.wording import counted
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
@@ -312,7 +313,7 @@ def _is_of_one_snapshot(store: Store, variable: Variable, copy: CubeSpec, uri: s
     if lacking:
         names = ", ".join(copy.grid.region_id(s.iy, s.ix) for s in lacking[:3])
         raise StoreError(
-            f"the copy at {uri!r} holds {len(lacking)} slots ({names}{', ...' if len(lacking) > 3 else ''}) of another version of the cube, which lacks "
+            f"the copy at {uri!r} holds {counted(len(lacking), 'slot')} ({names}{', ...' if len(lacking) > 3 else ''}) of another version of the cube, which lacks "
             "parts of them in this one: name another place"
         )
     records = read_records(there, others)

@@ -326,7 +326,7 @@ def test_the_command_adds_a_variable(seasons: Seasons, tmp_path: Path, invoke: I
     words = ("compute", "mode", "--over", "year", "--variable", "cover", "--into", "usual", "--store", cube.store.uri)
     done = invoke(*words, "--region", "y0_x0", cwd=tmp_path)
     assert done.code == 0, done.err
-    assert "usual: 1 written, 0 empty, 0 there already, 0 failed of 1 slots, from snapshot" in done.out
+    assert "usual: 1 written, 0 empty, 0 there already, 0 failed of 1 slot, from snapshot" in done.out
     assert "your file does not have it" in done.err
     done = invoke(*words, "--json", cwd=tmp_path)
     assert (done.json["added"], done.json["ingest"]["written"], done.json["ingest"]["skipped"]) == (False, 5, 1)

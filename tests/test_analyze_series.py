@@ -63,8 +63,8 @@ def test_points_outside_have_no_values_and_are_counted(seasons: Seasons) -> None
     found = seasons.cube.series([5, 400, -3, 24.9, np.nan], [5, 5, 5, 0.05, 5], variable="cover")
     assert found.outside.tolist() == [False, True, True, False, True]
     assert np.isnan(found.values[[1, 2, 4]]).all()
-    assert found.warnings[0] == "3 of 5 points lie outside the cube (400 5, -3 5, nan 5): they have no values"
-    assert found.warnings[1] == "1 of 6 values are of slots that are not ingested: they are missing"
+    assert found.warnings[0] == "3 of 5 points outside the cube (400 5, -3 5, nan 5): no values there"
+    assert found.warnings[1] == "1 of 6 values missing: of slots that are not ingested"
 
 
 def test_edges_belong_to_the_pixel_with_the_higher_index(seasons: Seasons) -> None:
@@ -222,7 +222,7 @@ def test_the_command_prints_and_writes(seasons: Seasons, tmp_path: Path, invoke:
     words = ("compute", "series", "--at", -1, 5, "--at", 3, 4, "--variable", "refl", "--store", seasons.cube.store.uri)
     done = invoke(*words, "--year", "2000", "--json", cwd=tmp_path)
     assert done.code == 0, done.err
-    assert "1 of 2 points lie outside the cube (-1 5): they have no values" in done.err
+    assert "1 of 2 points outside the cube (-1 5): no values there" in done.err
     red, nir = seasons.refl[0, :, 160, 30]
     kept = [r["value"] for r in done.json["rows"]]
     assert kept == [None, None, *(None if np.isnan(v) else v for v in (red, nir))]

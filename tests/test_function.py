@@ -331,9 +331,9 @@ MOST, LEAST = 2**63 - 1, -(2**63)
     ([0, 255], "uint8", [0, 255]), ([0, 256], "uint8", "from 0 to 256"), ([-1, 3], "uint8", "from -1 to 3"),
     (np.array([2**64 - 1], "u8"), "int64", "from 18446744073709551615"), ([0, 1], "bool", [False, True]), ([0, 2], "bool", "holds 0 to 1"),
     ([True, False], "int16", [1, 0]), ([True, False], "float32", [1.0, 0.0]), ([0.0], "bool", "returned float64:"),
-    ([2**24, -(2**24)], "float32", [2.0**24, -(2.0**24)]), ([2**24 + 1], "float32", "1 values that float32 cannot hold, such as 16777217"),
-    ([2**24 + 2, 2**40], "float32", [2**24 + 2, 2**40]), ([LEAST], "float32", [-(2.0**63)]), ([LEAST, MOST], "float64", "1 values"), ([70000], "float16", "1 values"),
-    (np.array([2**64 - 1], "u8"), "float64", "1 values that float64"), ([1.1, np.nan, np.inf], "float32", [np.float32(1.1), np.nan, np.inf]),
+    ([2**24, -(2**24)], "float32", [2.0**24, -(2.0**24)]), ([2**24 + 1], "float32", "1 value that float32 cannot hold, such as 16777217"),
+    ([2**24 + 2, 2**40], "float32", [2**24 + 2, 2**40]), ([LEAST], "float32", [-(2.0**63)]), ([LEAST, MOST], "float64", "1 value"), ([70000], "float16", "1 value"),
+    (np.array([2**64 - 1], "u8"), "float64", "1 value that float64"), ([1.1, np.nan, np.inf], "float32", [np.float32(1.1), np.nan, np.inf]),
     ([1e300, -1e39, 1.0], "float32", "returned float64 with 2 values beyond 3.403e+38"), (np.array([1.5], "f4"), "float64", [1.5]),
 ])  # fmt: skip
 def test_dtypes_are_changed_only_where_nothing_is_lost(values: Any, dtype: str, kept: Any) -> None:

@@ -369,7 +369,7 @@ def test_tile_that_an_ingest_would_refuse_is_told(tmp_path: Path) -> None:
         path = write_tile(tmp_path / "a.tif", np.ones((50, 50), np.uint8), 0, 10)
         with rasterio.open(path, "r+") as tile:
             tile.write_mask(np.ones((50, 50), bool))
-    assert infer_spec(tmp_path, tmp_path).notes[0].startswith("1 of 1 tiles would be refused: a.tif (has a mask band")
+    assert infer_spec(tmp_path, tmp_path).notes[0].startswith("1 of 1 tile would be refused: a.tif (has a mask band")
 
 
 @pytest.mark.parametrize(("shape", "dtype", "chunk_mb"), [((40000, 40000), "uint8", (1, 4.5)), ((10980, 10980), "uint16", (1, 4.5)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -60,6 +61,39 @@ def test_changed_source_is_ingested_again(world: World) -> None:
     assert np.array_equal(cube.dataset()["cover"].sel(year=2000)[:100, :100].values, new)
 
 
+def test_slot_whose_tile_has_left_the_catalog_stays_and_is_named(world: World, invoke: Callable[..., Ran]) -> None:
+    cube = ci.init(world.spec_file)
+    cube.ingest()
+    listed = world.folder / "tiles" / "2000.txt"
+    names = [n for n in listed.read_text().splitlines() if not n.startswith("20N_000E")]
+    listed.write_text("\n".join(names))
+    before = cube.dataset().compute()
+    plan = cube.plan(redo=True)
+    assert (plan.slots, plan.absent, plan.unlisted) == (6, 5, 1)
+    assert cube.status().absent == plan.absent
+    assert "1 is done from tiles that the catalog has no more" in invoke("plan", "--store", world.store).out
+    for redo in (False, True):
+        warnings = cube.ingest(redo=redo).warnings
+        assert len(warnings) == 1
+        assert warnings[0].startswith("1 slot is done from tiles that the catalog has no more (20N_000E)")
+    assert cube.dataset().identical(before)
+    assert cube.status().done == 7
+    assert cube.plan(year=2005).unlisted == cube.plan(region="10N_000E").unlisted == 0
+    n = [cube.ingest(part=(k, 2)).warnings for k in (1, 2)]
+    assert sorted(map(len, n)) == [0, 1]
+
+
+def test_slot_that_a_function_filled_is_not_said_to_have_lost_its_tile(world: World) -> None:
+    cube = ci.init(world.spec_file)
+    cube.ingest(source=_ones, region="10N_000E", year=2005)
+    assert cube.plan().unlisted == 0
+    assert cube.ingest().warnings == ()
+
+
+def _ones(geobox: Any, year: int) -> Any:
+    return np.ones(geobox.shape, np.uint8)
+
+
 def test_redo_forces(world: World) -> None:
     cube = ci.init(world.spec_file)
     cube.ingest()
@@ -94,7 +128,7 @@ def test_commits_once_or_every_n_tasks(world: World, commit_every: int | None) -
     assert [c.message for c in cube.history()] == (
         ["ingest 7 slots", "init small"]
         if commit_every is None
-        else ["ingest 1 slots", *["ingest 2 slots"] * 3, "init small"]
+        else ["ingest 1 slot", *["ingest 2 slots"] * 3, "init small"]
     )
     assert cube.status().done == 7
 

@@ -55,7 +55,7 @@ LAYERS: list[set[str]] = [
     {"spec"},
     {"aggregate", "coarser", "grid"},
     {"axes", "boxes", "coast", "expressions", "extras", "files"}
-    | {"healpix", "ids", "outlines", "shapes", "sketch", "statistic", "steps", "storage", "sums"},
+    | {"healpix", "ids", "outlines", "shapes", "sketch", "statistic", "steps", "storage", "sums", "wording"},
     {"errors"},
 ]
 """From left to right. Modules of one layer may import one another as long as there is no cycle."""

@@ -388,6 +388,13 @@ def test_notebooks_show_a_small_escaped_page(world: World) -> None:
     assert grid.count("<svg") == 1
 
 
+def test_cube_is_one_line_in_a_console(world: World) -> None:
+    cube = ci.init(world.spec_file)
+    uri = str(world.store)
+    assert repr(cube) == f"<Cube 'small' at {uri!r}, branch 'main': cover (year: 2, y: 200, x: 250)>"
+    assert repr(cube.at("main")) == f"<Cube 'small' at {uri!r}, {cube.store.tip}: cover (year: 2, y: 200, x: 250)>"
+
+
 def test_maps_for_a_terminal_are_north_up_and_no_larger_than_it() -> None:
     grid = TilingGrid("EPSG:4326", Fraction(0), Fraction(0), Fraction(1), Fraction(1), (3, 2), (1, 1))
     counts = {"done": np.array([[1, 0], [0, 0], [0, 2]])}

@@ -437,9 +437,9 @@ def test_command_line_makes_levels_and_says_what_it_did(tmp_path: Path, invoke: 
     assert (done.code, done.json["written"], done.json["variables"]) == (0, 1, {"cover": "mode"})
     assert [lv["shape"] for lv in done.json["levels"]] == [[1026, 2250], [513, 1125], [257, 563]]
     again = invoke("overviews", "--store", cube.store.uri)
-    assert "0 written, 0 empty, 1 current, 0 failed of 1 cells" in again.out
+    assert "0 written, 0 empty, 1 current, 0 failed of 1 cell" in again.out
     assert [c.message for c in cube.history()[:2]] == [
-        "overviews: levels 1 to 3, 1 cells",
+        "overviews: levels 1 to 3, 1 cell",
         "3 levels of overviews for cover",
     ]
 

@@ -109,7 +109,7 @@ def test_points_without_a_place_are_left_out_and_counted(tmp_path: Path, name: s
     cube = make(tmp_path, _1_a=table)
     report = cube.ingest(workers=1)
     assert report.exit_code == 0
-    assert any("3 points without finite coordinates are left out, in" in w for w in report.warnings)
+    assert any("3 points without finite coordinates left out, in" in w for w in report.warnings)
     assert counts(cube).sum() == len(table) - 3
 
 

@@ -122,7 +122,7 @@ def test_table_for_a_person_shows_three_of_each_kind_and_json_all(world: World, 
     assert sorted({p["kind"] for p in found["problems"]}) == ["misfit", "mixed"]
     ran = invoke("plan", "--year", 2005, "--no-headers")
     assert "no tile was opened" in ran.out
-    assert invoke("plan", "--year", 2005).out.strip().endswith("every tile fits")
+    assert invoke("plan", "--year", 2005).out.strip().endswith("every tile fits, by its header")
 
 
 def test_many_tiles_on_one_region_are_one_problem_each(world: World) -> None:

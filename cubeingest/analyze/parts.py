@@ -23,6 +23,7 @@ from cubeingest.plan import SlotPlan, Task
 from cubeingest.selection import Selection, choose
 from cubeingest.spec import CubeSpec
 from cubeingest.store import Store
+from cubeingest.wording import counted
 
 if TYPE_CHECKING:
     import icechunk
@@ -305,7 +306,7 @@ class Gaps:
         more = f" and {len(each) - 4} more" if len(each) > 4 else ""
         where = f" ({', '.join(each[:4])}{more})" if each else ""
         kinds = [f"{n} {word}" for n, word in ((self.pending, "not ingested"), (self.absent, "without a tile")) if n]
-        return f"{' and '.join(kinds)} of {self.total} slots{where}: they count as missing"
+        return f"{' and '.join(kinds)} of {counted(self.total, 'slot')}{where}: they count as missing"
 
 
 @dataclass(frozen=True)

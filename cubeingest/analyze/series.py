@@ -24,6 +24,7 @@ from cubeingest.selection import Selection
 from cubeingest.spec import CubeSpec, Variable
 from cubeingest.steps import ROUNDING_PX
 from cubeingest.store import Store
+from cubeingest.wording import counted
 
 Array = np.ndarray[Any, Any]
 
@@ -64,11 +65,11 @@ class Series:
         if n:
             where = np.flatnonzero(self.outside)[:3]
             named = ", ".join(f"{self.lon[i]:g} {self.lat[i]:g}" for i in where)
-            out.append(f"{n} of {len(self.lon)} points lie outside the cube ({named}{', ...' if n > 3 else ''}): they have no values")  # fmt: skip
+            out.append(f"{n:,} of {counted(len(self.lon), 'point')} outside the cube ({named}{', ...' if n > 3 else ''}): no values there")  # fmt: skip
         waiting = self.pending & ~self.outside.reshape(-1, *(1,) * len(self.labels))
         if waiting.any():
             of = waiting.size - int(self.outside.sum()) * (waiting.size // max(1, len(self.lon)))
-            out.append(f"{int(waiting.sum())} of {of} values are of slots that are not ingested: they are missing")
+            out.append(f"{int(waiting.sum()):,} of {counted(of, 'value')} missing: of slots that are not ingested")
         return out
 
     def rows(self) -> Rows:

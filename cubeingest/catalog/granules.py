@@ -15,6 +15,7 @@ from cubeingest.points import Footprint, Footprints, footprints_of, read_areas, 
 from cubeingest.remote import local_path
 from cubeingest.spec import CubeSpec, PointSource, resolve
 from cubeingest.storage import is_remote, public_href
+from cubeingest.wording import counted
 
 NAMED = 3
 """Granules that one message names."""
@@ -115,4 +116,4 @@ def _left_out(footprints: Iterable[tuple[str, Footprint]]) -> list[str]:
         return []
     names = ", ".join(repr(public_href(href)) for href, _ in found[:NAMED])
     more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
-    return [f"{sum(n for _, n in found)} points without finite coordinates are left out, in {names}{more}"]
+    return [f"{counted(sum(n for _, n in found), 'point')} without finite coordinates left out, in {names}{more}"]

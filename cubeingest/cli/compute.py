@@ -11,6 +11,7 @@ from cubeingest.cli.app import make_group, refuse_usage
 from cubeingest.cli.complete import complete_axis
 from cubeingest.cli.options import DebugOption, ExprOption, Hands, JsonOption, RedoOption, Slots, Which
 from cubeingest.cli.output import guard, out_console, print_json, say, show_progress
+from cubeingest.wording import counted
 
 if TYPE_CHECKING:
     from cubeingest.analyze import IntoReport, ReduceReport
@@ -135,7 +136,7 @@ def _say_into(report: IntoReport, to_out: bool) -> None:
         say(f"warning: {report.gaps}", "yellow")
     if report.changed:
         say(
-            f"warning: {report.changed} slots of what {report.name} was computed from (snapshot {report.source}) are others by "
+            f"warning: {counted(report.changed, 'slot')} of what {report.name} was computed from (snapshot {report.source}) are others by "
             "now: --redo computes it anew",
             "yellow",
         )
@@ -151,6 +152,6 @@ def _say_into(report: IntoReport, to_out: bool) -> None:
         import json as json_lib
 
         say(f"variable {report.name} was added to the cube's spec, your file does not have it: {json_lib.dumps(dict(report.document))}")  # fmt: skip
-    counts = f"{run.written} written, {run.empty} empty, {run.skipped} there already, {len(run.failed)} failed of {run.planned} slots"
+    counts = f"{run.written} written, {run.empty} empty, {run.skipped} there already, {len(run.failed)} failed of {counted(run.planned, 'slot')}"
     snapshot = f"; snapshot {run.snapshot}" if run.snapshot else "; nothing to commit"
     out_console().print(f"{report.name}: {counts}, from snapshot {report.source}{snapshot}", markup=False)

@@ -17,6 +17,7 @@ from cubeingest.cli.options import (
 from cubeingest.cli.output import format_bytes, guard, out_console, print_json
 from cubeingest.cli.tables import format_seconds
 from cubeingest.errors import StoreError, nearest
+from cubeingest.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -188,7 +189,7 @@ def _constant(v: VariableContents) -> str:
     c, n = v.constant, v.amount.present
     if c.count is None:
         return f"not told: {c.why_not}"
-    found = f"{c.count:,} chunks{_share(c.count, n)} hold one value only"
+    found = f"{counted(c.count, 'chunk')}{_share(c.count, n)} {'holds' if c.count == 1 else 'hold'} one value only"
     told = f"{c.candidates:,} of no more than {c.at_most} B could, "
     if c.is_exact:
         return (
@@ -303,7 +304,7 @@ def _print_variable_cost(v: VariableCost, link: Link) -> None:
     out.print(table)
     m = v.manifests
     inline = f"; {format_bytes(v.reads.inline)} lie in the manifests" if v.reads.inline else ""
-    files = f"{m.count:,} manifest{'s' * (m.count > 1)} of {format_bytes(m.bytes)}"
+    files = f"{counted(m.count, 'manifest')} of {format_bytes(m.bytes)}"
     first = f"The first read also takes {files}, about {_seconds(v.first_seconds)}{inline}." if m.count else ""
     at = f"Time is for {link.latency_ms:g} ms a request, {link.bandwidth:g} MB/s, {link.concurrency} requests at a time; decoding is not in it."
     out.print(f"{at} {first}".rstrip(), style="dim")

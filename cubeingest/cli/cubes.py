@@ -28,6 +28,7 @@ from cubeingest.cli.options import (
     open_cube,
 )
 from cubeingest.cli.output import guard, out_console, print_json, print_table, say, say_next, show_progress
+from cubeingest.wording import counted
 
 if TYPE_CHECKING:
     from cubeingest.create import Created
@@ -155,9 +156,11 @@ def _say_created(done: Created) -> None:
     }
     say(f"{spec.name}: {texts[done.action]} at {done.store.uri}")
     if done.action == "created":
-        sizes = ", ".join(f"{a.size} {a.name} values" for a in spec.grid.axes) or "no axes"
+        sizes = ", ".join(counted(a.size, f"{a.name} value") for a in spec.grid.axes) or "no axes"
         unit = "pixels" if spec.healpix is None else "cells"
-        say(f"{sizes}, {' x '.join(map(str, spec.grid.spatial_shape))} {unit}, {spec.grid.n_regions} regions")
+        say(
+            f"{sizes}, {' x '.join(map(str, spec.grid.spatial_shape))} {unit}, {counted(spec.grid.n_regions, 'region')}"
+        )
 
 
 @app.command(

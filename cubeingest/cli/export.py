@@ -22,6 +22,7 @@ from cubeingest.cli.options import (
     Which,
 )
 from cubeingest.cli.output import format_bytes, guard, out_console, print_json, say, show_progress
+from cubeingest.wording import counted
 
 FAILURES_SHOWN = 20
 
@@ -92,7 +93,10 @@ def _say_export(report: Any, to_out: bool) -> None:
     if len(report.failed) > FAILURES_SHOWN:
         say(f"... and {len(report.failed) - FAILURES_SHOWN} more (--json has them all)", "red")
     if report.signum is not None:
-        say(f"interrupted: {report.unfinished} files are left; the same command goes on", "yellow")
+        say(
+            f"interrupted: {counted(report.unfinished, 'file is', 'files are')} left; the same command goes on",
+            "yellow",
+        )
     if not to_out:
         return
     out = out_console()
@@ -105,13 +109,15 @@ def _say_export(report: Any, to_out: bool) -> None:
     ]
     line = ", ".join(f"{n} {what}" for n, what in counts if n or what == "written")
     out.print(
-        f"{line} of {report.planned} files in {report.output}; {format_bytes(report.bytes)} in {report.seconds:.1f} s"
+        f"{line} of {counted(report.planned, 'file')} in {report.output}; {format_bytes(report.bytes)} in {report.seconds:.1f} s"
     )
     nothing = [(report.empty, "empty"), (report.pending, "pending"), (report.absent, "absent")]
     if any(n for n, _ in nothing):
         out.print(f"left out, since the cube has nothing there: {', '.join(f'{n} {what}' for n, what in nothing if n)}")
     if report.removed:
-        out.print(f"{report.removed} files were taken away, since the cube has nothing there any more")
+        out.print(
+            f"{counted(report.removed, 'file was', 'files were')} taken away, since the cube has nothing there any more"
+        )
     if report.mosaics:
         out.print(f"mosaics: {', '.join(report.mosaics[:6])}{', ...' if len(report.mosaics) > 6 else ''}")
 
@@ -163,7 +169,7 @@ def rechunk(
         )
         if report.waiting:
             say(
-                f"{report.waiting} slots of the copy wait for slots that are pending in the cube; the same command goes on",
+                f"{counted(report.waiting, 'slot of the copy waits', 'slots of the copy wait')} for what is pending in the cube; the same command goes on",
                 "yellow",
             )
         say_ingest(report.ingest, to_out=not json, in_part=part is not None)

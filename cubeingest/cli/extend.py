@@ -11,6 +11,7 @@ from cubeingest.cli.app import app, refuse_usage
 from cubeingest.cli.complete import complete_spec
 from cubeingest.cli.options import DebugOption, JsonOption, StoreOption, open_cube, read_axes, say_next_command
 from cubeingest.cli.output import guard, print_json, say
+from cubeingest.wording import counted
 
 if TYPE_CHECKING:
     from cubeingest.extend import Extended
@@ -79,9 +80,9 @@ def _say_extended(done: Extended, by_spec: bool) -> None:
         return
     grown = "; ".join([*map(str, done.growth), *done.changes])
     if done.dry_run:
-        say(f"{name} would be extended ({grown}): {done.new_slots} new slots. Nothing was changed")
+        say(f"{name} would be extended ({grown}): {counted(done.new_slots, 'new slot')}. Nothing was changed")
         return
-    say(f"{name}: extended ({grown}): {done.new_slots} new slots, snapshot {done.store.tip}")
+    say(f"{name}: extended ({grown}): {counted(done.new_slots, 'new slot')}, snapshot {done.store.tip}")
     if not by_spec:
         axes = done.store.spec.document["axes"]
         kept = ", ".join(f"{g.dim}: {json_lib.dumps(axes[g.dim])}" for g in done.growth)

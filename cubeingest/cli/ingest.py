@@ -25,6 +25,7 @@ from cubeingest.cli.options import (
     say_next_command,
 )
 from cubeingest.cli.output import format_bytes, guard, out_console, print_json, say, show_progress
+from cubeingest.wording import counted
 
 if TYPE_CHECKING:
     from cubeingest.ingest import IngestReport
@@ -168,7 +169,7 @@ def say_ingest(report: IngestReport, to_out: bool, in_part: bool, redo: bool = F
     if report.signum is not None:
         goes_on = "" if redo else "; the same command goes on"
         say(
-            f"interrupted: what was finished is committed, {report.unfinished} slots are left{goes_on}",
+            f"interrupted: what was finished is committed, {counted(report.unfinished, 'slot is', 'slots are')} left{goes_on}",
             "yellow",
         )
     if report.error:
@@ -184,5 +185,5 @@ def say_ingest(report: IngestReport, to_out: bool, in_part: bool, redo: bool = F
         f"{report.skipped} skipped",
         f"{len(report.failed)} failed",
     ]
-    line = f"{', '.join(parts)} of {report.planned} slots; {format_bytes(report.bytes)} in {report.seconds:.1f} s"
+    line = f"{', '.join(parts)} of {counted(report.planned, 'slot')}; {format_bytes(report.bytes)} in {report.seconds:.1f} s"
     out_console().print(line + (f"; snapshot {report.snapshot}" if report.snapshot else "; nothing to commit"))

@@ -17,6 +17,7 @@ from cubeingest.cli.options import (
     Slots,
 )
 from cubeingest.cli.output import guard, out_console, print_json, say, show_progress
+from cubeingest.wording import counted
 
 FAILURES_SHOWN = 20
 
@@ -90,10 +91,10 @@ def _say(report: Any, to_out: bool, selected: Sequence[str]) -> None:
     order = report.levels[-1].get("order")
     unit = "pixels" if order is None else f"cells of order {order}"
     out.print(
-        f"{len(report.levels)} level{'s' * (len(report.levels) > 1)} of {of}, the coarsest {coarsest} {unit}",
+        f"{counted(len(report.levels), 'level')} of {of}, the coarsest {coarsest} {unit}",
         highlight=False,
     )
-    counts = f"{report.written} written, {report.empty} empty, {report.skipped} current, {len(report.failed)} failed of {report.planned} cells"
+    counts = f"{report.written} written, {report.empty} empty, {report.skipped} current, {len(report.failed)} failed of {counted(report.planned, 'cell')}"
     line = (
         f"{counts}; {report.pixels / 1e6:,.1f} {'Mpx' if order is None else 'M cells'} read in {report.seconds:.1f} s"
     )

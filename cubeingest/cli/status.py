@@ -20,6 +20,7 @@ from cubeingest.cli.options import (
     say_next_command,
 )
 from cubeingest.cli.output import guard, out_console, print_json, print_table, say, show_progress
+from cubeingest.wording import counted
 
 if TYPE_CHECKING:
     from cubeingest.status import Status
@@ -101,7 +102,7 @@ def _print_notes(report: Status) -> None:
             if report.stale == 0
             else "`cubeingest overviews` makes what of them is missing or stale"
         )
-        out.print(f"\n{report.levels} levels of overviews; {of}")
+        out.print(f"\n{counted(report.levels, 'level')} of overviews; {of}")
 
 
 @app.command(
@@ -141,7 +142,7 @@ def verify(
             print_json(report.to_json())
         else:
             out_console().print(
-                f"{report.checked} slots checked: {report.equal} equal, {len(report.different)} different, {len(report.missing)} not compared"
+                f"{counted(report.checked, 'slot')} checked: {report.equal:,} equal, {len(report.different)} different, {len(report.missing)} not compared"
             )
             if not report.checked and which.at is None:
                 say("nothing of what is selected is done yet, so there was nothing to compare", "yellow")

@@ -6,6 +6,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from cubeingest.cli.output import format_bytes, out_console
+from cubeingest.wording import counted
 
 if TYPE_CHECKING:
     from cubeingest.preflight import PlanReport
@@ -38,7 +39,7 @@ def describe_blocks(blocks: BlocksReport) -> str:
     reason, other = blocks.reason, blocks.why_not_virtual
     if not blocks.copyable and not blocks.virtual and reason == other:
         return f"no slot can be filled without decoding: {reason}"
-    of = f"{blocks.copyable} of {blocks.slots} slots" if blocks.copyable < blocks.slots else "every slot"
+    of = f"{blocks.copyable:,} of {counted(blocks.slots, 'slot')}" if blocks.copyable < blocks.slots else "every slot"
     filled = (
         f"--virtual and --copy-blocks can fill {of}"
         if blocks.virtual == blocks.copyable
@@ -59,18 +60,25 @@ def print_plan(report: PlanReport) -> None:
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     table.add_column(style="bold")
     table.add_row(
-        "tasks", f"{report.tasks}, which fill {report.slots} slots from {report.tiles} tiles; no two share a chunk"
+        "tasks",
+        f"{report.tasks:,}, which fill {counted(report.slots, 'slot')} from {counted(report.tiles, 'tile')}; no two share a chunk",
     )
-    more = [f"{report.skipped} slots are done"] * bool(report.skipped) + [f"{report.absent} have no tile"] * bool(
-        report.absent
-    )
+    more = [
+        text
+        for n, text in (
+            (report.skipped, f"{counted(report.skipped, 'slot is', 'slots are')} done"),
+            (report.absent, f"{counted(report.absent, 'has', 'have')} no tile"),
+            (report.unlisted, f"{counted(report.unlisted, 'is', 'are')} done from tiles that the catalog has no more"),
+        )
+        if n
+    ]
     if more:
         table.add_row("besides", ", ".join(more))
     read = "" if report.bytes_to_read is None else f"{format_bytes(report.bytes_to_read)} of files become "
     table.add_row("bytes", f"{read}{format_bytes(report.bytes)} of pixels, before compression")
     table.add_row("memory", f"about {format_bytes(report.memory_per_worker)} a worker")
     if report.seconds is not None:
-        workers = f"{report.workers} worker{'s' * (report.workers > 1)}"
+        workers = counted(report.workers, "worker")
         table.add_row(
             "time",
             f"about {format_seconds(report.seconds)} with {workers} here, by a sample, besides what the store takes",
@@ -90,6 +98,6 @@ def print_plan(report: PlanReport) -> None:
         if len(found) > EXAMPLES:
             out.print(f"  ... and {len(found) - EXAMPLES} more (--json has them all)", markup=False)
     if not problems and report.headers_read and report.tasks:
-        out.print("\nevery tile fits", style="green")
+        out.print("\nevery tile fits, by its header", style="green")
     if not report.headers_read:
         out.print("\nno tile was opened: leave --no-headers out to find what does not fit", markup=False)

@@ -18,6 +18,7 @@ from cubeingest.cli.options import (
     open_cube,
 )
 from cubeingest.cli.output import format_bytes, guard, out_console, print_json, say, show_progress
+from cubeingest.wording import counted
 
 ROWS_SHOWN = 20
 """Rows of a list that are printed; --json has them all."""
@@ -58,7 +59,7 @@ def publish(
         if json:
             print_json(done.to_json())
         texts = {
-            "published": f"main is now at {done.snapshot}: {done.slots} slots from branch {name!r}",
+            "published": f"main is now at {done.snapshot}: {counted(done.slots, 'slot')} from branch {name!r}",
             "unchanged": f"main is at {done.snapshot} already, as is branch {name!r}",
             "interrupted": f"interrupted: branch {name!r} was not published, main stays at {done.snapshot}",
             "refused": f"branch {name!r} was not published: main stays at {done.snapshot}",
@@ -150,11 +151,14 @@ def check(
         if len(report.findings) > ROWS_SHOWN:
             say(f"... and {len(report.findings) - ROWS_SHOWN} more (--json has them all)", "yellow")
         if not json:
-            found = f"{len(report.findings)} findings" if report.findings else "the cube is sound"
+            found = counted(len(report.findings), "finding") if report.findings else "the cube is sound"
             read = "every pixel read" if deep else "chunks listed, none read"
             if report.signum is not None:
-                found, read = f"interrupted: {len(report.findings)} findings so far", "not every pixel was read"
-            out_console().print(f"{found}: {report.slots} slots, {report.chunks} chunks; {read}")
+                found, read = (
+                    f"interrupted: {counted(len(report.findings), 'finding')} so far",
+                    "not every pixel was read",
+                )
+            out_console().print(f"{found}: {counted(report.slots, 'slot')}, {counted(report.chunks, 'chunk')}; {read}")
         raise typer.Exit(report.exit_code)
 
 
@@ -198,10 +202,12 @@ def gc(
 
 def _describe(report: Any) -> str:
     will = "would be " if report.dry_run else ""
-    removed = f"{report.chunks} chunks, {report.manifests} manifests, {report.snapshots} snapshots"
+    removed = f"{counted(report.chunks, 'chunk')}, {counted(report.manifests, 'manifest')}, {counted(report.snapshots, 'snapshot')}"
     parts = [f"{format_bytes(report.bytes)} {will}freed: {removed} {will}removed"]
     if report.snapshots_expired:
-        parts.append(f"{report.snapshots_expired} snapshots {'would leave' if report.dry_run else 'left'} the history")
+        parts.append(
+            f"{counted(report.snapshots_expired, 'snapshot')} {'would leave' if report.dry_run else 'left'} the history"
+        )
     if report.runs_forgotten:
-        parts.append(f"{report.runs_forgotten} killed runs {will}forgotten")
+        parts.append(f"{counted(report.runs_forgotten, 'killed run')} {will}forgotten")
     return "; ".join(parts)

@@ -24,6 +24,7 @@ from cubeingest.ledger import NOTHING, read_expected, read_records, read_states
 from cubeingest.selection import Chosen, Selection, choose
 from cubeingest.store import Store, is_local
 from cubeingest.tile import check_crs, has_ghost, is_whole_cog, read_cog_tags
+from cubeingest.wording import counted
 
 READ_AT_ONCE = 8
 """Threads that look at files that are there already."""
@@ -103,7 +104,7 @@ def export(
             report.seconds = time.monotonic() - started
             return report
         raise GridError(
-            f"there is nothing to export: of {planned.empty + planned.pending + planned.absent} tiles selected {planned.pending} are pending, "
+            f"there is nothing to export: of {counted(planned.empty + planned.pending + planned.absent, 'tile')} selected {planned.pending} are pending, "
             f"{planned.absent} absent, {planned.empty} empty (`cubeingest status` shows where)"
         )
     if format == "cog":

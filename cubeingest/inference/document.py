@@ -21,6 +21,7 @@ from cubeingest.inference.snap import number, settle
 from cubeingest.inference.variables import Draft, Drafts
 from cubeingest.inference.words import ID
 from cubeingest.spec import flow_text
+from cubeingest.wording import counted
 
 COMMENT_COLUMN = 60
 """Comments start at one column, here at the latest unless their line is longer."""
@@ -60,7 +61,7 @@ def render(sketch: Sketch, notes: Sequence[str], given: int) -> str:
     """The spec as YAML text. ``given`` counts the tiles that were named."""
     n = len(sketch.lattice.tiles)
     head = [
-        f"Drafted by `cubeingest infer` from {count_of(n, 'tile')}{f' of {given}' if given != n else ''}. Read the comments, then: cubeingest init, cubeingest plan."
+        f"Drafted by `cubeingest infer` from {counted(n, 'tile')}{f' of {given}' if given != n else ''}. Read the comments, then: cubeingest init, cubeingest plan."
     ]
     if sketch.lattice.n_places > 1 or sketch.found is not None:
         head.append("The grid holds these tiles: for more of their kind move origin and widen shape, by whole regions.")
@@ -82,11 +83,6 @@ def render(sketch: Sketch, notes: Sequence[str], given: int) -> str:
 def _comment(text: str) -> str:
     """One line that YAML takes as a comment, whatever stands in a file's name."""
     return "# " + "".join(c if c.isprintable() else "?" for c in text)
-
-
-def count_of(n: int, what: str) -> str:
-    """``1 tile``, ``2 tiles``."""
-    return f"{n} {what}" + ("" if n == 1 else "s")
 
 
 def _lines(sketch: Sketch) -> Iterator[Line]:
@@ -184,7 +180,7 @@ def _axis_comment(sketch: Sketch, axis: str) -> str:
     if any(d.bands_axis == axis for d in sketch.drafts.variables):
         return "the bands of each file, in order"
     values = sketch.drafts.axes[axis]
-    found = f"{count_of(len(values), 'value')}, from the names"
+    found = f"{counted(len(values), 'value')}, from the names"
     if axis not in ("year", "time", "month") and isinstance(values[0], str):
         return found + "; different quantities had better be variables"
     return found

@@ -17,7 +17,7 @@ import numpy as np
 
 from cubeingest.errors import CatalogError, TileError
 from cubeingest.hrefs import HrefPattern
-from cubeingest.inference.document import Sketch, count_of, render
+from cubeingest.inference.document import Sketch, render
 from cubeingest.inference.fill import is_possible
 from cubeingest.inference.idnames import IdFound, find_id, why_not
 from cubeingest.inference.lattice import Lattice, find_lattice
@@ -29,6 +29,7 @@ from cubeingest.inference.words import shared_start
 from cubeingest.spec import CubeSpec, resolve, spec_from_yaml
 from cubeingest.storage import is_remote, public_href
 from cubeingest.tile import place
+from cubeingest.wording import counted
 
 MOST_MATCHES = 200_000
 """Names that are tried against globs; of more only some are."""
@@ -167,7 +168,7 @@ def _greedy_globs(spec: CubeSpec, sketch: Sketch, seen: Sequence[Seen]) -> list[
         if wrong:
             name, text = next(iter(wrong.items()))
             out.append(
-                f"{draft.name}: a glob matches {count_of(len(wrong), 'tile')} that it should not, such as {name!r} by {public_href(text)!r}: "
+                f"{draft.name}: a glob matches {counted(len(wrong), 'tile')} that it should not, such as {name!r} by {public_href(text)!r}: "
                 "make it narrower, or move them"
             )
     return out
@@ -185,7 +186,7 @@ def _notes(sketch: Sketch) -> list[str]:
     if y or x:
         (h, w), (sy, sx) = lattice.tile_yx, lattice.step_yx or lattice.tile_yx
         out.append(
-            f"tiles of {h} x {w} pixels lie {sy} x {sx} apart: neighbours share {count_of(y, 'row')} and {count_of(x, 'column')}, so their headers place them; "
+            f"tiles of {h} x {w} pixels lie {sy} x {sx} apart: neighbours share {counted(y, 'row')} and {counted(x, 'column')}, so their headers place them; "
             "where both have data, the first by name wins"
         )
     if lattice.step_yx is None and lattice.n_places > 1:

@@ -19,6 +19,7 @@ from cubeingest.errors import CatalogError, TileError
 from cubeingest.remote import expand_glob, why_unreachable
 from cubeingest.storage import is_remote, public_href
 from cubeingest.tile import Header, read_survey
+from cubeingest.wording import counted
 
 if TYPE_CHECKING:
     from cubeingest.tile import Survey
@@ -152,7 +153,9 @@ def read_tiles(hrefs: Sequence[str], base: str) -> tuple[list[Seen], list[Misfit
             seen.append(Seen(href, name, survey.header, survey.band_names))
     if not seen:
         worst = misfits[0]
-        raise TileError(f"none of the {len(hrefs)} tiles can be read: {worst.name!r}: {worst.detail or worst.kind}")
+        raise TileError(
+            f"none of {counted(len(hrefs), 'tile')} can be read: {worst.name!r}: {worst.detail or worst.kind}"
+        )
     return seen, misfits
 
 
@@ -200,5 +203,5 @@ def notes_of(misfits: Sequence[Misfit], total: int) -> list[str]:
     for kind, count in counts.items():
         some = [m for m in misfits if m.kind == kind][:EXAMPLES]
         examples = ", ".join(m.name + (f" ({m.detail})" if m.detail else "") for m in some)
-        out.append(f"{count} of {total} tiles {kind}: {examples}" + (", ..." if count > EXAMPLES else ""))
+        out.append(f"{count} of {counted(total, 'tile')} {kind}: {examples}" + (", ..." if count > EXAMPLES else ""))
     return out

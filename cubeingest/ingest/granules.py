@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from cubeingest.catalog import Catalog, TileRow
-from cubeingest.ledger import NOTHING, Record, Slot, read_records
+from cubeingest.ledger import Record, Slot, read_records
+from cubeingest.plan import held_slots
 from cubeingest.selection import Chosen
 from cubeingest.spec import CubeSpec
 
@@ -53,7 +52,7 @@ def settle_granules(
     for its axis values at all.
     """
     names = [v.name for v in chosen.variables if v.aggregate is not None and v.source is not None]
-    done = [slot for name in names for slot in _held(spec, chosen, name, states[name])]
+    done = [slot for name in names for slot in held_slots(spec, chosen, name, states[name])]
     if not names or not (done or catalog.blocked):
         return Settled(tiles, (), {})
     records = read_records(session, done)
@@ -70,19 +69,6 @@ def settle_granules(
         tuple(blocked[s] for s in sorted(blocked)),
         records,
     )
-
-
-def _held(spec: CubeSpec, chosen: Chosen, name: str, states: Any) -> list[Slot]:
-    """Slots of a variable that are chosen, and done or empty."""
-    held = np.zeros(states.shape, bool)
-    axes = spec.axes_of(spec.variable(name))
-    held[np.ix_(*(chosen.blocks(a) for a in axes), *(range(n) for n in states.shape[len(axes) :]))] = True
-    found = np.argwhere(held & (states != NOTHING)).tolist()
-    return [
-        Slot(name, tuple(block), iy, ix)
-        for *block, iy, ix in found
-        if chosen.places is None or (iy, ix) in chosen.places
-    ]
 
 
 def _positions(spec: CubeSpec, slot: Slot) -> list[tuple[int, ...]]:

@@ -15,7 +15,17 @@ from cubeingest.errors import CubeIngestError
 from cubeingest.ingest.function import FunctionSource
 from cubeingest.ingest.granules import Blocked, settle_granules
 from cubeingest.ledger import NOTHING, Record, Slot, read_records, read_states
-from cubeingest.plan import Plan, hrefs_of, is_in_part, make_plan, reading_of, slots_of, tiles_by_slot
+from cubeingest.plan import (
+    COMPUTED,
+    Plan,
+    held_slots,
+    hrefs_of,
+    is_in_part,
+    make_plan,
+    reading_of,
+    slots_of,
+    tiles_by_slot,
+)
 from cubeingest.selection import Chosen, Selection, choose
 from cubeingest.spec import CubeSpec, Variable
 from cubeingest.storage import Storage, is_remote
@@ -28,7 +38,9 @@ ASKED_TOGETHER = 64
 
 @dataclass(frozen=True)
 class Prepared:
-    """A plan and what it rests on. ``n_absent`` counts the slots chosen that have no tile; ``blocked`` are those that cannot be made now."""
+    """A plan and what it rests on. ``n_absent`` counts the slots chosen that have neither tile nor pixels; ``unlisted`` are those that were filled
+    from tiles which the catalog has no more, ``blocked`` those that cannot be made now.
+    """
 
     chosen: Chosen
     catalog: Catalog
@@ -37,6 +49,7 @@ class Prepared:
     expected: Mapping[str, Mapping[tuple[int, ...], Any]]
     n_absent: int = 0
     blocked: tuple[Blocked, ...] = ()
+    unlisted: tuple[Slot, ...] = ()
 
 
 def prepare(store: Store, selection: Selection, redo: bool = False) -> Prepared:
@@ -61,8 +74,15 @@ def prepare(store: Store, selection: Selection, redo: bool = False) -> Prepared:
     )
     plan = make_plan(spec, tiles, records, current, selection, redo, held)
     fed = tuple(v for v in chosen.variables if v.source is not None)
-    n_absent = sum(1 for _ in slots_of(spec, replace(chosen, variables=fed))) - len(tiles) - len(settled.blocked)
-    return Prepared(chosen, catalog, plan, records, expected_slots(spec, chosen, catalog), n_absent, settled.blocked)
+    known = tiles.keys() | {b.slot for b in settled.blocked}
+    filled = chain.from_iterable(held_slots(spec, chosen, v.name, states[v.name]) for v in fed)
+    without = [slot for slot in filled if slot not in known]
+    made = read_records(session, without)
+    unlisted = tuple(s for s in without if s not in made or not made[s].reading.startswith(COMPUTED))
+    n_absent = sum(1 for _ in slots_of(spec, replace(chosen, variables=fed))) - len(known) - len(without)
+    return Prepared(
+        chosen, catalog, plan, records, expected_slots(spec, chosen, catalog), n_absent, settled.blocked, unlisted
+    )
 
 
 def prepare_function(store: Store, selection: Selection, source: FunctionSource, redo: bool) -> Prepared:

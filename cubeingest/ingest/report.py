@@ -13,6 +13,7 @@ from cubeingest.plan import slot_labels
 from cubeingest.spec import CubeSpec
 from cubeingest.storage import public_href
 from cubeingest.store import MAIN
+from cubeingest.wording import counted
 
 REGIONS_IN_METADATA = 8
 """Region ids named in a commit's metadata, which is copied with every later commit; the ledger has them all."""
@@ -103,13 +104,13 @@ class IngestReport:
 
 
 MESSAGES = {
-    "": "ingest {} slots", "virtual": "refer to {} slots", "copied": "copy blocks of {} slots", "materialized": "materialize {} slots",
+    "": "ingest {}", "virtual": "refer to {}", "copied": "copy blocks of {}", "materialized": "materialize {}",
 }  # fmt: skip
 """Of commits, by :attr:`Options.how`."""
 
 
 def commit_message(results: list[SlotResult], how: str) -> str:
-    return MESSAGES[how].format(len(results)) if results else "read the catalog"
+    return MESSAGES[how].format(counted(len(results), "slot")) if results else "read the catalog"
 
 
 def commit_metadata(spec: CubeSpec, results: list[SlotResult], run: str, n_new: int, how: str) -> dict[str, Any]:

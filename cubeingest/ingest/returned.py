@@ -10,6 +10,7 @@ import numpy as np
 from cubeingest.errors import FunctionError, nearest
 from cubeingest.grid import TOLERANCE_PX, Grid, TilingGrid
 from cubeingest.spec import Variable
+from cubeingest.wording import counted
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -158,7 +159,7 @@ def _fit_floats(values: Array, to: np.dtype[Any], what: str) -> Array:
     lost = int(np.count_nonzero(np.isinf(cast))) - int(np.count_nonzero(np.isinf(values)))
     if lost:
         most = float(np.finfo(to).max)
-        raise FunctionError(f"returned {values.dtype.name} with {lost} values beyond {most:.4g}: {what}")
+        raise FunctionError(f"returned {values.dtype.name} with {counted(lost, 'value')} beyond {most:.4g}: {what}")
     return cast
 
 
@@ -170,6 +171,6 @@ def _check_exact(values: Array, to: np.dtype[Any], what: str) -> None:
         exact = np.isfinite(cast) & (cast < beyond) & (cast.astype(values.dtype) == values)
     if not exact.all():
         raise FunctionError(
-            f"returned {values.dtype.name} with {int(np.count_nonzero(~exact))} values that {to.name} cannot hold, such as "
+            f"returned {values.dtype.name} with {counted(int(np.count_nonzero(~exact)), 'value')} that {to.name} cannot hold, such as "
             f"{int(values[~exact][0])}: {what}"
         )

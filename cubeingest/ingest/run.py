@@ -43,9 +43,13 @@ from cubeingest.selection import Selection, choose
 from cubeingest.spec import CubeSpec
 from cubeingest.storage import is_remote, public_href
 from cubeingest.store import Store, made_known
+from cubeingest.wording import counted
 
 UNIT_BYTES = 4 * 2**20
 """Pixels, about, of small tasks that a worker is given at once. One by one, each waits some 10 ms for Dask's messages."""
+
+NAMED = 3
+"""Regions that a warning names."""
 
 TASKS_IN_UNIT = 32
 UNITS_AT_LEAST = 256
@@ -73,7 +77,7 @@ def ingest(
     if options.how in (VIRTUAL, COPIED):
         store = prepare_blocks(store, plan, options.how)
     report = IngestReport(store.uri, options.mode, branch=store.branch, how=options.how, skipped=len(plan.skipped))
-    report.warnings = prepared.catalog.warnings
+    report.warnings = (*prepared.catalog.warnings, *_warn_of_unlisted(spec, prepared, selection))
     report.failed += [
         Failure(None, labels_of(spec, m.variable, m.position), m.variable, public_href(m.href), m.message)
         for m in prepared.catalog.misplaced
@@ -134,6 +138,18 @@ def _refuse_without_source(spec: CubeSpec, selection: Selection) -> None:
         raise CatalogError(
             f"no source is given for {', '.join(without)}, so there are no tiles to ingest: compute it in Python with "
             "Cube.ingest(source=f), or add a source to the spec with `cubeingest init --update`"
+        )
+
+
+def _warn_of_unlisted(spec: CubeSpec, prepared: Prepared, selection: Selection) -> Iterable[str]:
+    """One line for all slots whose tiles have left the catalog."""
+    left = [s for s in prepared.unlisted if is_in_part(spec, s, selection.part)]
+    if left:
+        names = list(dict.fromkeys(spec.grid.region_id(s.iy, s.ix) for s in left))
+        shown = ", ".join(names[:NAMED]) + ", ..." * (len(names) > NAMED)
+        yield (
+            f"{counted(len(left), 'slot is', 'slots are')} done from tiles that the catalog has no more ({shown}): what the cube holds there "
+            "stays as it is"
         )
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from cubeingest.errors import ExtraError
 from cubeingest.look.palette import Rgb, is_number, make_ramp, named_ramp, parse_colour
 from cubeingest.spec import Variable
+from cubeingest.wording import counted
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -164,7 +165,7 @@ class Attributes:
         lost = [v for v in table if v not in kept]
         if lost:
             why = f"{self.variable.dtype} does not have" if is_finite(lost[0]) else "no scale has"
-            said = f"colours for {len(lost)} value{'s' * (len(lost) > 1)} that {why}, such as {str(lost[0])[:40]}"
+            said = f"colours for {counted(len(lost), 'value')} that {why}, such as {str(lost[0])[:40]}"
             if not kept:
                 raise ValueError(said)
             self.warnings.append(f"{self._key} of {self.variable.name!r} has {said}: they are left out")

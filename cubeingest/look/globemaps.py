@@ -24,6 +24,7 @@ from cubeingest.overviews import Level, current_slots, levels_of
 from cubeingest.selection import Selection, choose
 from cubeingest.spec import CubeSpec, Variable
 from cubeingest.store import Store
+from cubeingest.wording import counted
 
 if TYPE_CHECKING:
     import icechunk
@@ -74,7 +75,7 @@ class GlobeMap:
         if self.overview:
             notes.append(f"from overview {self.overview}, cells of order {self.field.grid.order - self.overview}")
         if self.n_behind:
-            notes.append(f"{self.n_behind} region{'s' * (self.n_behind > 1)} from the full resolution")
+            notes.append(f"{counted(self.n_behind, 'region')} from the full resolution")
         if n > WORTH_SAYING_CELLS:
             notes.append(f"each pixel is the cell at its centre, one of about {n:,.0f}")
             notes += ["as more would take long to read: --bbox shows a part in full"] * (self.step > 1)

@@ -29,6 +29,7 @@ from cubeingest.look.frame import (
     write_note,
     write_title,
 )
+from cubeingest.wording import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -122,7 +123,7 @@ def picture_globe_grid(
     n = grid.cells_in_region
     write_title(
         figure, title + _counted(grid, chosen),
-        f"a region is a cell of order {grid.region_order}, with {n:,} cell{'s' * (n > 1)} of order {grid.order}; HEALPix on {grid.ellipsoid}", left,
+        f"a region is a cell of order {grid.region_order}, with {counted(n, 'cell')} of order {grid.order}; HEALPix on {grid.ellipsoid}", left,
     )  # fmt: skip
     if valid is not None:
         write_note(figure, f"pale: not among the {len(valid):,} regions that the spec leaves valid", left)
@@ -155,8 +156,8 @@ def _write_globe_ids(axes: Axes, field: GlobeField, valid: Places | None) -> Non
 
 
 def _counted(grid: Grid, chosen: Places | None) -> str:
-    counted = f"{grid.n_regions:,} region{'s' * (grid.n_regions > 1)}"
-    return counted if chosen is None else f"{len(chosen):,} of {counted} selected"
+    regions = counted(grid.n_regions, "region")
+    return regions if chosen is None else f"{len(chosen):,} of {regions} selected"
 
 
 def _dense(line: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

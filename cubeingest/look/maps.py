@@ -37,6 +37,7 @@ from cubeingest.selection import Selection, choose
 from cubeingest.spec import CubeSpec, Variable
 from cubeingest.status import NOT_CHOSEN, PENDING, read_slot_states
 from cubeingest.store import Store
+from cubeingest.wording import counted
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -272,7 +273,7 @@ def _why_nothing(store: Store, selection: Selection, variable: Variable, positio
     selection = replace(selection, axes=axes, variables=(variable.name,), limit=None)
     states = read_slot_states(store, selection).states[variable.name]
     total, pending = (int(np.count_nonzero(found)) for found in (states != NOT_CHOSEN, states == PENDING))
-    return f"no data here yet: {pending:,} of {total:,} slot{'s' * (total > 1)} pending" if pending else "no data here"
+    return f"no data here yet: {pending:,} of {counted(total, 'slot')} pending" if pending else "no data here"
 
 
 def bounds_of(grid: TilingGrid, window: Window) -> Box:

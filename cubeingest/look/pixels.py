@@ -15,6 +15,7 @@ from cubeingest.look.samples import WORTH_SAYING_SECONDS, SparseArray, Window, p
 from cubeingest.overviews import current_slots, levels_of
 from cubeingest.spec import CubeSpec, Variable
 from cubeingest.store import Store
+from cubeingest.wording import counted
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -143,7 +144,7 @@ class PixelReader:
         for at, part in todo:
             pixels[at] = base.read(part)
         note = f"from overview {number}" + (
-            f", {len(todo)} region{'s' * (len(todo) > 1)} from the full resolution" if todo else ""
+            f", {counted(len(todo), 'region')} from the full resolution" if todo else ""
         )
         return Picture(pixels, _covered(window, step), step, note)
 

@@ -14,6 +14,7 @@ from cubeingest.look.panels import MOST_PANELS, Kind, Panel, draw_panels
 from cubeingest.sketch import CHANGE_COLOURS, STATE_COLOURS
 from cubeingest.spec import CubeSpec, Variable
 from cubeingest.status import ABSENT, PENDING, STATES, SlotStates
+from cubeingest.wording import counted
 
 Counts = Mapping[str, np.ndarray[Any, np.dtype[np.int64]]]
 """How many slots of each kind, by kind."""
@@ -40,14 +41,14 @@ def picture_status(slots: SlotStates) -> np.ndarray[Any, Any]:
     ]
     share = f"{percent_of(finished, total)} done or empty" if total else "nothing selected"
     wanted = total - counts["absent"]
-    remark = f"of {total:,} slot{'s' * (total != 1)}" + (
+    remark = f"of {counted(total, 'slot')}" + (
         f"; {percent_of(finished, wanted)} of those that have a tile" if counts["absent"] and wanted else ""
     )
     stale = sum(int(((slots.states[v] < PENDING) & ~held_now).sum()) for v, held_now in slots.current.items())
     note = (
         f"snapshot {slots.snapshot}"
         + _left_out(spec, places)
-        + f"; overviews of {stale:,} slots are stale" * bool(stale)
+        + f"; overviews of {counted(stale, 'slot is', 'slots are')} stale" * bool(stale)
     )
     kinds = [Kind(k, STATE_COLOURS[k], counts[k], 0.6 if k == "absent" else 0.9) for k in KINDS]
     seen = np.logical_or.reduce([_is_seen(found).any(axis=tuple(range(found.ndim - 2))) for found in held.values()])
@@ -72,7 +73,7 @@ def picture_changes(spec: CubeSpec, changes: Sequence[SlotChange], older: str, n
         panels = [Panel("no slot differs", "", np.full(spec.grid.lattice_shape_yx, 255, np.uint8))]
     kinds = [Kind(name, CHANGE_COLOURS[name], counts[name]) for name in CHANGES]
     n = len(changes)
-    title = f"{spec.name}: {n:,} slot{'s' * (n != 1)} differ{'s' * (n == 1)}"
+    title = f"{spec.name}: {counted(n, 'slot')} differ{'s' * (n == 1)}"
     seen = np.logical_or.reduce([lattice < 255 for lattice in found.values()]) if found else np.zeros(1, bool)
     return draw_panels(
         field_of(spec.grid, _places(seen)),

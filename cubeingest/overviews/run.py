@@ -40,6 +40,7 @@ from cubeingest.plan import Plan, Task, slot_labels
 from cubeingest.selection import Chosen, Selection, choose
 from cubeingest.spec import OVERVIEWS, CubeSpec
 from cubeingest.store import Store, made_known
+from cubeingest.wording import counted
 
 if TYPE_CHECKING:
     import icechunk
@@ -219,7 +220,7 @@ class _Work:
             write_pyramid(session.store, pyramid)
             return True
 
-        message = f"{pyramid.n_levels} levels of overviews for {', '.join(pyramid.methods)}"
+        message = f"{counted(pyramid.n_levels, 'level')} of overviews for {', '.join(pyramid.methods)}"
         details = {**_details(self.id), "levels": pyramid.n_levels}
         self.store.commit(build, lambda: message, lambda: details, self.stop.check_again)
 
@@ -326,7 +327,7 @@ class _Work:
         before = len(merger.committed), len(merger.lost)
         levels = f"level {stage.first}" if stage.first == stage.last else f"levels {stage.first} to {stage.last}"
         snapshot = merger.commit(
-            lambda kept: f"overviews: {levels}, {len(kept)} cells",
+            lambda kept: f"overviews: {levels}, {counted(len(kept), 'cell')}",
             lambda kept: {**_details(self.id), "levels": [stage.first, stage.last], "cells": len(kept)},
             self.stop.check_again,
         )

@@ -21,6 +21,7 @@ from cubeingest.page.render import render, write_page
 from cubeingest.page.report import gather_whole
 from cubeingest.selection import Selection
 from cubeingest.store import Store
+from cubeingest.wording import counted
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -123,7 +124,9 @@ class LivePage:
         run.failed, run.left = len(report.failed), None
         run.outcome = _outcome_of(report)
         run.message = report.error or (
-            f"{report.unfinished:,} slots are left: the same command goes on from there." if report.unfinished else ""
+            f"{counted(report.unfinished, 'slot is', 'slots are')} left: the same command goes on from there."
+            if report.unfinished
+            else ""
         )
         self._write_last(report.failed, is_whole=True)
 

@@ -19,6 +19,7 @@ from cubeingest.look import percent_of
 from cubeingest.page.data import FRESH, MAX_FAILURES, SHOWN, PageData, Run, shorten
 from cubeingest.sketch import STATE_COLOURS
 from cubeingest.spec import CubeSpec
+from cubeingest.wording import counted
 
 SCRIPTS = ("data.js", "{grid}.js", "decode.js", "state.js", "map.js", "pointer.js", "panel.js", "history.js", "page.js")
 """In the order in which they are put together to one; ``lattice.js`` or ``cells.js`` knows where regions lie, by the kind of grid."""
@@ -109,7 +110,9 @@ def _headline(data: PageData) -> str:
     if not wanted:
         return "no tiles are known yet"
     share = "all" if filled == wanted else percent_of(filled, wanted)
-    text = f"{share} of {_many(wanted, 'slot')} filled" if filled else f"nothing of {_many(wanted, 'slot')} filled yet"
+    text = (
+        f"{share} of {counted(wanted, 'slot')} filled" if filled else f"nothing of {counted(wanted, 'slot')} filled yet"
+    )
     return text + (f", and {fresh:,} {_shown(FRESH)}" if fresh else "")
 
 
@@ -133,20 +136,16 @@ def _facts(data: PageData) -> str:
 
 def _grid(spec: CubeSpec) -> str:
     cells = spec.healpix
-    regions = _many(spec.grid.n_regions, "region")
+    regions = counted(spec.grid.n_regions, "region")
     if cells is not None:
-        return f"{_many(cells.spatial_shape[0], 'HEALPix cell')} of order {cells.order} in {regions} of order {cells.region_order}, {cells.ellipsoid}"
+        return f"{counted(cells.spatial_shape[0], 'HEALPix cell')} of order {cells.order} in {regions} of order {cells.region_order}, {cells.ellipsoid}"
     y, x = spec.tiling.shape_yx
     return f"{y:,} by {x:,} pixels in {regions}, {spec.grid.crs if len(spec.grid.crs) < 40 else 'own CRS'}"
 
 
 def _overviews(data: PageData) -> str:
     n_stale = sum(int(v.stale.sum()) for v in data.variables if v.stale is not None)
-    return _many(data.levels, "level") + (f", {_many(n_stale, 'slot')} stale" if n_stale else "")
-
-
-def _many(n: int, noun: str) -> str:
-    return f"{n:,} {noun}" + "s" * (n != 1)
+    return counted(data.levels, "level") + (f", {counted(n_stale, 'slot')} stale" if n_stale else "")
 
 
 def _run_section(run: Run) -> str:
@@ -157,7 +156,7 @@ def _run_section(run: Run) -> str:
     }  # fmt: skip
     share = 100 * run.finished / run.planned if run.planned else 100.0
     parts = (
-        [f"{run.finished:,} of {run.planned:,} slots tried", f"{run.failed:,} failed"]
+        [f"{run.finished:,} of {counted(run.planned, 'slot')} tried", f"{run.failed:,} failed"]
         if run.planned
         else ["nothing was left to do"]
     )

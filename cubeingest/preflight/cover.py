@@ -16,6 +16,7 @@ from cubeingest.preflight.headers import Headers, Problem
 from cubeingest.spec import CubeSpec
 from cubeingest.storage import public_href
 from cubeingest.tile import Header, Placement, Window, place
+from cubeingest.wording import counted
 
 PAIRS_AT_ONCE = 256
 """Tiles whose neighbours are looked up at once: where all of them overlap, each has as many as there are tiles."""
@@ -46,7 +47,7 @@ def find_problems(spec: CubeSpec, plan: SlotPlan, headers: Headers) -> list[Prob
         out += _shared(region, [tile for tile, _ in used], windows)
         gap = (y.stop - y.start) * (x.stop - x.start) - _joint_area(windows)
         if gap > 0 and not is_partial:
-            message = f"{gap} pixels of the region have no tile: they stay fill value"
+            message = f"{counted(gap, 'pixel of the region has', 'pixels of the region have')} no tile: {'it stays' if gap == 1 else 'they stay'} fill value"
             out.append(Problem("gap", region, public_href(tiles[0][0].href), message))
     return out
 

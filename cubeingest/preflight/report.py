@@ -35,7 +35,8 @@ class PlanReport:
     """What an ingest would do, and what is wrong.
 
     ``bytes`` are those of the pixels that it would fill, ``bytes_to_read`` those of the tiles' files as they lie (None if not
-    asked), ``absent`` the slots chosen that have no tile. ``seconds`` is the time that ``workers`` processes of this machine would take by
+    asked), ``absent`` the slots chosen that have neither tile nor pixels, ``unlisted`` those with pixels of tiles that the catalog has no more (they stay
+    as they are). ``seconds`` is the time that ``workers`` processes of this machine would take by
     a measured sample of reading and encoding (None if not measured), without the store's own time. ``blocks`` says for how many slots
     there is nothing to decode (None without headers).
     """
@@ -44,6 +45,7 @@ class PlanReport:
     slots: int
     skipped: int
     absent: int
+    unlisted: int
     tiles: int
     bytes: int
     bytes_to_read: int | None
@@ -56,7 +58,7 @@ class PlanReport:
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "tasks": self.tasks, "slots": self.slots, "skipped": self.skipped, "absent": self.absent, "tiles": self.tiles,
+            "tasks": self.tasks, "slots": self.slots, "skipped": self.skipped, "absent": self.absent, "unlisted": self.unlisted, "tiles": self.tiles,
             "bytes": self.bytes, "bytes_to_read": self.bytes_to_read, "memory_per_worker": self.memory_per_worker,
             "workers": self.workers, "seconds": None if self.seconds is None else round(self.seconds, 1),
             "headers_read": self.headers_read, "problems": [p.to_json() for p in self.problems],
@@ -96,7 +98,8 @@ def preflight(store: Store, selection: Selection, redo: bool, headers: bool, opt
     count = options.workers or default_workers(len(plan.tasks), sum(n for _, n in work))
     hrefs = _hrefs(spec, every)
     return PlanReport(
-        tasks=len(plan.tasks), slots=len(every), skipped=len(plan.skipped), absent=prepared.n_absent, tiles=len(hrefs),
+        tasks=len(plan.tasks), slots=len(every), skipped=len(plan.skipped), absent=prepared.n_absent, unlisted=len(prepared.unlisted),
+        tiles=len(hrefs),
         bytes=sum(n for _, n in work), bytes_to_read=_bytes_of(hrefs) if headers or not any(map(is_remote, hrefs)) else None,
         memory_per_worker=_memory(spec, plan), workers=count,
         seconds=sum(pixels for pixels, _ in work) / rate / min(count, max(1, len(plan.tasks))) if rate else None,
