@@ -338,18 +338,6 @@ def test_the_command_adds_a_variable(seasons: Seasons, tmp_path: Path, invoke: I
 # ---- other cubes ----------------------------------------------------------------------------------------------
 
 
-def test_cells_of_healpix_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "h.yaml").write_text(
-        "name: h\ngrid: {type: healpix, order: 6, region_order: 2}\naxes: {year: {values: [1, 2]}}\nstore: ./h.icechunk\n"
-        "variables: {v: {dtype: float32, fill_value: .nan}}\n"
-    )
-    cube = ci.init(tmp_path / "h.yaml")
-    with pytest.raises(GridError, match="for grids of pixels only"):
-        cube.compute("mean", over="year", output=tmp_path / "o.tif")
-    with pytest.raises(GridError, match="for grids of pixels only"):
-        cube.series(1.0, 2.0)
-
-
 def test_dates_and_numbers_are_axes_too(make_cube: Callable[[str], ci.Cube], tmp_path: Path) -> None:
     """A chunk spans all dates; of the other axis each value is its own."""
     cube = make_cube(

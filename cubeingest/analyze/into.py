@@ -10,13 +10,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cubeingest.analyze.parts import Filled, Gaps, Where, cut, on_kept_thread, part_pixels, read_filled, refuse_parts
+from cubeingest.analyze.parts import (
+    Filled,
+    Gaps,
+    Where,
+    cut,
+    on_kept_thread,
+    part_pixels,
+    read_filled,
+    refuse_parts,
+    whole_window,
+)
 from cubeingest.analyze.quantity import Quantity, Reader
 from cubeingest.analyze.reduction import Reduction, compute_window, result_variable
 from cubeingest.axes import axis_label
 from cubeingest.create import commit_details, take_over
 from cubeingest.engine import Options, Progress
 from cubeingest.errors import GridError, SpecError, StoreError
+from cubeingest.grid import Grid, HealpixRegion, TilingGrid
 from cubeingest.ingest import IngestReport, expected_slots, ingest
 from cubeingest.ledger import create_ledger, read_records, write_expected
 from cubeingest.plan import slots_of
@@ -49,18 +60,18 @@ class Computed:
     snapshot: str
     reduction: Reduction
 
-    def __call__(self, geobox: GeoBox, **axes: Any) -> np.ndarray[Any, Any] | None:
+    def __call__(self, geobox: GeoBox | HealpixRegion, **axes: Any) -> np.ndarray[Any, Any] | None:
         """One region, at one value of each axis that is left; None if the cube has nothing there."""
         return on_kept_thread(self._compute, geobox, axes)
 
-    def _compute(self, geobox: GeoBox, axes: Mapping[str, Any]) -> np.ndarray[Any, Any] | None:
+    def _compute(self, geobox: GeoBox | HealpixRegion, axes: Mapping[str, Any]) -> np.ndarray[Any, Any] | None:
         reader, filled = _opened(self.uri, self.snapshot, _Same(self.reduction))
         spec, quantity = reader.spec, self.reduction.quantity
-        y, x = spec.tiling.window(_bounds(geobox))
-        region = y.start // spec.tiling.region_shape_yx[0], x.start // spec.tiling.region_shape_yx[1]
+        region = _region_of(spec.grid, geobox)
         if not filled.regions(quantity)[region]:
             return None
-        rest = {a: (spec.tiling.axis(a).index(axis_label(axes[a.replace("-", "_")])),) for a in self.reduction.rest}
+        y, x = spec.grid.plane_slices(*region)
+        rest = {a: (spec.grid.axis(a).index(axis_label(axes[a.replace("-", "_")])),) for a in self.reduction.rest}
         index = {a: rest.get(a, quantity.positions[a]) for a in quantity.axes}
         out = np.full((y.stop - y.start, x.stop - x.start), self.reduction.fill, self.reduction.dtype)
         most = part_pixels(spec, quantity, self.reduction.over, self.reduction.method)
@@ -68,12 +79,17 @@ class Computed:
             at = tuple(slice(p.start - w.start, p.stop - w.start) for p, w in zip(part, (y, x), strict=True))
             found = compute_window(reader, self.reduction, index, *part)
             out[at] = found[(0,) * len(rest)]
-        return out
+        return out if spec.healpix is None else out[0]
 
 
-def _bounds(geobox: GeoBox) -> tuple[float, float, float, float]:
-    left, bottom, right, top = geobox.boundingbox
-    return left, bottom, right, top
+def _region_of(grid: Grid, area: GeoBox | HealpixRegion) -> tuple[int, int]:
+    """Lattice row and column of the region that a source function is asked for."""
+    if isinstance(area, HealpixRegion):
+        return grid.region_index(area.id)
+    assert isinstance(grid, TilingGrid)
+    left, bottom, right, top = area.boundingbox
+    y, x = grid.window((left, bottom, right, top))
+    return y.start // grid.region_shape_yx[0], x.start // grid.region_shape_yx[1]
 
 
 class _Same:
@@ -139,10 +155,10 @@ def reduce_into(
     refuse_parts(selection)
     spec, asked = store.spec, reduction.quantity
     # What is selected of regions and axes that are left must not show in the function: another selection goes on with the same.
-    every = {a: tuple(range(spec.tiling.axis(a).size)) for a in reduction.rest}
+    every = {a: tuple(range(spec.grid.axis(a).size)) for a in reduction.rest}
     reduction = replace(reduction, quantity=replace(asked, positions={**asked.positions, **every}))
     places = choose(spec, replace(selection, axes={}, variables=())).places
-    where = Where((slice(0, spec.tiling.shape_yx[0]), slice(0, spec.tiling.shape_yx[1])), places)
+    where = Where(whole_window(spec.grid), places)
     filled = read_filled(store.readonly(), store.spec, reduction.quantity)
     gaps = filled.gaps(asked, where)
     there = {v.name: v for v in store.spec.variables}.get(name)
@@ -166,8 +182,8 @@ def reduce_into(
             "as it is now"
         )
     function = Computed(store.uri, source, reduction)
-    regions = () if places is None else tuple(store.spec.tiling.region_id(*p) for p in sorted(places))
-    rest = {a: tuple(store.spec.tiling.axis(a).labels[i] for i in asked.positions[a]) for a in reduction.rest}
+    regions = () if places is None else tuple(store.spec.grid.region_id(*p) for p in sorted(places))
+    rest = {a: tuple(store.spec.grid.axis(a).labels[i] for i in asked.positions[a]) for a in reduction.rest}
     filling = Selection(axes=rest, regions=regions, variables=(name,))
     run = ingest(store, filling, options, on_progress, function)
     changed = 0 if added or options.redo else _count_changed(store, source, reduction.quantity)
@@ -181,9 +197,9 @@ def describe(reduction: Reduction, spec: CubeSpec) -> dict[str, Any]:
     if quantity.band_axis is not None:
         out["variable"] = quantity.columns[0].variable
     values = {
-        a: [spec.tiling.axis(a).labels[i] for i in quantity.positions[a]]
+        a: [spec.grid.axis(a).labels[i] for i in quantity.positions[a]]
         for a in reduction.over
-        if len(quantity.positions[a]) < spec.tiling.axis(a).size
+        if len(quantity.positions[a]) < spec.grid.axis(a).size
     }
     if values:
         out["values"] = values
@@ -206,7 +222,7 @@ def _source_of(variable: Variable, how: Mapping[str, Any]) -> str:
 def _made(spec: CubeSpec, reduction: Reduction, name: str, how: Mapping[str, Any]) -> dict[str, Any]:
     """The spec's entry of a new variable. ``name`` is its key."""
     made = result_variable(spec, reduction, name)
-    dims = {spec.tiling.dims_yx[0]: "y", spec.tiling.dims_yx[1]: "x"}
+    dims = dict(zip(spec.grid.spatial_dims, ("y", "x"), strict=True)) if spec.healpix is None else {}
     fill = made.fill_value
     out: dict[str, Any] = {
         "dtype": made.dtype,

@@ -207,4 +207,4 @@ def refuse_unknown_axes(spec: CubeSpec, axes: tuple[str, ...], over: tuple[str, 
     for name in over:
         if name not in axes:
             has = f"{text!r} has no axis {name!r}{nearest(name, list(axes))} (axes: {', '.join(axes) or 'none'})"
-            raise GridError(f"{has}; space is gone over by `compute zonal`" if name in spec.tiling.dims_yx else has)
+            raise GridError(f"{has}; space is gone over by `compute zonal`" if name in spec.grid.spatial_dims else has)

@@ -17,6 +17,7 @@ from cubeingest.analyze.methods import METHODS, STACKED
 from cubeingest.analyze.quantity import Quantity, Reader
 from cubeingest.engine import EachSlot, Options, Progress, SlotResult, interrupts, open_pool
 from cubeingest.errors import GridError, StoreError
+from cubeingest.grid import Grid, TilingGrid
 from cubeingest.ledger import NOTHING, Slot, read_expected, read_states
 from cubeingest.look import window_of_bbox
 from cubeingest.plan import SlotPlan, Task
@@ -100,15 +101,16 @@ def refuse_parts(selection: Selection) -> None:
 
 
 def find_where(spec: CubeSpec, selection: Selection) -> Where:
-    """The pixels that a selection means: those that its bbox touches, of whole regions that it names or its polygon overlaps.
+    """The pixels that a selection means: those that its bbox touches, of whole regions that it names or its polygon overlaps. Of cells of HEALPix
+    they are whole regions always, in one row.
 
     Raises :class:`GridError` for a selection that the cube does not have.
     """
     refuse_parts(selection)
-    grid = spec.tiling
+    grid = spec.grid
     places = choose(spec, replace(selection, axes={})).places
-    window = slice(0, grid.shape_yx[0]), slice(0, grid.shape_yx[1])
-    if selection.bbox is not None:
+    window = whole_window(grid)
+    if selection.bbox is not None and isinstance(grid, TilingGrid):
         y, x = window_of_bbox(grid, selection.bbox)
         if x.stop > grid.shape_yx[1]:
             raise GridError(
@@ -116,11 +118,17 @@ def find_where(spec: CubeSpec, selection: Selection) -> Where:
             )
         window = y, x
     if places:
-        parts = [grid.slices(*p) for p in places]
+        parts = [grid.plane_slices(*p) for p in places]
         window = _common(window, _hull(parts))
     if places is not None and (not places or window[0].start >= window[0].stop or window[1].start >= window[1].stop):
         raise GridError("what is selected has nothing in common: no region is in all of its regions, bbox and polygon")
     return Where(window, places)
+
+
+def whole_window(grid: Grid) -> Window:
+    """All rows and columns of a grid."""
+    rows, columns = grid.plane_shape_yx
+    return slice(0, rows), slice(0, columns)
 
 
 def _hull(parts: Sequence[Window]) -> Window:
@@ -147,14 +155,14 @@ def plan_parts(
     Axes in ``whole`` are so in every part; of others a part has the selected positions of one axis block. Regions that are not
     ``filled`` (region rows, region columns) are left out.
     """
-    grid = spec.tiling
+    grid = spec.grid
     along = [[quantity.positions[a]] if a in whole else quantity.blocks(grid.axis(a)) for a in quantity.axes]
     chunk = quantity.written(spec)
     name = quantity.columns[0].variable
     for place in _places(spec, where):
         if filled is not None and not filled[place]:
             continue
-        window = _common(grid.slices(*place), where.window)
+        window = _common(grid.plane_slices(*place), where.window)
         if window[0].start >= window[0].stop or window[1].start >= window[1].stop:
             continue
         for positions in itertools.product(*along):
@@ -170,7 +178,7 @@ def part_pixels(spec: CubeSpec, quantity: Quantity, whole: Sequence[str], method
     """
     held = 1
     for name in quantity.axes:
-        blocks = quantity.blocks(spec.tiling.axis(name))
+        blocks = quantity.blocks(spec.grid.axis(name))
         held *= len(quantity.positions[name]) if method in STACKED and name in whole else max(map(len, blocks))
     variable = spec.variable(quantity.columns[0].variable)
     as_stored = method in METHODS and not quantity.is_expression
@@ -183,9 +191,9 @@ def part_pixels(spec: CubeSpec, quantity: Quantity, whole: Sequence[str], method
 
 def _places(spec: CubeSpec, where: Where) -> Iterator[tuple[int, int]]:
     """Lattice places that a window touches, among those that are chosen, row by row."""
-    grid = spec.tiling
+    grid = spec.grid
     rows, columns = (
-        range(s.start // r, -(-s.stop // r)) for s, r in zip(where.window, grid.region_shape_yx, strict=True)
+        range(s.start // r, -(-s.stop // r)) for s, r in zip(where.window, grid.plane_region_yx, strict=True)
     )
     chosen = where.places
     yield from (p for p in itertools.product(rows, columns) if chosen is None or p in chosen)
@@ -193,15 +201,19 @@ def _places(spec: CubeSpec, where: Where) -> Iterator[tuple[int, int]]:
 
 def unfilled_windows(spec: CubeSpec, where: Where, filled: npt.NDArray[np.bool_]) -> list[Window]:
     """What is selected of the regions that :func:`plan_parts` leaves out, since nothing is there."""
-    return [_common(where.window, spec.tiling.slices(*place)) for place in _places(spec, where) if not filled[place]]
+    return [
+        _common(where.window, spec.grid.plane_slices(*place)) for place in _places(spec, where) if not filled[place]
+    ]
 
 
 def cut(window: Window, chunk_yx: tuple[int, int], most_pixels: int) -> Iterator[Window]:
-    """A window in parts of whole chunks, as wide as ``most_pixels`` allow, and then as high; chunks larger than that are cut in rows."""
+    """A window in parts of whole chunks, as wide as ``most_pixels`` allow, and then as high; chunks larger than that are cut in rows,
+    and those of one row in columns.
+    """
     (y, x), (cy, cx) = window, chunk_yx
     height, width = y.stop - y.start, x.stop - x.start
     if cy * min(cx, width) > most_pixels:
-        rows, columns = max(1, most_pixels // min(cx, width)), cx
+        rows, columns = max(1, most_pixels // min(cx, width)), cx if cy > 1 else max(1, min(cx, most_pixels))
     else:
         columns = cx * max(1, most_pixels // (cy * cx))
         rows = cy * max(1, most_pixels // (cy * min(columns, width)))
@@ -319,7 +331,7 @@ class Filled:
 
     def regions(self, quantity: Quantity) -> npt.NDArray[np.bool_]:
         """Regions (iy, ix) with a slot that is there."""
-        out = np.zeros(self.spec.tiling.lattice_shape_yx, bool)
+        out = np.zeros(self.spec.grid.lattice_shape_yx, bool)
         for name in quantity.variables:
             held = self.states[name] != NOTHING
             out |= held.any(axis=tuple(range(held.ndim - 2)))
@@ -328,7 +340,7 @@ class Filled:
     def gaps(self, quantity: Quantity, where: Where) -> Gaps:
         """What is missing of all that is selected."""
         spec = self.spec
-        mask = np.zeros(spec.tiling.lattice_shape_yx, bool)
+        mask = np.zeros(spec.grid.lattice_shape_yx, bool)
         for place in _places(spec, where):
             mask[place] = spec.valid is None or place in spec.valid
         total = pending = absent = 0
@@ -347,12 +359,12 @@ class Filled:
                 for block, lacks in zip(own, lacking.tolist(), strict=True):
                     kept = counts.setdefault((axis.name, axis.block_label(block)), [0, 0])
                     kept[0], kept[1] = kept[0] + lacks, kept[1] + of
-        several = {a.name for a in spec.tiling.axes if a.n_blocks > 1}
+        several = {a.name for a in spec.grid.axes if a.n_blocks > 1}
         by = tuple((axis, label, n, of) for (axis, label), (n, of) in counts.items() if n and axis in several)
         return Gaps(total, pending, absent, by)
 
     def _blocks(self, quantity: Quantity, variable: str, axis: str) -> list[int]:
-        size = self.spec.tiling.axis(axis).block
+        size = self.spec.grid.axis(axis).block
         if axis == quantity.band_axis:
             columns = (c for c in quantity.columns if c.variable == variable)
             return sorted({c.position // size for c in columns if c.position is not None})

@@ -56,7 +56,7 @@ class Quantity:
 
     def written(self, spec: CubeSpec) -> tuple[int, int]:
         """Rows and columns that the chunks of all its variables fill whole, as far as one is a multiple of the others."""
-        chunks = [spec.variable(name).chunks[-2:] for name in self.variables]
+        chunks = [chunk_yx(spec.variable(name)) for name in self.variables]
         return max(c[0] for c in chunks), max(c[1] for c in chunks)
 
     def blocks(self, axis: Axis) -> list[tuple[int, ...]]:
@@ -75,10 +75,10 @@ def find_quantity(spec: CubeSpec, selection: Selection, expression: str | None =
     """
     positions = {
         axis.name: find_positions(axis, selection.axes[axis.name]) if axis.name in selection.axes else tuple(range(axis.size))
-        for axis in spec.tiling.axes
+        for axis in spec.grid.axes
     }  # fmt: skip
     for name in selection.axes:
-        spec.tiling.axis(name)
+        spec.grid.axis(name)
     chosen = tuple(spec.variable(name) for name in dict.fromkeys(selection.variables)) or given_variables(spec)
     if expression is None:
         if len(chosen) > 1:
@@ -103,7 +103,7 @@ def _of_expression(
     positions: Mapping[str, tuple[int, ...]],
     is_chosen: bool,
 ) -> Quantity:
-    labels = {label: axis for axis in reversed(spec.tiling.axes) if isinstance(axis.values[0], str) for label in axis.labels}  # fmt: skip
+    labels = {label: axis for axis in reversed(spec.grid.axes) if isinstance(axis.values[0], str) for label in axis.labels}  # fmt: skip
     variables = {v.name for v in spec.variables}
     parsed = _parsed(text, (*variables, *labels))
     try:
@@ -142,7 +142,7 @@ def _of_expression(
         raise GridError(
             f"expression {text!r} is of values of {band}: {'no such axis ' + what if not of else what} ({known}): say --variable NAME"
         )
-    axis = spec.tiling.axis(band)
+    axis = spec.grid.axis(band)
     columns = tuple(Column(n, of[0].name, axis.labels.index(n)) for n in banded)
     axes = tuple(a for a in of[0].axes if a != band)
     return Quantity(text, columns, axes, {a: positions[a] for a in axes}, True, band)
@@ -207,7 +207,7 @@ class Reader:
             by_block: dict[int, list[Column]] = {}
             for c in mine:
                 assert c.position is not None
-                by_block.setdefault(c.position // self.spec.tiling.axis(band).block, []).append(c)
+                by_block.setdefault(c.position // self.spec.grid.axis(band).block, []).append(c)
             at = variable.axes.index(band)
             for columns in by_block.values():
                 wanted = tuple(sorted({c.position for c in columns if c.position is not None}))
@@ -225,14 +225,18 @@ class Reader:
         return np.where(np.isfinite(values), values, np.nan)
 
     def read_raw(self, variable: Variable, index: Index, y: slice, x: slice) -> Array:
-        """(axes..., y, x) of a variable as stored."""
+        """(axes..., y, x) of a variable as stored; cells of HEALPix are one row."""
         spans, picks = [], []
         for axis in variable.axes:
             positions = index[axis]
             first, last = min(positions), max(positions)
             spans.append(slice(first, last + 1))
             picks.append(None if len(positions) == last + 1 - first else [p - first for p in positions])
-        values = np.asarray(self._arrays[variable.name][(*spans, y, x)])
+        array = self._arrays[variable.name]
+        if self.spec.healpix is None:
+            values = np.asarray(array[(*spans, y, x)])
+        else:
+            values = np.asarray(array[(*spans, x)])[..., np.newaxis, :]
         for n, pick in enumerate(picks):
             if pick is not None:
                 values = np.take(values, pick, axis=n)
@@ -241,6 +245,12 @@ class Reader:
     def array(self, name: str) -> Any:
         """The Zarr array of a variable."""
         return self._arrays[name]
+
+
+def chunk_yx(variable: Variable) -> tuple[int, int]:
+    """Rows and columns of a chunk; one row of cells of HEALPix."""
+    y, x = (1, *variable.chunks[len(variable.axes) :])[-2:]
+    return y, x
 
 
 def is_missing(values: Array, variable: Variable) -> npt.NDArray[np.bool_]:

@@ -88,7 +88,7 @@ def _streamed(reader: Reader, reduction: Reduction, index: Index, y: slice, x: s
     raw = np.dtype(np.float64) if quantity.is_expression else spec.variable(quantity.text).np_dtype
     dtype = np.dtype(np.float64) if is_scaled(spec.variable(quantity.columns[0].variable), spec) else raw
     accumulators = {at: make_accumulator(reduction.method, size, dtype, n) for at in np.ndindex(*lengths)}
-    blocks = {a: [index[a]] if a in reduction.rest else quantity.blocks(spec.tiling.axis(a)) for a in quantity.axes}
+    blocks = {a: [index[a]] if a in reduction.rest else quantity.blocks(spec.grid.axis(a)) for a in quantity.axes}
     for positions in itertools.product(*blocks.values()):
         values, valid = reader.read(dict(zip(blocks, positions, strict=True)), y, x)
         for at in np.ndindex(*values.shape[:-2]):
@@ -129,7 +129,7 @@ def _stacked(reader: Reader, reduction: Reduction, index: Index, y: slice, x: sl
 
 def _read_stack(reader: Reader, quantity: Quantity, index: Index, y: slice, x: slice) -> Array:
     """(axes..., y, x): a variable as stored, or an expression as float64; read axis block by axis block."""
-    axes = [reader.spec.tiling.axis(a) for a in quantity.axes]
+    axes = [reader.spec.grid.axis(a) for a in quantity.axes]
     dtype = np.dtype(np.float64) if quantity.is_expression else reader.spec.variable(quantity.text).np_dtype
     out = np.empty((*(len(index[a.name]) for a in axes), y.stop - y.start, x.stop - x.start), dtype)
     by_axis = []
@@ -152,10 +152,10 @@ def result_variable(spec: CubeSpec, reduction: Reduction, name: str = "") -> Var
     """A result as a variable: its dtype and fill value, chunks as its first input has them, attributes that say how it was made."""
     quantity = reduction.quantity
     first = spec.variable(quantity.columns[0].variable)
-    kept = [n for n, d in enumerate(first.dims) if d in reduction.rest or d in spec.tiling.dims_yx]
+    kept = [n for n, d in enumerate(first.dims) if d in reduction.rest or d in spec.grid.spatial_dims]
     return replace(
         first, name=name or reduction.method, dtype=reduction.dtype.name, fill_value=reduction.fill, axes=reduction.rest,
-        dims=(*reduction.rest, *spec.tiling.dims_yx), chunks=tuple(first.chunks[n] for n in kept),
+        dims=(*reduction.rest, *spec.grid.spatial_dims), chunks=tuple(first.chunks[n] for n in kept),
         shards=None if first.shards is None else tuple(first.shards[n] for n in kept),
         attrs=result_attrs(spec, reduction), source=None, aggregate=None, points=None, overviews=None,
     )  # fmt: skip

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cubeingest.analyze.parts import Gaps, Where, read_filled
-from cubeingest.analyze.quantity import Quantity, Reader, find_quantity, to_floats
+from cubeingest.analyze.parts import Gaps, Where, read_filled, whole_window
+from cubeingest.analyze.quantity import Quantity, Reader, chunk_yx, find_quantity, to_floats
 from cubeingest.analyze.tables import Rows
 from cubeingest.analyze.vectors import LON_LAT
 from cubeingest.boxes import mapper, parse_crs
 from cubeingest.errors import GridError
-from cubeingest.grid import TilingGrid
+from cubeingest.grid import Grid, HealpixGrid, TilingGrid
 from cubeingest.ledger import NOTHING
 from cubeingest.selection import Selection
 from cubeingest.spec import CubeSpec, Variable
@@ -120,7 +120,7 @@ def read_series(
     if lon.shape != lat.shape or not lon.size:
         raise GridError(f"there are {lon.size} longitudes and {lat.size} latitudes: give both of every point")
     session = store.readonly()
-    row, column = locate(spec.tiling, lon, lat)
+    row, column = locate(spec.grid, lon, lat)
     inside = row >= 0
     shape = tuple(len(quantity.positions[a]) for a in quantity.axes)
     values = np.full((lon.size, *shape), np.nan)
@@ -128,8 +128,8 @@ def read_series(
     values[inside] = read_pixels(Reader(session, spec, quantity), row[inside], column[inside])
     filled = read_filled(session, spec, quantity)
     pending[inside] = _pending(spec, quantity, filled.states, row[inside], column[inside])
-    labels = {a: tuple(spec.tiling.axis(a).labels[p] for p in quantity.positions[a]) for a in quantity.axes}
-    whole = Where((slice(0, spec.tiling.shape_yx[0]), slice(0, spec.tiling.shape_yx[1])), _regions(spec.tiling, row[inside], column[inside]))  # fmt: skip
+    labels = {a: tuple(spec.grid.axis(a).labels[p] for p in quantity.positions[a]) for a in quantity.axes}
+    whole = Where(whole_window(spec.grid), _regions(spec.grid, row[inside], column[inside]))
     variable = None if quantity.is_expression else spec.variable(quantity.text)
     attrs = {} if variable is None else variable.attrs
     return Series(
@@ -151,8 +151,14 @@ def read_pixel(
     return values[0], np.broadcast_to(_pending(store.spec, quantity, states, *at), values.shape)[0]
 
 
-def locate(grid: TilingGrid, lon: Array, lat: Array) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Row and column of the pixel that holds each point; -1 for points outside the grid."""
+def locate(grid: Grid, lon: Array, lat: Array) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Row and column of the pixel that holds each point; -1 for points outside the grid. Cells of HEALPix are one row."""
+    if isinstance(grid, HealpixGrid):
+        cells = np.full(lon.shape, -1, np.int64)
+        real = np.isfinite(lon) & (np.abs(lat) <= 90)
+        cells[real] = grid.locate(lon[real], lat[real])
+        return np.where(cells < 0, -1, 0), cells
+    assert isinstance(grid, TilingGrid)
     crs = parse_crs(grid.crs)
     x, y = mapper(parse_crs(LON_LAT), crs)(lon, lat)
     x, y = np.asarray(x, float), np.asarray(y, float)
@@ -173,8 +179,8 @@ def locate(grid: TilingGrid, lon: Array, lat: Array) -> tuple[npt.NDArray[np.int
     return np.where(outside, -1, places[0]), np.where(outside, -1, places[1])
 
 
-def _regions(grid: TilingGrid, row: Array, column: Array) -> frozenset[tuple[int, int]]:
-    ry, rx = grid.region_shape_yx
+def _regions(grid: Grid, row: Array, column: Array) -> frozenset[tuple[int, int]]:
+    ry, rx = grid.plane_region_yx
     return frozenset((int(a), int(b)) for a, b in np.unique(np.stack([row // ry, column // rx], axis=1), axis=0))
 
 
@@ -201,8 +207,8 @@ def _read_variable(
     reader: Reader, variable: Variable, positions: Mapping[str, tuple[int, ...]], row: Array, column: Array
 ) -> npt.NDArray[np.float64]:
     spec = reader.spec
-    cy, cx = variable.chunks[-2:]
-    across = -(-spec.tiling.shape_yx[1] // cx)
+    cy, cx = chunk_yx(variable)
+    across = -(-spec.grid.plane_shape_yx[1] // cx)
     chunk = (row // cy) * across + column // cx
     order = np.argsort(chunk, kind="stable")
     starts = np.flatnonzero(np.diff(chunk[order], prepend=-1))
@@ -235,17 +241,17 @@ def _pending(
     spec: CubeSpec, quantity: Quantity, states: Mapping[str, npt.NDArray[np.uint8]], row: Array, column: Array
 ) -> npt.NDArray[np.bool_]:
     """(points, axes...): where one of the variables has no pixels in the cube."""
-    ry, rx = spec.tiling.region_shape_yx
+    ry, rx = spec.grid.plane_region_yx
     out = np.zeros((row.size, *(len(quantity.positions[a]) for a in quantity.axes)), bool)
     for name in quantity.variables:
         held = states[name] != NOTHING
         variable = spec.variable(name)
         if quantity.band_axis is not None:
             n = variable.axes.index(quantity.band_axis)
-            size = spec.tiling.axis(quantity.band_axis).block
+            size = spec.grid.axis(quantity.band_axis).block
             wanted = sorted({(c.position or 0) // size for c in quantity.columns})
             held = np.take(held, wanted, axis=n).all(axis=n)
-        blocks = [[p // spec.tiling.axis(a).block for p in quantity.positions[a]] for a in quantity.axes]
+        blocks = [[p // spec.grid.axis(a).block for p in quantity.positions[a]] for a in quantity.axes]
         lattice = held[np.ix_(*blocks, *(range(n) for n in held.shape[-2:]))]
         out |= np.moveaxis(~lattice[..., row // ry, column // rx], -1, 0)
     return out

@@ -1,4 +1,4 @@
-"""A reduction computed into a file: a GeoTIFF, or a picture of it."""
+"""A reduction computed into a file: a GeoTIFF, or a picture of it; of cells of HEALPix a table."""
 
 from __future__ import annotations
 
@@ -27,12 +27,14 @@ from cubeingest.analyze.parts import (
     unfilled_windows,
 )
 from cubeingest.analyze.reduction import Reduction, compute_window, result_variable
-from cubeingest.analyze.tables import check_output
+from cubeingest.analyze.tables import TABLES, check_output, write_table
 from cubeingest.engine import Options, Progress, SlotResult
 from cubeingest.errors import GridError, StoreError
+from cubeingest.grid import CELLS
+from cubeingest.healpix import centres
 from cubeingest.look import MapView, Picture, check_file, picture_map, read_colours, save_picture
 from cubeingest.selection import Selection
-from cubeingest.spec import CubeSpec
+from cubeingest.spec import CELL_IDS, CubeSpec
 from cubeingest.store import Store
 from cubeingest.tile import BLOCK, RasterForm, write_raster
 
@@ -76,7 +78,7 @@ def _bands(spec: CubeSpec, reduction: Reduction) -> Bands:
     labels, places = [], {}
     rest = reduction.rest
     for n, positions in enumerate(itertools.product(*(reduction.quantity.positions[a] for a in rest))):
-        labels.append({a: spec.tiling.axis(a).labels[i] for a, i in zip(rest, positions, strict=True)})
+        labels.append({a: spec.grid.axis(a).labels[i] for a, i in zip(rest, positions, strict=True)})
         places[tuple(zip(rest, positions, strict=True))] = n
     return Bands(tuple(labels), places)
 
@@ -91,16 +93,17 @@ class ReduceReport:
     gaps: Gaps
     pixels: int = 0
     missing: int = 0
+    is_cells: bool = False
     output: str = ""
     bands: tuple[dict[str, str], ...] = ()
     warnings: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
-        y, x = self.window
+        y, x = ([s.start, s.stop] for s in self.window)
         r = self.reduction
         return {
             "method": r.method, "of": r.quantity.text, "over": list(r.over), "snapshot": self.snapshot,
-            "window": {"y": [y.start, y.stop], "x": [x.start, x.stop]}, "dtype": r.dtype.name, "fill_value": _plain(r.fill),
+            "window": {CELLS: x} if self.is_cells else {"y": y, "x": x}, "dtype": r.dtype.name, "fill_value": _plain(r.fill),
             "ddof": 0 if r.method == "std" else None, "bands": list(self.bands), "pixels": self.pixels, "missing": self.missing,
             "gaps": self.gaps.to_json(), "output": self.output, "warnings": self.warnings,
         }  # fmt: skip
@@ -169,11 +172,14 @@ def reduce_to_file(
     options: Options,
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> ReduceReport:
-    """Compute a reduction into a GeoTIFF, or a picture of it (``.png``, ``.svg``), part by part.
+    """Compute a reduction into a GeoTIFF, or a picture of it (``.png``, ``.svg``), part by part; of cells of HEALPix into a table of those that
+    have a value (``.csv``, ``.json``, or ``.parquet`` with their centres as GeoParquet).
 
     Raises :class:`GridError` for a selection that the cube does not have or several bands in one picture, :class:`StoreError` for a
     file that cannot be written.
     """
+    if store.spec.healpix is not None:
+        return _reduce_to_table(store, selection, reduction, path, options, on_progress)
     suffix = path.suffix.lower()
     if suffix not in (".tif", ".tiff", ".png", ".svg"):
         raise StoreError(f"output {str(path)!r} has suffix {path.suffix!r}: write .tif, or .png or .svg for a picture")
@@ -194,10 +200,55 @@ def reduce_to_file(
     return report
 
 
+def _reduce_to_table(
+    store: Store,
+    selection: Selection,
+    reduction: Reduction,
+    path: Path,
+    options: Options,
+    on_progress: Callable[[Progress], None],
+) -> ReduceReport:
+    """Cells that have a value, in the order of the cube; of several sets of values of other axes one after another."""
+    if path.suffix.lower() not in TABLES:
+        raise StoreError(
+            f"output {str(path)!r} has suffix {path.suffix!r}: cells of HEALPix are written as {', '.join(TABLES)}, or computed into a variable, which "
+            "`cubeingest show map` draws"
+        )
+    check_output(path, TABLES, "table")
+    computing = plan_reduction(store, selection, reduction)
+    labels, grid = computing.bands.labels, computing.store.spec.healpix
+    assert grid is not None
+    report = ReduceReport(
+        reduction, computing.store.tip, computing.where.window, computing.gaps, output=str(path), bands=labels, is_cells=True
+    )  # fmt: skip
+    report.pixels = report.missing = computing.unfilled * len(labels)
+    found: dict[int, list[tuple[Array, Array]]] = {n: [] for n in range(len(labels))}
+    for bands, plan, values in _results(computing, options, on_progress):
+        _count(report, reduction, values)
+        for n, row in zip(bands, values[:, 0], strict=True):
+            there = np.flatnonzero(~_is_missing(row, reduction))
+            found[n].append((there + plan.x.start, row[there]))
+    nothing = np.empty(0, np.int64), np.empty(0, reduction.dtype)
+    by_band = [[np.concatenate(c) for c in zip(*(found[n] or [nothing]), strict=True)] for n in range(len(labels))]
+    orders = [np.argsort(cells, kind="stable") for cells, _ in by_band]
+    cells = np.concatenate([c[order] for (c, _), order in zip(by_band, orders, strict=True)])
+    ids = grid.ids_at(cells)
+    lon, lat = centres(ids, grid.order, grid.ellipsoid)
+    rows: dict[str, Any] = {CELL_IDS: ids, "lon": lon, "lat": lat}
+    for axis in reduction.rest:
+        rows[axis] = np.repeat([label[axis] for label in labels], [len(c) for c, _ in by_band]).tolist()
+    rows["value"] = np.concatenate([v[order] for (_, v), order in zip(by_band, orders, strict=True)])
+    write_table(path, rows, ("lon", "lat"))
+    return report
+
+
+def _is_missing(found: Array, reduction: Reduction) -> Array:
+    return np.isnan(found) if found.dtype.kind == "f" else found == reduction.fill
+
+
 def _count(report: ReduceReport, reduction: Reduction, found: Array) -> None:
     report.pixels += found.size
-    missing = np.isnan(found) if found.dtype.kind == "f" else found == reduction.fill
-    report.missing += int(np.count_nonzero(missing))
+    report.missing += int(np.count_nonzero(_is_missing(found, reduction)))
 
 
 def _raster(

@@ -58,7 +58,12 @@ def _add_method(method: str) -> None:
         expr: ExprOption = None,
         output: Annotated[
             Path | None,
-            typer.Option("--output", "-o", metavar="FILE", help="A GeoTIFF (.tif), or a picture (.png, .svg)."),
+            typer.Option(
+                "--output",
+                "-o",
+                metavar="FILE",
+                help="A GeoTIFF (.tif), or a picture (.png, .svg); of HEALPix a table (.parquet, .csv).",
+            ),
         ] = None,
         into: Annotated[
             str | None,
@@ -125,7 +130,10 @@ def _say_file(done: ReduceReport, to_out: bool) -> None:
     ddof = " (ddof 0)" if done.reduction.method == "std" else ""
     share = f"; {done.missing / done.pixels:.1%} without a value" if done.missing else ""
     y, x = done.window
-    size = f"{y.stop - y.start:,} x {x.stop - x.start:,} pixels{bands}, {done.reduction.dtype.name}"
+    cells = f"{y.stop - y.start:,} x {x.stop - x.start:,} pixels"
+    if done.is_cells:
+        cells = counted(done.pixels // max(1, len(done.bands)), "cell")
+    size = f"{cells}{bands}, {done.reduction.dtype.name}"
     say(f"{done.reduction.title}{ddof}: {size}{share}; snapshot {done.snapshot}")
     out_console().print(done.output, markup=False)
 

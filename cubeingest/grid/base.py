@@ -110,6 +110,23 @@ class Grid(ABC):
         return (*(axis.name for axis in self.axes), *self.spatial_dims)
 
     @property
+    def plane_shape_yx(self) -> tuple[int, int]:
+        """Rows and columns of cells; those of a grid with one spatial dimension are one row."""
+        y, x = (1, *self.spatial_shape)[-2:]
+        return y, x
+
+    @property
+    def plane_region_yx(self) -> tuple[int, int]:
+        """Rows and columns of a region's cells, as :attr:`plane_shape_yx`."""
+        y, x = (1, *self.region_shape)[-2:]
+        return y, x
+
+    def plane_slices(self, iy: int, ix: int) -> tuple[slice, slice]:
+        """As :meth:`slices`, always rows and columns."""
+        y, x = (slice(0, 1), *self.slices(iy, ix))[-2:]
+        return y, x
+
+    @property
     def n_regions(self) -> int:
         """Number of places in the lattice of regions."""
         ny, nx = self.lattice_shape_yx

@@ -173,9 +173,13 @@ class HealpixGrid(Grid):
     def cell_ids(self, part: slice | None = None) -> npt.NDArray[np.int64]:
         """Nested ids of the grid's cells, at positions ``part`` (all by default)."""
         start, stop, _ = (part or slice(None)).indices(self.spatial_shape[0])
+        return self.ids_at(np.arange(start, stop, dtype=np.int64))
+
+    def ids_at(self, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Nested ids of the cells at positions, which the grid must have; the inverse of :meth:`positions_of`."""
         if self.parents is None:
-            return np.arange(start, stop, dtype=np.int64)
-        region, within = np.divmod(np.arange(start, stop, dtype=np.int64), self.cells_in_region)
+            return positions
+        region, within = np.divmod(positions, self.cells_in_region)
         return self._parents[region] * self.cells_in_region + within
 
     def positions_of(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

@@ -7,10 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cubeingest.analyze.quantity import to_floats
 from cubeingest.analyze.series import read_pixel
 from cubeingest.healpix import cells_at
-from cubeingest.ledger import NOTHING
 from cubeingest.look import Attributes
 from cubeingest.look.colours import Colours
 from cubeingest.look.palette import hex_of
@@ -58,7 +56,7 @@ def read_point(
     if snapshot.spec.healpix is None:
         found = _of_pixels(snapshot, lattice, variable, x, y, labels)
     else:
-        found = _of_cells(snapshot, variable, where, chosen)
+        found = _of_cells(snapshot, variable, where, labels)
     if found is None:
         return {**common, "where": where, "outside": True, "values": [], "pending": [], "classes": {}}
     values, pending, more = found
@@ -82,18 +80,15 @@ def _of_pixels(
     at = find_pixel(lattice, x, y)
     if at is None:
         return None
-    selection = Selection({a: tuple(v) for a, v in labels.items()}, variables=(variable.name,))
-    values, pending = read_pixel(snapshot.store, selection, *at)
+    values, pending = read_pixel(snapshot.store, _selection(variable, labels), *at)
     grid = snapshot.spec.tiling
     iy, ix = (p // r for p, r in zip(at, grid.region_shape_yx, strict=True))
     return values, pending, {"row": at[0], "column": at[1], "region": grid.region_id(iy, ix)}
 
 
 def _of_cells(
-    snapshot: Snapshot, variable: Variable, where: dict[str, Any], chosen: dict[str, list[int]]
+    snapshot: Snapshot, variable: Variable, where: dict[str, Any], labels: dict[str, list[str]]
 ) -> Found | None:
-    import zarr
-
     grid = snapshot.spec.healpix
     assert grid is not None
     if where["lon"] is None:
@@ -102,15 +97,13 @@ def _of_cells(
     position = int(grid.positions_of(cells)[0])
     if position < 0:
         return None
-    with snapshot.store.asking():
-        array: Any = zarr.open_array(snapshot.session.store, path=variable.name, mode="r")
-        raw = np.asarray(array.oindex[(*(np.array(chosen[a]) for a in variable.axes), np.array([position]))])[..., 0]
-    region = position // grid.cells_in_region
-    states = snapshot.states[variable.name]
-    blocks = [[i // snapshot.spec.grid.axis(a).block for i in chosen[a]] for a in variable.axes]
-    pending = states[np.ix_(*blocks, [0], [region])][..., 0, 0] == NOTHING
-    more = {"cell": int(cells[0]), "region": grid.region_id(0, region)}
-    return to_floats(raw, variable, snapshot.spec), pending, more
+    values, pending = read_pixel(snapshot.store, _selection(variable, labels), 0, position)
+    more = {"cell": int(cells[0]), "region": grid.region_id(0, position // grid.cells_in_region)}
+    return values, pending, more
+
+
+def _selection(variable: Variable, labels: dict[str, list[str]]) -> Selection:
+    return Selection({a: tuple(v) for a, v in labels.items()}, variables=(variable.name,))
 
 
 def _chosen(snapshot: Snapshot, variable: Variable) -> tuple[dict[str, list[int]], str]:
