@@ -56,7 +56,7 @@ class Quantity:
 
     def written(self, spec: CubeSpec) -> tuple[int, int]:
         """Rows and columns that the chunks of all its variables fill whole, as far as one is a multiple of the others."""
-        chunks = [chunk_yx(spec.variable(name)) for name in self.variables]
+        chunks = [spec.variable(name).chunk_yx for name in self.variables]
         return max(c[0] for c in chunks), max(c[1] for c in chunks)
 
     def blocks(self, axis: Axis) -> list[tuple[int, ...]]:
@@ -245,12 +245,6 @@ class Reader:
     def array(self, name: str) -> Any:
         """The Zarr array of a variable."""
         return self._arrays[name]
-
-
-def chunk_yx(variable: Variable) -> tuple[int, int]:
-    """Rows and columns of a chunk; one row of cells of HEALPix."""
-    y, x = (1, *variable.chunks[len(variable.axes) :])[-2:]
-    return y, x
 
 
 def is_missing(values: Array, variable: Variable) -> npt.NDArray[np.bool_]:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cubeingest.analyze.parts import Gaps, Where, read_filled, whole_window
-from cubeingest.analyze.quantity import Quantity, Reader, chunk_yx, find_quantity, to_floats
+from cubeingest.analyze.quantity import Quantity, Reader, find_quantity, to_floats
 from cubeingest.analyze.tables import Rows
 from cubeingest.analyze.vectors import LON_LAT
 from cubeingest.boxes import mapper, parse_crs
@@ -207,7 +207,7 @@ def _read_variable(
     reader: Reader, variable: Variable, positions: Mapping[str, tuple[int, ...]], row: Array, column: Array
 ) -> npt.NDArray[np.float64]:
     spec = reader.spec
-    cy, cx = chunk_yx(variable)
+    cy, cx = variable.chunk_yx
     across = -(-spec.grid.plane_shape_yx[1] // cx)
     chunk = (row // cy) * across + column // cx
     order = np.argsort(chunk, kind="stable")

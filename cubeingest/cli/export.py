@@ -54,7 +54,10 @@ def export(
     ] = None,
     format: Annotated[  # noqa: A002
         Literal["cog", "parquet"],
-        typer.Option("--format", help="cog: GeoTIFFs. parquet: a table of the pixels of each region (GeoParquet)."),
+        typer.Option(
+            "--format",
+            help="cog: GeoTIFFs. parquet: a table of the pixels (or HEALPix cells) of each region (GeoParquet).",
+        ),
     ] = "cog",
     gti: Annotated[bool, typer.Option("--gti", help="Also write an index of the tiles for GDAL's GTI driver.")] = False,
     json: JsonOption = False,

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from cubeingest.axes import Axis
 from cubeingest.errors import GridError, nearest
-from cubeingest.grid import TilingGrid
+from cubeingest.grid import Grid, TilingGrid
 from cubeingest.ledger import DONE, EMPTY, NOTHING, Record, Slot
 from cubeingest.overviews import stamp_of_region
 from cubeingest.plan import SlotPlan, is_in_part
@@ -85,7 +85,7 @@ class Layout:
     """How a cube is cut into files: ``grid`` has the tiles as its regions, ``pattern`` is None where names are the usual ones."""
 
     spec: CubeSpec
-    grid: TilingGrid
+    grid: Grid
     format: Format
     pattern: str | None = None
 
@@ -112,7 +112,7 @@ class Layout:
         return TileFile(self.name(variables, (), region, grouped), what)
 
     def _pixels(self, iy: int, ix: int) -> str:
-        y, x = self.grid.slices(iy, ix)
+        y, x = self.grid.plane_slices(iy, ix)
         return f"({y.start}:{y.stop}, {x.start}:{x.stop})"
 
     def name(
@@ -155,7 +155,11 @@ def make_layout(spec: CubeSpec, tile_yx: tuple[int, int] | None, format_: str, p
     kind: Format = "cog" if format_ == "cog" else "parquet"
     if pattern is not None:
         _check_pattern(pattern, kind)
-    return Layout(spec, spec.tiling if tile_yx is None else _tile_grid(spec.tiling, tile_yx), kind, pattern)
+    if spec.healpix is not None and kind == "cog":
+        raise GridError("cells of HEALPix are no raster: format parquet writes them as tables")
+    if spec.healpix is not None and tile_yx is not None:
+        raise GridError("tile is a size in pixels: of cells of HEALPix each file has one region")
+    return Layout(spec, spec.grid if tile_yx is None else _tile_grid(spec.tiling, tile_yx), kind, pattern)
 
 
 def _tile_grid(grid: TilingGrid, tile_yx: tuple[int, int]) -> TilingGrid:
@@ -214,9 +218,9 @@ def _fill(pattern: str, texts: Mapping[str, tuple[Any, str]], variable: str) -> 
 # ---- which there are ------------------------------------------------------------------------------------------
 
 
-def overlapped(grid: TilingGrid, window: tuple[slice, slice]) -> list[tuple[int, int]]:
+def overlapped(grid: Grid, window: tuple[slice, slice]) -> list[tuple[int, int]]:
     """Lattice places of the regions of ``grid`` that share pixels with a window of it."""
-    rows, columns = (range(s.start // r, -(-s.stop // r)) for s, r in zip(window, grid.region_shape_yx, strict=True))
+    rows, columns = (range(s.start // r, -(-s.stop // r)) for s, r in zip(window, grid.plane_region_yx, strict=True))
     return list(itertools.product(rows, columns))
 
 
@@ -225,14 +229,14 @@ def _tiles_of(layout: Layout, chosen: Chosen) -> list[tuple[int, int]]:
     ny, nx = layout.grid.lattice_shape_yx
     if chosen.places is None:
         return list(itertools.product(range(ny), range(nx)))
-    if layout.grid is layout.spec.tiling:
+    if layout.grid is layout.spec.grid:
         return sorted(chosen.places)
-    return sorted({t for p in chosen.places for t in overlapped(layout.grid, layout.spec.tiling.slices(*p))})
+    return sorted({t for p in chosen.places for t in overlapped(layout.grid, layout.spec.grid.plane_slices(*p))})
 
 
 def slots_below(layout: Layout, chosen: Chosen) -> Iterator[Slot]:
     """Every slot that a file of the selection is made of."""
-    places = {p for t in _tiles_of(layout, chosen) for p in overlapped(layout.spec.tiling, layout.grid.slices(*t))}
+    places = {p for t in _tiles_of(layout, chosen) for p in overlapped(layout.spec.grid, layout.grid.plane_slices(*t))}
     for v in chosen.variables:
         for block in itertools.product(*(chosen.blocks(a) for a in layout.spec.axes_of(v))):
             for iy, ix in sorted(places):
@@ -280,12 +284,9 @@ def _plan_place(
     looks: Mapping[str, str],
     grouped: bool,
 ) -> None:
-    window = layout.grid.slices(slot.iy, slot.ix)
+    window = layout.grid.plane_slices(slot.iy, slot.ix)
     below = [
-        Slot(v.name, block, *place)
-        for v in group
-        for block in blocks
-        for place in overlapped(layout.spec.tiling, window)
+        Slot(v.name, block, *place) for v in group for block in blocks for place in overlapped(layout.spec.grid, window)
     ]
     files = tuple(_files_of(layout, group, blocks, slot, grouped))
     states = [int(held.states[s.variable][s.index]) for s in below]

@@ -92,7 +92,7 @@ def _mosaic(
 ) -> Mosaic:
     axes = layout.spec.axes_of(variable)
     band = band_of(variable)
-    blocks = tuple(min(BLOCK_PIXELS, n) for n in layout.grid.region_shape_yx)
+    blocks = tuple(min(BLOCK_PIXELS, n) for n in layout.grid.plane_region_yx)
     return Mosaic(
         variable.name, {a.name: a.labels[i] for a, i in zip(axes, position, strict=True)}, variable.dtype, band.nodata,
         (blocks[0], blocks[1]), band.colours, band.scale, band.offset, band.units,
@@ -123,4 +123,4 @@ def _tiles(
             if tags.get(TAG_CUBE) != cube or tags.get(TAG_TILE) != file.what:
                 continue
         region = grid.region_id(iy, ix)
-        yield MosaicTile(file.name, region, grid.slices(iy, ix), grid.bounds(region))
+        yield MosaicTile(file.name, region, grid.plane_slices(iy, ix), grid.bounds(region))

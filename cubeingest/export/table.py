@@ -1,4 +1,4 @@
-"""Pixels as rows of GeoParquet: the work on one region of such an export.
+"""Pixels, or cells of HEALPix, as rows of GeoParquet: the work on one region of such an export.
 
 Format: https://geoparquet.org/releases/v1.1.0/
 """
@@ -6,7 +6,7 @@ Format: https://geoparquet.org/releases/v1.1.0/
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import product
 from pathlib import Path
@@ -31,7 +31,8 @@ from cubeingest.export.write import (
     writing,
 )
 from cubeingest.extras import import_extra
-from cubeingest.spec import CubeSpec, Variable
+from cubeingest.healpix import centres
+from cubeingest.spec import CELL_IDS, CubeSpec, Variable
 from cubeingest.writer import is_fill
 
 if TYPE_CHECKING:
@@ -51,8 +52,32 @@ Array = np.ndarray[Any, Any]
 def check_columns(spec: CubeSpec, variables: tuple[Variable, ...]) -> None:
     """Refuse what cannot be a table. Raises :class:`ExtraError` without pyarrow, :class:`GridError` for a name that a column of ours has."""
     import_extra("pyarrow.parquet", "parquet", "format parquet")
-    if GEOMETRY in [v.name for v in variables] + [a.name for a in spec.grid.axes]:
-        raise GridError(f"the cube has {GEOMETRY!r} already, which is the column of points in a GeoParquet file")
+    own = {GEOMETRY, *place_columns(spec)} - {*spec.grid.spatial_dims}
+    for name in [v.name for v in variables] + [a.name for a in spec.grid.axes]:
+        if name in own:
+            raise GridError(
+                f"the cube has {name!r} already, which is the column of {_MEANINGS[name]} in a GeoParquet file"
+            )
+
+
+_MEANINGS = {GEOMETRY: "points", CELL_IDS: "ids", "lon": "longitudes", "lat": "latitudes"}
+
+
+def place_columns(spec: CubeSpec) -> dict[str, str]:
+    """Columns that say where a pixel or cell is, with their types; x (or the longitude) and y are the last two."""
+    if spec.healpix is not None:
+        return {CELL_IDS: "int64", "lon": "double", "lat": "double"}
+    return dict.fromkeys(reversed(spec.tiling.dims_yx), "double")
+
+
+def _places(spec: CubeSpec, y: slice, x: slice) -> Callable[[Array, Array], list[Array]]:
+    """What gives those columns for rows and columns of a window."""
+    if spec.healpix is not None:
+        ids = spec.healpix.cell_ids(x)
+        lon, lat = centres(ids, spec.healpix.order, spec.healpix.ellipsoid)
+        return lambda rows, columns: [ids[columns], lon[columns], lat[columns]]
+    ys, xs = (spec.tiling.coordinate(d, s) for d, s in zip(spec.tiling.dims_yx, (y, x), strict=True))
+    return lambda rows, columns: [xs[columns], ys[rows]]
 
 
 def export_table(job: ExportJob, plan: FilePlan) -> SlotResult:
@@ -72,7 +97,7 @@ def export_table(job: ExportJob, plan: FilePlan) -> SlotResult:
             with path.open("wb") as out, pq.ParquetWriter(out, schema, compression="zstd") as writer:
                 for columns, size in rows_of(job, plan, variables):
                     n_pixels += size
-                    x, y = (columns[d] for d in reversed(job.spec.tiling.dims_yx))
+                    x, y = (columns[d] for d in list(place_columns(job.spec))[-2:])
                     if not x.size:
                         continue
                     n_rows += x.size
@@ -91,13 +116,13 @@ def export_table(job: ExportJob, plan: FilePlan) -> SlotResult:
 
 
 def schema_of(job: ExportJob, plan: FilePlan, variables: list[Variable]) -> pa.Schema:
-    """Columns in order: axes, y and x (x first), point, variables."""
+    """Columns in order: axes, places (x and y, or a cell's id and centre), point, variables."""
     import pyarrow as pa
 
     spec = job.spec
     axes = spec.axes_of(variables[0])
     fields = [pa.field(a.name, _axis_type(a)) for a in axes]
-    fields += [pa.field(dim, pa.float64()) for dim in reversed(spec.tiling.dims_yx)]
+    fields += [pa.field(name, pa.type_for_alias(kind)) for name, kind in place_columns(spec).items()]
     fields.append(pa.field(GEOMETRY, pa.binary()))
     for v in variables:
         texts = {
@@ -124,9 +149,8 @@ def rows_of(job: ExportJob, plan: FilePlan, variables: list[Variable]) -> Iterat
     spec = job.spec
     axes = spec.axes_of(variables[0])
     y, x = plan.window
-    dim_y, dim_x = spec.tiling.dims_yx
-    ys, xs = spec.tiling.coordinate(dim_y, y), spec.tiling.coordinate(dim_x, x)
-    step = max(1, ROWS_AT_ONCE // xs.size)
+    names, places = list(place_columns(spec)), _places(spec, y, x)
+    step = max(1, ROWS_AT_ONCE // (x.stop - x.start))
     for block in plan.blocks:
         spans = [a.block_slice(b) for a, b in zip(axes, block, strict=True)]
         row = 0
@@ -139,7 +163,7 @@ def rows_of(job: ExportJob, plan: FilePlan, variables: list[Variable]) -> Iterat
                     missing = [np.zeros(p.shape, bool) if v.np_dtype.kind == "b" else is_fill(p, v) for p, v in zip(parts, variables, strict=True)]  # fmt: skip
                     at = np.nonzero(~np.logical_and.reduce(missing))
                     columns: dict[str, Any] = {name: np.full(at[0].size, value) for name, value in labels.items()}
-                    columns |= {dim_y: ys[row + start + at[0]], dim_x: xs[at[1]]}
+                    columns |= zip(names, places(row + start + at[0], at[1]), strict=True)
                     for v, part, fill in zip(variables, parts, missing, strict=True):
                         columns[v.name] = np.ma.masked_array(part[at], fill[at])
                     yield columns, parts[0].size

@@ -150,7 +150,7 @@ def _within(job: ExportJob, variable: Variable, plan: FilePlan, file: TileFile) 
 def windows_of(
     job: ExportJob, plan: FilePlan, variables: Sequence[Variable], block: tuple[int, ...]
 ) -> Iterator[list[Array]]:
-    """The pixels of a place and axis block, (axis positions..., rows, x) of each variable, whole chunk rows at a time, the next being read meanwhile.
+    """The pixels of a place and axis block, (axis positions..., rows, x) of each variable (cells of HEALPix are one row), whole chunk rows at a time, the next being read meanwhile.
 
     Raises :class:`TileError` where the cube refers to tiles that cannot be read any more.
     """
@@ -162,6 +162,8 @@ def windows_of(
     y, x = plan.window
 
     def read(rows: slice) -> list[Array]:
+        if job.spec.healpix is not None:
+            return [np.asarray(array[(*axes, x)])[..., np.newaxis, :] for array in arrays]
         return [np.asarray(array[(*axes, rows, x)]) for array in arrays]
 
     try:
@@ -182,7 +184,7 @@ def windows_of(
 
 def row_slices(variables: Sequence[Variable], axes: tuple[slice, ...], y: slice, x: slice) -> Iterator[slice]:
     """Rows of each window in turn: up to the end of whole chunk rows, as many as fit into ``WINDOW_BYTES``."""
-    chunk = max(v.chunks[-2] for v in variables)
+    chunk = max(v.chunk_yx[0] for v in variables)
     row_bytes = math.prod(s.stop - s.start for s in (*axes, x)) * sum(v.np_dtype.itemsize for v in variables)
     step = chunk * max(1, WINDOW_BYTES // (row_bytes * chunk))
     start = y.start

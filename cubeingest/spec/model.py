@@ -151,6 +151,12 @@ class Variable:
         return self.shards or self.chunks
 
     @property
+    def chunk_yx(self) -> tuple[int, int]:
+        """Rows and columns of a chunk; cells of HEALPix are one row."""
+        y, x = (1, *self.chunks[len(self.axes) :])[-2:]
+        return y, x
+
+    @property
     def np_dtype(self) -> np.dtype[Any]:
         return np.dtype(self.dtype)
 
