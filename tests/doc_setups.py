@@ -280,6 +280,16 @@ def check_points(folder: Path, names: dict[str, Any]) -> None:
     assert names["ds"].cycle.values.tolist() == [22, 23, 24]
     assert int(np.isfinite(names["change"]).sum()) > 10
     assert names["at"].sizes["cells"] == 1
+    means, exported = (
+        pd.read_parquet(folder / "mean.parquet"),
+        pd.concat(map(pd.read_parquet, (folder / "tables").glob("*.parquet"))),
+    )
+    assert len(exported) == int(names["ds"]["h_mean"].notnull().sum())
+    expected = exported.groupby("cell_ids").h_mean.mean()
+    assert np.allclose(means.set_index("cell_ids").value, expected)
+    assert (means.lat < -70).all()
+    most = ci.open(folder / "ice.icechunk").dataset()["h_low_most"]
+    assert np.array_equal(most, names["ds"]["h_low"].max("cycle"), equal_nan=True)
     for year in (2023, 2024):
         table = pd.read_csv(folder / f"quakes_{year}.csv")
         table = table[table.mag >= 5]
