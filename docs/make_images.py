@@ -1,7 +1,7 @@
 """Draw what the pages on concepts and specs show: ``python docs/make_images.py [NAME ...]``, into docs/images.
 
-Each drawing stands on a light ground of its own, so that it is legible on light and dark pages. (Other pictures are of cubes, by `show`,
-or of measurements, by `benchmarks`.)
+Each drawing stands on a light ground of its own, so that it is legible on light and dark pages. (Pictures of cubes are by the
+scripts beside this one, those of measurements by `benchmarks`.)
 """
 
 from __future__ import annotations
