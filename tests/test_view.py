@@ -327,6 +327,7 @@ WRONG = [
     ("api/point/{tip}/grid/cover?x=1&y=1&index=77", 404),
     ("api/place/{tip}/grid?x=one&y=1", 400),
     ("api/cube/%00", 404),
+    ("api/cube/1CECHNKREP0F1RSTCMT0", 404),  # Icechunk's first snapshot, which holds nothing
 ]
 
 

@@ -127,9 +127,11 @@ class ViewedCube:
 
         store = self._open()
         try:
-            store.repo.lookup_snapshot(snapshot_id)
+            is_first = store.repo.lookup_snapshot(snapshot_id).parent_id is None
         except icechunk.IcechunkError as e:
             if e.kind in (icechunk.ErrorKind.INVALID_SNAPSHOT_ID, icechunk.ErrorKind.SNAPSHOT_NOT_FOUND):
                 raise NotThereError(f"the cube has no snapshot {snapshot_id!r} (any more)") from None
             raise StoreError(f"cannot read store {self.uri!r}: {reason_of(e)}") from e
+        if is_first:
+            raise NotThereError(f"snapshot {snapshot_id!r} is the empty store, from before there was a cube")
         return Snapshot(store.on(at=snapshot_id))

@@ -115,6 +115,7 @@ def _prepare(store: Store, host: str, port: int, debug: bool) -> tuple[uvicorn.S
         make_app(ViewedCube(store), hosts, debug), log_level="info" if debug else "critical", access_log=debug, lifespan="off", ws="none",
         timeout_graceful_shutdown=CLOSE_SECONDS, server_header=False,
     )  # fmt: skip
+    config.load()  # what cannot be loaded fails here rather than in a thread
     shown = "127.0.0.1" if host in EVERYWHERE else f"[{host}]" if ":" in host else host
     return uvicorn.Server(config), listener, f"http://{shown}:{own}/"
 
