@@ -14,6 +14,7 @@ import pytest
 
 import cubeingest as ci
 from cubeingest.view import Viewer
+from tests import test_view_composite as composite
 from tests.conftest import World
 from tests.test_page_browser import northern_half
 from tests.test_view import SPEC, brightness, classes
@@ -208,6 +209,39 @@ def test_another_variable_and_other_axis_values_are_chosen(cube: ci.Cube, viewer
     page.locator("#legend").filter(has_text="reflectance").wait_for()
     words = wait_for_fragment(page, "band=nir")
     assert (words["variable"], words["year"]) == ("light", "2005")
+
+
+def test_red_green_and_blue_are_seen_together(tmp_path: Path, look: Opener) -> None:
+    """At first; apart, and again together; kept by the address; not of a variable that has no bands."""
+    (tmp_path / "grid.yaml").write_text(composite.SPEC.replace("./", f"{tmp_path}/"))
+    made = ci.init(tmp_path / "grid.yaml")
+    made.ingest(source=composite.light, variable="light", year=2000, workers=1)
+    with made.view() as opened:
+        page = look(opened)
+        wait_for_tiles(page, "/light/0.rgb")
+        page.locator("#legend").filter(has_text="Red").wait_for()
+        assert page.inner_text(".axis[data-axis=band] label:has(:checked)") == "colour"
+        told = page.evaluate("() => fetch(`api/legend/${cube.snapshot}/light/0.rgb`).then((r) => r.json())")
+        values = [300 - 120 + 100, 200 + 100, 120 + 100]
+        wanted = [round(255 * min(1, max(0, (v - told["low"]) / (told["high"] - told["low"])))) for v in values]
+        assert np.abs(np.subtract(colour_at(page, 120.5, 200.5), wanted)).max() <= 2
+        page.click(".axis[data-axis=band] label >> text=nir")
+        wait_for_tiles(page, "/light/0.2")
+        page.click(".axis[data-axis=band] label >> text=colour")
+        wait_for_tiles(page, "/light/0.rgb")
+        wait_for_fragment(page, "band=rgb")
+        page.mouse.click(450, 350)
+        page.wait_for_selector("#panel .value")
+        assert "Red" in page.inner_text("#panel .value")
+        page.select_option("#variable", "height")
+        wait_for_tiles(page, "/height/-")
+        page.select_option("#variable", "valid")
+        wait_for_tiles(page, "/valid/0.3")
+        page = look(opened, "variable=light&year=2000&band=Green")
+        wait_for_tiles(page, "/light/0.1")
+        page.click("button[aria-label='play band']")
+        for at in (2, 3, 0):
+            wait_for_tiles(page, f"/light/0.{at}")
 
 
 def test_an_axis_is_gone_along(viewer: Viewer, look: Opener) -> None:

@@ -81,11 +81,12 @@ class Colours:
         """RGBA of ``pixels``, uint8 of their shape and 4; missing ones in the colour ``missing``, all opaque."""
         out = np.empty((*pixels.shape, 4), np.uint8)
         out[..., 3] = 255
-        out[..., :3] = self.ramp[self._places(pixels)] if self.kind == "range" else self._classed(pixels)
+        out[..., :3] = self.ramp[self.steps(pixels)] if self.kind == "range" else self._classed(pixels)
         out[is_missing(pixels, self.fill, self.valid), :3] = parse_colour(self.missing)
         return out
 
-    def _places(self, pixels: Array) -> npt.NDArray[np.uint8]:
+    def steps(self, pixels: Array) -> npt.NDArray[np.uint8]:
+        """Where pixels lie from ``low`` to ``high``, in 255 steps."""
         with np.errstate(invalid="ignore", over="ignore"):
             low, high = ((end - self.offset) / self.scale for end in (self.low, self.high))
             # float32 holds no difference of larger numbers than these

@@ -22,16 +22,20 @@ from typing import TYPE_CHECKING, Any
 from cubeingest.errors import CubeIngestError, GridError
 from cubeingest.spec import Variable
 from cubeingest.store import reason_of
+from cubeingest.view.composite import TOGETHER, Index, legend_of_composite
 from cubeingest.view.cubes import NotThereError, ViewedCube
 from cubeingest.view.lattice import Lattice
 from cubeingest.view.painting import legend_of
 from cubeingest.view.points import place_of, read_point
-from cubeingest.view.snapshots import Index, Snapshot
+from cubeingest.view.snapshots import Snapshot
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
     from starlette.requests import Request
     from starlette.responses import Response
+
+RGB = "rgb"
+"""In the address of an axis position: red, green and blue together."""
 
 TILES_AT_ONCE = max(2, min(8, os.cpu_count() or 2))
 """Tiles that are read and encoded side by side; the libraries below use more threads each."""
@@ -241,7 +245,11 @@ class _Answers:
 
     def legend(self, request: Request) -> Answer:
         snapshot, variable, index = self._position(request)
-        return Answer(_json(legend_of(self._cube.colours(snapshot, variable, index))))
+        composite = snapshot.composite(variable)
+        if composite is None or TOGETHER not in index:
+            return Answer(_json(legend_of(self._cube.colours(snapshot, variable, index))))
+        colours = self._cube.composite_colours(snapshot, variable, composite.apart(index))
+        return Answer(_json(legend_of_composite(colours, composite)))
 
     def tile(self, request: Request) -> Answer:
         snapshot, variable, index = self._position(request)
@@ -263,9 +271,11 @@ class _Answers:
         snapshot = self._snapshot(request)
         lattice, variable = self._lattice(request, snapshot), self._variable(request, snapshot)
         x, y = self._xy(request.query_params)
-        colours = self._cube.colours(
-            snapshot, variable, _index_of(request.query_params.get("index", ""), snapshot, variable)
-        )
+        index = _index_of(request.query_params.get("index", ""), snapshot, variable)
+        composite = snapshot.composite(variable)
+        if composite is not None and TOGETHER in index:
+            index = composite.apart(index)[0]
+        colours = self._cube.colours(snapshot, variable, index)
         return Answer(_json(read_point(snapshot, lattice, variable, x, y, colours)))
 
     def place(self, request: Request) -> Answer:
@@ -316,15 +326,20 @@ class _Answers:
 
 
 def _index_of(text: str, snapshot: Snapshot, variable: Variable) -> Index:
-    """Positions on the axes of a variable, from ``0.3``, or ``-`` where it has none. Raises :class:`WrongAddressError` for those that there are not."""
+    """Positions on the axes of a variable, from ``0.3``, or ``-`` where it has none; ``rgb`` is red, green and blue together. Raises :class:`WrongAddressError` for those that there are not."""
     axes = snapshot.spec.axes_of(variable)
     words = [] if text in ("", "-") else text.split(".")
     if not words and axes and not text:
         words = ["0"] * len(axes)
-    if len(words) != len(axes) or not all(_is_number(w) and int(w) < a.size for w, a in zip(words, axes, strict=True)):
+    composite = snapshot.composite(variable)
+    places = [
+        TOGETHER if w == RGB and composite is not None and n == composite.axis else int(w) if _is_number(w) else a.size
+        for n, (w, a) in enumerate(zip(words, axes, strict=False))
+    ]
+    if len(words) != len(axes) or not all(p < a.size for p, a in zip(places, axes, strict=True)):
         known = ", ".join(f"{a.name} 0 to {a.size - 1}" for a in axes) or "it has no axes: -"
         raise WrongAddressError(f"{variable.name!r} has no position {text[:40]!r} ({known})")
-    return tuple(int(w) for w in words)
+    return tuple(places)
 
 
 def _is_number(word: str) -> bool:

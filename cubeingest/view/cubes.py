@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from threading import Lock
 from typing import Any
 
@@ -9,12 +11,13 @@ from cubeingest.errors import StoreError
 from cubeingest.look.colours import Colours
 from cubeingest.spec import Variable
 from cubeingest.store import OWN_BRANCHES, Store, open_store, read_history, reason_of
+from cubeingest.view.composite import TOGETHER, Index, join_colours, paint_composite
 from cubeingest.view.kept import Kept
 from cubeingest.view.lattice import Lattice
 from cubeingest.view.overlays import coast_of, regions_of
 from cubeingest.view.painting import colours_key, paint, read_map_colours
 from cubeingest.view.png import encode_png
-from cubeingest.view.snapshots import Index, Snapshot
+from cubeingest.view.snapshots import Snapshot
 from cubeingest.view.tiles import read_tile
 
 SNAPSHOTS = 4
@@ -85,16 +88,25 @@ class ViewedCube:
         key = colours_key(snapshot, variable, index)
         return self._colours.get((snapshot.id, variable.name, key), lambda: read_map_colours(snapshot, variable, key))
 
+    def composite_colours(self, snapshot: Snapshot, variable: Variable, apart: Sequence[Index]) -> tuple[Colours, ...]:
+        """Colours of red, green and blue, over the same range."""
+        return join_colours([self.colours(snapshot, variable, index) for index in apart])
+
     def tile(
         self, snapshot: Snapshot, lattice: Lattice, variable: Variable, index: Index, at: tuple[int, int, int]
     ) -> tuple[bytes, str]:
         """A tile as a PNG, the topmost row first, and what is to be said of it."""
 
         def make() -> tuple[bytes, str]:
-            colours = self.colours(snapshot, variable, index)
-            tile = read_tile(snapshot, lattice, variable, index, at)
-            rgba = paint(colours, tile.pixels)
-            note = tile.note or ("" if rgba[..., 3].any() else "blank")
+            composite = snapshot.composite(variable) if TOGETHER in index else None
+            apart = [index] if composite is None else composite.apart(index)
+            tiles = [read_tile(snapshot, lattice, variable, i, at) for i in apart]
+            if composite is None:
+                rgba = paint(self.colours(snapshot, variable, index), tiles[0].pixels)
+            else:
+                rgba = paint_composite(self.composite_colours(snapshot, variable, apart), [t.pixels for t in tiles])
+            worst = max(tiles, key=lambda tile: tile.thin or math.inf)
+            note = worst.note or ("" if rgba[..., 3].any() else "blank")
             return encode_png(rgba if lattice.north_up else rgba[::-1]), note
 
         return self._tiles.get((snapshot.id, lattice.name, variable.name, index, at), make)

@@ -14,7 +14,8 @@ from cubeingest.look.palette import hex_of
 from cubeingest.look.samples import Samples, place_samples
 from cubeingest.look.scattered import read_scattered, stored_chunks
 from cubeingest.spec import Variable
-from cubeingest.view.snapshots import Index, Snapshot
+from cubeingest.view.composite import Index
+from cubeingest.view.snapshots import Snapshot
 from cubeingest.view.tiles import read_parts, seconds_allowed
 
 if TYPE_CHECKING:

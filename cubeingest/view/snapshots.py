@@ -15,14 +15,12 @@ from cubeingest.look.samples import SparseArray
 from cubeingest.overviews import Level, current_slots, levels_of
 from cubeingest.spec import CubeSpec, Variable
 from cubeingest.store import Store
+from cubeingest.view.composite import Composite, Index, find_composite
 from cubeingest.view.kept import Kept
 from cubeingest.view.lattice import Lattice, lattices_of
 
 if TYPE_CHECKING:
     import numpy.typing as npt
-
-Index = tuple[int, ...]
-"""A position on each axis of a variable."""
 
 ARRAYS = 64
 """Arrays of one axis position that are kept open, with what is known of their chunks."""
@@ -112,6 +110,10 @@ class Snapshot:
         level = self.levels(variable)[number]
         return replace(level.spec.variable(variable.name), name=level.path(variable.name))
 
+    def composite(self, variable: Variable) -> Composite | None:
+        """Red, green and blue of a variable, if it has them."""
+        return find_composite(self.spec, variable)
+
     # ---- what there is to choose from ----------------------------------------------------------------------------
 
     def to_json(self) -> dict[str, Any]:
@@ -123,7 +125,7 @@ class Snapshot:
             "variables": [
                 {
                     "name": v.name, "title": Attributes(v).title, "dtype": v.dtype, "axes": list(v.axes),
-                    "levels": len(self.levels(v)), "first": self._first(v),
+                    "levels": len(self.levels(v)), "first": self._first(v), "composite": self._composite(v),
                 }
                 for v in spec.variables
             ],
@@ -131,6 +133,11 @@ class Snapshot:
             "lattices": lattices,
             "attrs": {k: str(v)[:300] for k, v in spec.attrs.items() if isinstance(v, str | int | float)},
         }  # fmt: skip
+
+    def _composite(self, variable: Variable) -> str | None:
+        """The axis whose red, green and blue can be seen together."""
+        found = self.composite(variable)
+        return None if found is None else variable.axes[found.axis]
 
     def _first(self, variable: Variable) -> dict[str, int]:
         """The first position on each axis of a variable at which something is done."""

@@ -17,8 +17,9 @@ from cubeingest.ledger import EMPTY, NOTHING
 from cubeingest.look.samples import Samples, SparseArray, place_samples
 from cubeingest.look.scattered import read_scattered, reading_seconds
 from cubeingest.spec import Variable
+from cubeingest.view.composite import Index
 from cubeingest.view.lattice import TILE, Lattice
-from cubeingest.view.snapshots import Index, Snapshot
+from cubeingest.view.snapshots import Snapshot
 
 if TYPE_CHECKING:
     import numpy.typing as npt

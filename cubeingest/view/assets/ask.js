@@ -81,4 +81,4 @@ function showAlert() {
 }
 
 /** The axis values that are shown, in words. */
-const placeNames = () => variable().axes.map((name) => `${name} ${axisOf(name).labels[state.positions[name] || 0]}`).join(", ");
+const placeNames = () => variable().axes.map((name) => `${name} ${labelOf(name)}`).join(", ");

@@ -43,10 +43,12 @@ function showControls() {
 
 function axisControl(name) {
   const { labels } = axisOf(name);
-  const now = state.positions[name] || 0;
+  const now = isTogether(name) ? RGB : positionOf(name);
+  const composite = variable().composite === name;
   const play = labels.length > 2 ? el("button", { type: "button", class: "play", "aria-label": `play ${name}`, "aria-pressed": "false", onclick: (event) => togglePlay(name, event.currentTarget) }, "▶") : "";
-  if (labels.length <= FEW_LABELS && labels.join("").length <= 40) {
-    const chips = labels.map((label, i) => el("label", {}, el("input", { type: "radio", name: `axis ${name}`, value: i, checked: i === now, onchange: () => setPosition(name, i) }), label));
+  if (composite || (labels.length <= FEW_LABELS && labels.join("").length <= 40)) {
+    const choices = [...(composite ? [["colour", RGB]] : []), ...labels.map((label, i) => [label, i])];
+    const chips = choices.map(([label, i]) => el("label", {}, el("input", { type: "radio", name: `axis ${name}`, value: i, checked: i === now, onchange: () => setPosition(name, i) }), label));
     return el("fieldset", { class: "axis", "data-axis": name }, el("legend", {}, name), el("div", { class: "chips" }, ...chips, play));
   }
   const output = el("output", {}, labels[now]);
@@ -62,7 +64,7 @@ function axisControl(name) {
 function setPosition(name, position) {
   state.positions[name] = position;
   const field = document.querySelector(`.axis[data-axis="${CSS.escape(name)}"]`);
-  const label = axisOf(name).labels[position];
+  const label = labelOf(name);
   const slider = field?.querySelector("input[type=range]");
   if (slider) {
     slider.value = position;
@@ -95,12 +97,18 @@ function togglePlay(name, button) {
     clearTimeout(togglePlay.timer);
     togglePlay.timer = setTimeout(() => {
       if (!button.isConnected) return stop();
-      setPosition(name, (state.positions[name] + 1) % axisOf(name).labels.length);
+      setPosition(name, isTogether(name) ? 0 : (state.positions[name] + 1) % axisOf(name).labels.length);
     }, 700);
   };
   showPoint.next = on;
   on();
   return undefined;
+}
+
+function keyIn(colour) {
+  const key = el("i", { class: "key" });
+  key.style.background = colour;
+  return key;
 }
 
 async function showLegend() {
@@ -116,18 +124,17 @@ async function showLegend() {
   if (asked !== path()) return undefined;
   const title = el("h2", {}, told.title, told.units ? el("small", {}, ` ${told.units}`) : "");
   let body;
-  if (told.kind === "range") {
+  if (told.kind === "rgb") {
+    const rows = told.classes.map((c) => el("li", {}, keyIn(c.colour), c.name));
+    body = [el("ul", { class: "classes bands" }, ...rows), el("div", { class: "ends" }, el("span", {}, `dark ≤ ${tell(told.low)}`), el("span", {}, `bright ≥ ${tell(told.high)}`))];
+  } else if (told.kind === "range") {
     const ramp = el("div", { class: "ramp" });
     ramp.style.background = `linear-gradient(to right, ${told.ramp.join(", ")})`;
     const low = ["min", "both"].includes(told.extend) ? "≤ " : "";
     const high = ["max", "both"].includes(told.extend) ? "≥ " : "";
     body = [ramp, el("div", { class: "ends" }, el("span", {}, low + tell(told.low)), el("span", {}, high + tell(told.high)))];
   } else {
-    const rows = told.classes.map((c) => {
-      const key = el("i", { class: "key" });
-      key.style.background = c.colour;
-      return el("li", {}, key, c.name);
-    });
+    const rows = told.classes.map((c) => el("li", {}, keyIn(c.colour), c.name));
     body = [rows.length ? el("ul", { class: "classes" }, ...rows) : el("p", { class: "hint" }, "no data here yet"), told.more ? el("p", { class: "hint" }, `and ${told.more} more`) : ""];
   }
   const clear = el("p", { class: "hint nothing" }, el("i", { class: "key" }), "nothing there: clear");

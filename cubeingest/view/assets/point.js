@@ -55,9 +55,7 @@ const nameOf = (value, at = -1) => (value !== null ? classOf(value)?.name || tel
 function keyOf(value) {
   const found = value === null ? null : classOf(value);
   if (!found) return "";
-  const key = el("i", { class: "key" });
-  key.style.background = found.colour;
-  return key;
+  return keyIn(found.colour);
 }
 
 /** Places along an axis of the point's values, and how far apart neighbours are in the list of all. */
@@ -67,7 +65,7 @@ function strides() {
 }
 
 /** Where the axis positions that are shown are among the point's values, which may be fewer. */
-const nowAt = () => point.axes.map((a) => Math.max(0, a.labels.indexOf(axisOf(a.name).labels[state.positions[a.name] || 0])));
+const nowAt = () => point.axes.map((a) => Math.max(0, a.labels.indexOf(axisOf(a.name).labels[positionOf(a.name)])));
 
 function valueParts() {
   const step = strides();

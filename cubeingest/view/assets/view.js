@@ -15,7 +15,7 @@ function saveSoon() {
     const words = new URLSearchParams();
     if (state.ref !== refs.first) words.set("ref", state.ref);
     if (cube.variables.length > 1) words.set("variable", state.variable);
-    for (const name of variable().axes) words.set(wordOf(name), axisOf(name).labels[state.positions[name] || 0]);
+    for (const name of variable().axes) words.set(wordOf(name), isTogether(name) ? RGB : axisOf(name).labels[positionOf(name)]);
     if (cube.lattices.length > 1) words.set("seen", state.lattice);
     const digits = (n) => Number(n.toPrecision(9));
     words.set("at", [...toCrs(map.getCenter()).map(digits), Number(map.getZoom().toFixed(2))].join(","));
@@ -42,8 +42,10 @@ function readHash() {
     if (has(cube.variables, words.get("variable"))) state.variable = words.get("variable");
     if (has(cube.lattices, words.get("seen"))) state.lattice = words.get("seen");
     for (const axis of cube.axes) {
-      const at = axis.labels.indexOf(words.get(wordOf(axis.name)));
+      const word = words.get(wordOf(axis.name));
+      const at = axis.labels.indexOf(word);
       if (at >= 0) state.positions[axis.name] = at;
+      else if (word === RGB && variable().composite === axis.name) state.positions[axis.name] = RGB;
     }
   }
   state.point = numbers(words.get("point"), 2);
@@ -64,7 +66,7 @@ async function openSnapshot(id, place = null) {
     return openSnapshot(snapshotOf(state.ref), place);
   }
   if (id !== snapshotOf(state.ref)) return undefined; // another was chosen meanwhile
-  const labels = cube ? Object.fromEntries(cube.axes.map((a) => [a.name, a.labels[state.positions[a.name] || 0]])) : {};
+  const labels = cube ? Object.fromEntries(cube.axes.map((a) => [a.name, isTogether(a.name) ? RGB : a.labels[positionOf(a.name)]])) : {};
   const before = cube && map ? { centre: toCrs(map.getCenter()), zoom: map.getZoom() } : null;
   const first = !cube;
   cube = fresh;
@@ -72,14 +74,21 @@ async function openSnapshot(id, place = null) {
   if (!lattice()) state.lattice = cube.lattices[0].name;
   for (const axis of cube.axes) {
     const known = axis.labels.indexOf(labels[axis.name]);
-    state.positions[axis.name] = known >= 0 ? known : variable().first[axis.name] || 0;
+    const together = variable().composite === axis.name && (first || labels[axis.name] === RGB);
+    state.positions[axis.name] = together ? RGB : known >= 0 ? known : variable().first[axis.name] || 0;
   }
   const at = first ? readHash() : place;
   render(at ? { centre: at.slice(0, 2), zoom: at[2] } : before);
   return undefined;
 }
 
+/** Red, green and blue are together only where the variable has them. */
+function partColours() {
+  for (const { name } of cube.axes) if (isTogether(name) && variable().composite !== name) state.positions[name] = positionOf(name);
+}
+
 function render(view) {
+  partColours();
   const own = lattice();
   if (!map || map.made !== shapeOf(own)) {
     makeMap();
