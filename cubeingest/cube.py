@@ -247,7 +247,7 @@ class Cube:
         """Write what is selected as GeoTIFFs (COGs) below the folder ``output``, one a region, or of ``tile`` (y, x) pixels, with a VRT of them all;
         with ``gti`` also an index for GDAL's GTI driver. ``name`` is their pattern, by default ``{variable}/{year}/{id}.tif`` with the axes there are.
 
-        ``format="parquet"`` writes a GeoParquet table a region instead: a row for each pixel that is not fill value in all variables.
+        ``format="parquet"`` writes a GeoParquet table a region instead: a row for each pixel (or HEALPix cell) that is not fill value in all variables.
 
         Regions that are empty, pending or absent have no file. Files that are there from the same pixels stay, as do those of others: where
         one of these has the name of a tile, nothing is written and :class:`StoreError` raised. See ``docs/export.md``.

@@ -12,8 +12,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from healpix_geo import nested
+from hypothesis import given
+from hypothesis import strategies as st
 
 import cubeingest as ci
+from cubeingest.analyze import reduction, to_file
 from cubeingest.analyze.parts import cut
 from cubeingest.errors import GridError, StoreError
 from tests.conftest import Ran
@@ -142,6 +145,12 @@ def test_points_beyond_a_pole_or_not_finite_are_outside(cube: ci.Cube, lon: floa
     assert "1 of 2 points outside the cube" in found.warnings[0]
 
 
+def test_longitudes_more_than_once_round_are_the_same_places(cube: ci.Cube) -> None:
+    lon, lat = nested.healpix_to_lonlat(ids_of(cube)[::11].astype("u8"), ORDER, ellipsoid="WGS84")
+    found = [cube.series(lon + turn, lat, variable="h").values for turn in (0, 360, -720, 1080)]
+    assert all(np.array_equal(found[0], other, equal_nan=True) for other in found)
+
+
 def test_each_chunk_is_read_once_for_points(cube: ci.Cube, monkeypatch: pytest.MonkeyPatch) -> None:
     from cubeingest.analyze.quantity import Reader
 
@@ -244,6 +253,90 @@ def test_box_means_the_regions_that_it_touches(cube: ci.Cube, tmp_path: Path) ->
     assert 30 in regions
 
 
+def test_table_in_several_parts_is_the_same(cube: ci.Cube, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tables = []
+    for n, rows in enumerate((2**18, 37)):
+        monkeypatch.setattr(to_file, "ROWS_AT_ONCE", rows)
+        for suffix in (".csv", ".json", ".parquet"):
+            cube.compute("max", "year", variable="n", output=tmp_path / f"{n}{suffix}")
+        tables.append(
+            [
+                pd.read_csv(tmp_path / f"{n}.csv"),
+                pd.DataFrame(json.loads((tmp_path / f"{n}.json").read_text())),
+                pd.read_parquet(tmp_path / f"{n}.parquet").drop(columns="geometry"),
+            ]
+        )
+    for one, other in zip(*tables, strict=True):
+        pd.testing.assert_frame_equal(one, other)
+    assert len(tables[0][0]) == 2 * ids_of(cube).size
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".json"])
+def test_table_without_rows_has_its_columns(cube: ci.Cube, tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"t{suffix}"
+    assert cube.compute("mean", "year", variable="h", year=3, region="3", output=path).missing == IN_REGION
+    if suffix == ".json":
+        assert json.loads(path.read_text()) == []
+        return
+    table = pd.read_csv(path) if suffix == ".csv" else pd.read_parquet(path)
+    assert list(table)[:4] == ["cell_ids", "lon", "lat", "value"]
+    assert len(table) == 0
+
+
+def test_a_fill_value_that_is_a_number_is_no_value(tmp_path: Path) -> None:
+    """Min, max and mode keep a variable's own, also of floats; and axes may have the names of our columns."""
+    (tmp_path / "c.yaml").write_text(
+        "name: c\ngrid: {type: healpix, order: 2, region_order: 0}\naxes: {value: {values: [1, 2]}, geometry: {values: [a, b]}}\n"
+        "store: ./c.icechunk\nvariables: {v: {dtype: float32, fill_value: -9999}}\n"
+    )
+    made = ci.init(tmp_path / "c.yaml")
+    made.ingest(source=_half)
+    for method in ("min", "max", "mode", "mean", "count"):
+        report = made.compute(method, "value", output=tmp_path / f"{method}.parquet")
+        table = pd.read_parquet(tmp_path / f"{method}.parquet")
+        assert list(table) == ["cell_ids", "lon", "lat", "geometry_", "value", "geometry"]
+        if method != "count":
+            assert report.missing == report.pixels // 2 == len(table)
+            assert (table.cell_ids % 2 == 0).all()
+            assert set(table.value) <= {1.0, 1.5, 2.0}
+        else:
+            assert sorted(set(table.value)) == [0, 2]
+    rows = made.series(45.0, 10.0).rows()
+    assert (rows["value_"], rows["geometry"]) == ([1, 1, 2, 2], ["a", "b", "a", "b"]) or rows["value_"] == [
+        "1",
+        "1",
+        "2",
+        "2",
+    ]
+
+
+def _half(area: Any, value: int, geometry: str) -> np.ndarray:
+    return np.where(area.cell_ids % 2, -9999, value).astype("f4")
+
+
+def test_refused_values_leave_no_variable(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(
+        "name: c\ngrid: {type: healpix, order: 2, region_order: 0}\naxes: {year: {values: [1, 2]}, beam: {values: [a, b]}}\n"
+        "store: ./c.icechunk\nvariables: {v: {dtype: float32, fill_value: .nan, chunks: {year: 2, beam: 1, cells: 16}}}\n"
+    )
+    made = ci.init(tmp_path / "c.yaml")
+    with pytest.raises(GridError, match="part of the axis block"):
+        made.compute("max", "beam", year=1, into="most")
+    assert [v.name for v in ci.open(made.store.uri).spec.variables] == ["v"]
+
+
+@given(height=st.integers(0, 40), width=st.integers(0, 90_000), most=st.sampled_from([1, 7, 1000, 2**16]))
+def test_strips_hold_each_pixel_once_and_no_more_than_asked(height: int, width: int, most: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reduction, "STRIP_PIXELS", max(most, width // 50 + 1))
+        strips = list(reduction._strips((height, width)))
+        assert all((y.stop - y.start) * (x.stop - x.start) <= reduction.STRIP_PIXELS for y, x in strips)
+    seen = np.zeros((height, width), np.uint8)
+    for strip in strips:
+        seen[strip] += 1
+    assert (seen == 1).all()
+
+
 # ---- what is wrong --------------------------------------------------------------------------------------------
 
 
@@ -253,7 +346,7 @@ def test_what_cells_cannot_be_is_said_in_one_line(cube: ci.Cube, tmp_path: Path,
             StoreError, match=r"cells of HEALPix are written as \.csv, \.json, \.parquet, or computed into"
         ):
             cube.compute("mean", "year", variable="h", output=tmp_path / name)
-    with pytest.raises(GridError, match=r"'h' has no axis 'cells'.*compute zonal"):
+    with pytest.raises(GridError, match=r"'h' has no axis 'cells' \(axes: year\)$"):
         cube.compute("mean", "cells", variable="h", into="r")
     zones = tmp_path / "z.geojson"
     zones.write_text('{"type": "Polygon", "coordinates": [[[0, 0], [1, 0], [1, 1], [0, 0]]]}')

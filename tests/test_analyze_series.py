@@ -64,7 +64,7 @@ def test_points_outside_have_no_values_and_are_counted(seasons: Seasons) -> None
     assert found.outside.tolist() == [False, True, True, False, True]
     assert np.isnan(found.values[[1, 2, 4]]).all()
     assert found.warnings[0] == "3 of 5 points outside the cube (400 5, -3 5, nan 5): no values there"
-    assert found.warnings[1] == "1 of 6 values missing: of slots that are not ingested"
+    assert found.warnings[1] == "1 of 6 values not ingested"
 
 
 def test_edges_belong_to_the_pixel_with_the_higher_index(seasons: Seasons) -> None:

@@ -71,7 +71,7 @@ def test_slot_whose_tile_has_left_the_catalog_stays_and_is_named(world: World, i
     plan = cube.plan(redo=True)
     assert (plan.slots, plan.absent, plan.unlisted) == (6, 5, 1)
     assert cube.status().absent == plan.absent
-    assert "1 is done from tiles that the catalog has no more" in invoke("plan", "--store", world.store).out
+    assert "1 is done from what the catalog has no more" in invoke("plan", "--store", world.store).out
     for redo in (False, True):
         warnings = cube.ingest(redo=redo).warnings
         assert len(warnings) == 1
@@ -81,6 +81,19 @@ def test_slot_whose_tile_has_left_the_catalog_stays_and_is_named(world: World, i
     assert cube.plan(year=2005).unlisted == cube.plan(region="10N_000E").unlisted == 0
     n = [cube.ingest(part=(k, 2)).warnings for k in (1, 2)]
     assert sorted(map(len, n)) == [0, 1]
+
+
+def test_tile_that_cannot_be_placed_any_more_has_not_left_the_catalog(world: World) -> None:
+    world.write_spec(("href: tiles/{year}/{id}.tif\n      tiles: {list: \"tiles/{year}.txt\"}", 'tiles: {glob: "tiles/{year}/*.tif"}'))  # fmt: skip
+    cube = ci.init(world.spec_file)
+    cube.ingest()
+    (world.folder / "tiles/2000/20N_000E.tif").write_text("no raster")
+    report = cube.ingest()
+    assert len(report.failed) == 1
+    assert report.warnings == ()
+    assert cube.plan().unlisted == 0
+    (world.folder / "tiles/2000/20N_000E.tif").unlink()
+    assert cube.plan().unlisted == 1
 
 
 def test_slot_that_a_function_filled_is_not_said_to_have_lost_its_tile(world: World) -> None:

@@ -161,6 +161,10 @@ def reduce_into(
     where = Where(whole_window(spec.grid), places)
     filled = read_filled(store.readonly(), store.spec, reduction.quantity)
     gaps = filled.gaps(asked, where)
+    regions = () if places is None else tuple(spec.grid.region_id(*p) for p in sorted(places))
+    rest = {a: tuple(spec.grid.axis(a).labels[i] for i in asked.positions[a]) for a in reduction.rest}
+    filling = Selection(axes=rest, regions=regions, variables=(name,))
+    choose(spec, replace(filling, variables=()))  # what is refused must not leave a variable
     there = {v.name: v for v in store.spec.variables}.get(name)
     how = describe(reduction, store.spec)
     if there is None:
@@ -182,9 +186,6 @@ def reduce_into(
             "as it is now"
         )
     function = Computed(store.uri, source, reduction)
-    regions = () if places is None else tuple(store.spec.grid.region_id(*p) for p in sorted(places))
-    rest = {a: tuple(store.spec.grid.axis(a).labels[i] for i in asked.positions[a]) for a in reduction.rest}
-    filling = Selection(axes=rest, regions=regions, variables=(name,))
     run = ingest(store, filling, options, on_progress, function)
     changed = 0 if added or options.redo else _count_changed(store, source, reduction.quantity)
     return IntoReport(name, added, source, run, gaps, store.spec.document["variables"][name], changed)

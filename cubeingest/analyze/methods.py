@@ -76,8 +76,8 @@ def units_of(method: Method, variable: Variable | None) -> str | None:
     return None if variable is None else variable.attrs.get("units")
 
 
-Rows = slice
-"""Some of an accumulator's rows: it is worked on in strips, but its arrays are whole, since many small ones would lie about in memory."""
+Strip = tuple[slice, slice]
+"""Some of an accumulator's rows and columns: it is worked on in strips, but its arrays are whole, since many small ones would lie about in memory."""
 
 
 MOST_SMALL = 2**15
@@ -87,11 +87,11 @@ MOST_SMALL = 2**15
 class Accumulator:
     """Takes values of the same pixels (y, x), position by position, and gives the result as float64, NaN where no value was."""
 
-    def take(self, values: Array, valid: Valid, rows: Rows) -> None:
-        """Values of some rows, of one more position."""
+    def take(self, values: Array, valid: Valid, strip: Strip) -> None:
+        """Values of a strip, of one more position."""
         raise NotImplementedError
 
-    def result(self, rows: Rows) -> npt.NDArray[np.float64]:
+    def result(self, strip: Strip) -> npt.NDArray[np.float64]:
         raise NotImplementedError
 
 
@@ -103,28 +103,28 @@ class Mean(Accumulator):
         self.total = np.zeros(shape, np.int32 if is_small else np.float64)
         self.count = np.zeros(shape, np.uint16 if n <= MOST_SMALL else np.uint32)
 
-    def take(self, values: Array, valid: Valid, rows: Rows) -> None:
+    def take(self, values: Array, valid: Valid, strip: Strip) -> None:
         if valid is None:
-            self.total[rows] += values
-            self.count[rows] += 1
+            self.total[strip] += values
+            self.count[strip] += 1
             return
-        self.total[rows] += np.where(valid, values, values.dtype.type(0))
-        self.count[rows] += valid
+        self.total[strip] += np.where(valid, values, values.dtype.type(0))
+        self.count[strip] += valid
 
-    def result(self, rows: Rows) -> npt.NDArray[np.float64]:
+    def result(self, strip: Strip) -> npt.NDArray[np.float64]:
         with np.errstate(invalid="ignore", divide="ignore"):
-            return np.asarray(self.total[rows] / self.count[rows])
+            return np.asarray(self.total[strip] / self.count[strip])
 
 
 class Count(Accumulator):
     def __init__(self, shape: tuple[int, ...]) -> None:
         self.count = np.zeros(shape, np.uint32)
 
-    def take(self, values: Array, valid: Valid, rows: Rows) -> None:
-        self.count[rows] += 1 if valid is None else valid
+    def take(self, values: Array, valid: Valid, strip: Strip) -> None:
+        self.count[strip] += 1 if valid is None else valid
 
-    def result(self, rows: Rows) -> npt.NDArray[np.float64]:
-        return self.count[rows].astype(np.float64)
+    def result(self, strip: Strip) -> npt.NDArray[np.float64]:
+        return self.count[strip].astype(np.float64)
 
 
 class Extreme(Accumulator):
@@ -132,12 +132,12 @@ class Extreme(Accumulator):
         self._pick: Callable[..., Any] = np.fmin if least else np.fmax
         self.kept = np.full(shape, np.nan)
 
-    def take(self, values: Array, valid: Valid, rows: Rows) -> None:
-        kept = self.kept[rows]
+    def take(self, values: Array, valid: Valid, strip: Strip) -> None:
+        kept = self.kept[strip]
         self._pick(kept, values if valid is None else np.where(valid, values, np.nan), out=kept)
 
-    def result(self, rows: Rows) -> npt.NDArray[np.float64]:
-        return self.kept[rows]
+    def result(self, strip: Strip) -> npt.NDArray[np.float64]:
+        return self.kept[strip]
 
 
 class Std(Accumulator):
@@ -146,18 +146,18 @@ class Std(Accumulator):
     def __init__(self, shape: tuple[int, ...]) -> None:
         self.mean, self.squares, self.count = np.zeros(shape), np.zeros(shape), np.zeros(shape, np.uint32)
 
-    def take(self, values: Array, valid: Valid, rows: Rows) -> None:
-        mean, count = self.mean[rows], self.count[rows]
+    def take(self, values: Array, valid: Valid, strip: Strip) -> None:
+        mean, count = self.mean[strip], self.count[strip]
         count += 1 if valid is None else valid
         from_mean = values - mean
         if valid is not None:
             from_mean[~valid] = 0
         mean += from_mean / np.maximum(count, 1)
-        self.squares[rows] += from_mean * (values - mean if valid is None else np.where(valid, values - mean, 0))
+        self.squares[strip] += from_mean * (values - mean if valid is None else np.where(valid, values - mean, 0))
 
-    def result(self, rows: Rows) -> npt.NDArray[np.float64]:
+    def result(self, strip: Strip) -> npt.NDArray[np.float64]:
         with np.errstate(invalid="ignore", divide="ignore"):
-            return np.asarray(np.sqrt(self.squares[rows] / self.count[rows]))
+            return np.asarray(np.sqrt(self.squares[strip] / self.count[strip]))
 
 
 def make_accumulator(method: Method, shape: tuple[int, ...], dtype: np.dtype[Any], n: int) -> Accumulator:
@@ -207,4 +207,5 @@ def refuse_unknown_axes(spec: CubeSpec, axes: tuple[str, ...], over: tuple[str, 
     for name in over:
         if name not in axes:
             has = f"{text!r} has no axis {name!r}{nearest(name, list(axes))} (axes: {', '.join(axes) or 'none'})"
-            raise GridError(f"{has}; space is gone over by `compute zonal`" if name in spec.grid.spatial_dims else has)
+            is_space = spec.healpix is None and name in spec.grid.spatial_dims
+            raise GridError(f"{has}; space is gone over by `compute zonal`" if is_space else has)

@@ -14,6 +14,7 @@ from cubeingest.analyze.methods import (
     STACKED,
     STRIP_PIXELS,
     Method,
+    Strip,
     check_method,
     is_short,
     make_accumulator,
@@ -93,18 +94,20 @@ def _streamed(reader: Reader, reduction: Reduction, index: Index, y: slice, x: s
         values, valid = reader.read(dict(zip(blocks, positions, strict=True)), y, x)
         for at in np.ndindex(*values.shape[:-2]):
             rest = tuple(i for i, a in zip(at, quantity.axes, strict=True) if a in reduction.rest)
-            for rows in strips:
-                accumulators[rest].take(values[at][rows], None if valid is None else valid[at][rows], rows)
+            for strip in strips:
+                accumulators[rest].take(values[at][strip], None if valid is None else valid[at][strip], strip)
     out = np.empty((*lengths, *size), reduction.dtype)
-    for (at, accumulator), rows in itertools.product(accumulators.items(), strips):
-        out[at][rows] = to_result(accumulator.result(rows), reduction.dtype, reduction.fill)
+    for (at, accumulator), strip in itertools.product(accumulators.items(), strips):
+        out[at][strip] = to_result(accumulator.result(strip), reduction.dtype, reduction.fill)
     return out
 
 
-def _strips(shape_yx: tuple[int, int]) -> Iterator[slice]:
-    rows = max(1, STRIP_PIXELS // max(1, shape_yx[1]))
-    for start in range(0, shape_yx[0], rows):
-        yield slice(start, min(start + rows, shape_yx[0]))
+def _strips(shape_yx: tuple[int, int]) -> Iterator[Strip]:
+    """Some whole rows at a time, or a part of one that is longer (all cells of HEALPix are one row)."""
+    height, width = shape_yx
+    rows, columns = max(1, STRIP_PIXELS // max(1, width)), min(STRIP_PIXELS, max(1, width))
+    for top, left in itertools.product(range(0, height, rows), range(0, width, columns)):
+        yield slice(top, min(top + rows, height)), slice(left, min(left + columns, width))
 
 
 def _stacked(reader: Reader, reduction: Reduction, index: Index, y: slice, x: slice) -> Array:
@@ -119,11 +122,11 @@ def _stacked(reader: Reader, reduction: Reduction, index: Index, y: slice, x: sl
     out = np.empty((*lengths, *size), reduction.dtype)
     for strip in _strips(size):
         if quantity.is_expression:
-            floats = raw[..., strip, :].astype(np.float64)
+            floats = raw[(..., *strip)].astype(np.float64)
         else:
-            floats = to_floats(raw[..., strip, :], spec.variable(quantity.text), spec)
-        stack = floats.transpose(order).reshape(-1, *lengths, strip.stop - strip.start, size[1])
-        out[..., strip, :] = to_result(reduce_stack(reduction.method, stack), reduction.dtype, reduction.fill)
+            floats = to_floats(raw[(..., *strip)], spec.variable(quantity.text), spec)
+        stack = floats.transpose(order).reshape(-1, *lengths, *(s.stop - s.start for s in strip))
+        out[(..., *strip)] = to_result(reduce_stack(reduction.method, stack), reduction.dtype, reduction.fill)
     return out
 
 

@@ -7,14 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from cubeingest.analyze.parts import Gaps, Where, read_filled, whole_window
 from cubeingest.analyze.quantity import Quantity, Reader, find_quantity, to_floats
-from cubeingest.analyze.tables import Rows
+from cubeingest.analyze.tables import Rows, free_name
 from cubeingest.analyze.vectors import LON_LAT
 from cubeingest.boxes import mapper, parse_crs
 from cubeingest.errors import GridError
@@ -25,6 +25,9 @@ from cubeingest.spec import CubeSpec, Variable
 from cubeingest.steps import ROUNDING_PX
 from cubeingest.store import Store
 from cubeingest.wording import counted
+
+if TYPE_CHECKING:
+    import icechunk
 
 Array = np.ndarray[Any, Any]
 
@@ -69,7 +72,7 @@ class Series:
         waiting = self.pending & ~self.outside.reshape(-1, *(1,) * len(self.labels))
         if waiting.any():
             of = waiting.size - int(self.outside.sum()) * (waiting.size // max(1, len(self.lon)))
-            out.append(f"{int(waiting.sum()):,} of {counted(of, 'value')} missing: of slots that are not ingested")
+            out.append(f"{int(waiting.sum()):,} of {counted(of, 'value')} not ingested")
         return out
 
     def rows(self) -> Rows:
@@ -80,11 +83,12 @@ class Series:
             "lon": np.repeat(self.lon, each),
             "lat": np.repeat(self.lat, each),
         }
-        taken = {*out, *self.labels, "value"}
+        axes = {a: free_name(a, {*out, "value"}) for a in self.labels}
+        taken = {*out, *axes.values(), "value"}
         for name, values in self.attributes.items():
-            out[name if name not in taken else f"{name}_"] = [v for v in values for _ in range(each)]
+            out[free_name(name, taken)] = [v for v in values for _ in range(each)]
         along = list(itertools.product(*self.labels.values()))
-        for k, name in enumerate(self.labels):
+        for k, name in enumerate(axes.values()):
             out[name] = [a[k] for a in along] * n
         out["value"] = self.values.ravel()
         return out
@@ -139,16 +143,20 @@ def read_series(
 
 
 def read_pixel(
-    store: Store, selection: Selection, row: int, column: int
+    session: icechunk.Session,
+    spec: CubeSpec,
+    states: Mapping[str, npt.NDArray[np.uint8]],
+    selection: Selection,
+    row: int,
+    column: int,
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
-    """Values of a variable at one pixel, by the axis values that are selected, as in :class:`Series`; and which of them are not ingested."""
-    store = store.on(store.branch, store.tip)
-    quantity = find_quantity(store.spec, selection, None)
-    session = store.readonly()
+    """Values of a variable at one pixel, by the axis values that are selected, as in :class:`Series`; and which of them are not ingested, by the
+    ``states`` of slots as the ledger has them.
+    """
+    quantity = find_quantity(spec, selection, None)
     at = np.array([row]), np.array([column])
-    values = read_pixels(Reader(session, store.spec, quantity), *at)
-    states = read_filled(session, store.spec, quantity).states
-    return values[0], np.broadcast_to(_pending(store.spec, quantity, states, *at), values.shape)[0]
+    values = read_pixels(Reader(session, spec, quantity), *at)
+    return values[0], np.broadcast_to(_pending(spec, quantity, states, *at), values.shape)[0]
 
 
 def locate(grid: Grid, lon: Array, lat: Array) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -156,7 +164,8 @@ def locate(grid: Grid, lon: Array, lat: Array) -> tuple[npt.NDArray[np.int64], n
     if isinstance(grid, HealpixGrid):
         cells = np.full(lon.shape, -1, np.int64)
         real = np.isfinite(lon) & (np.abs(lat) <= 90)
-        cells[real] = grid.locate(lon[real], lat[real])
+        lon, lat = lon[real], lat[real]
+        cells[real] = grid.locate(np.where(np.abs(lon) > 360, lon % 360, lon), lat)
         return np.where(cells < 0, -1, 0), cells
     assert isinstance(grid, TilingGrid)
     crs = parse_crs(grid.crs)

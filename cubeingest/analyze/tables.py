@@ -6,13 +6,14 @@ import csv
 import io
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from cubeingest.errors import StoreError
 from cubeingest.extras import import_extra
-from cubeingest.files import write_file
+from cubeingest.files import open_whole
 
 Rows = Mapping[str, Sequence[Any]]
 """A table by columns."""
@@ -39,27 +40,62 @@ def check_output(path: Path, suffixes: Sequence[str], what: str) -> None:
 
 
 def write_table(path: Path, rows: Rows, lon_lat: tuple[str, str] | None = None) -> None:
-    """Write a table by its suffix; with ``lon_lat``, names of two columns, Parquet becomes GeoParquet with points.
+    """Write a table by its suffix, as :func:`write_parts`."""
+    write_parts(path, [rows], lon_lat)
 
-    NaN is empty in CSV, null elsewhere. Raises :class:`StoreError` if the file cannot be written.
+
+def write_parts(path: Path, parts: Iterable[Rows], lon_lat: tuple[str, str] | None = None) -> None:
+    """Write a table by its suffix, whose rows come some at a time, all with the same columns; at least one part, which may have no rows.
+
+    With ``lon_lat``, names of two columns, Parquet becomes GeoParquet with points. NaN is empty in CSV, null elsewhere. Raises :class:`StoreError` if the
+    file cannot be written.
     """
-    suffix = path.suffix.lower()
-    if suffix == ".csv":
-        content = to_csv(rows).encode()
-    elif suffix == ".json":
-        content = (json.dumps(to_records(rows), default=str) + "\n").encode()
-    else:
-        content = _to_parquet(rows, lon_lat)
+    write = {".csv": _write_csv, ".json": _write_json}.get(
+        path.suffix.lower(), partial(_write_parquet, lon_lat=lon_lat)
+    )
     try:
-        write_file(path, content)
+        with open_whole(path) as file:
+            write(file, parts)
     except OSError as e:
         raise StoreError(f"table {str(path)!r} cannot be written: {e.strerror or e}") from e
 
 
-def to_csv(rows: Rows) -> str:
+def free_name(name: str, taken: Container[str]) -> str:
+    """What a column is called, if those of our own have its name."""
+    return f"{name}_" if name in taken else name
+
+
+def _write_csv(file: BinaryIO, parts: Iterable[Rows]) -> None:
+    for n, rows in enumerate(parts):
+        file.write(to_csv(rows, head=not n).encode())
+
+
+def _write_json(file: BinaryIO, parts: Iterable[Rows]) -> None:
+    before = b"["
+    for rows in parts:
+        text = json.dumps(to_records(rows), default=str)[1:-1]
+        if text:
+            file.write(before + text.encode())
+            before = b", "
+    file.write(b"[]\n" if before == b"[" else b"]\n")
+
+
+def _write_parquet(file: BinaryIO, parts: Iterable[Rows], lon_lat: tuple[str, str] | None) -> None:
+    pq = need("pyarrow.parquet", "writing Parquet")
+    writer = None
+    for rows in parts:
+        table = _to_arrow(rows, lon_lat)
+        writer = writer or pq.ParquetWriter(file, table.schema)
+        writer.write_table(table)
+    assert writer is not None
+    writer.close()
+
+
+def to_csv(rows: Rows, head: bool = True) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(rows)
+    if head:
+        writer.writerow(rows)
     writer.writerows([["" if (v := plain(c)) is None else v for c in row] for row in zip(*rows.values(), strict=True)])
     return out.getvalue()
 
@@ -75,10 +111,10 @@ def plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _to_parquet(rows: Rows, lon_lat: tuple[str, str] | None) -> bytes:
+def _to_arrow(rows: Rows, lon_lat: tuple[str, str] | None) -> Any:
     import numpy as np
 
-    pa, pq = need("pyarrow", "writing Parquet"), need("pyarrow.parquet", "writing Parquet")
+    pa = need("pyarrow", "writing Parquet")
     columns = {}
     for name, v in rows.items():
         try:
@@ -101,6 +137,4 @@ def _to_parquet(rows: Rows, lon_lat: tuple[str, str] | None) -> bytes:
         column = {"encoding": "WKB", "geometry_types": ["Point"]}  # without a CRS they are longitude and latitude
         geo = {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": column}}
         table = table.replace_schema_metadata({**(table.schema.metadata or {}), b"geo": json.dumps(geo).encode()})
-    out = io.BytesIO()
-    pq.write_table(table, out)
-    return out.getvalue()
+    return table

@@ -27,7 +27,8 @@ from cubeingest.analyze.parts import (
     unfilled_windows,
 )
 from cubeingest.analyze.reduction import Reduction, compute_window, result_variable
-from cubeingest.analyze.tables import TABLES, check_output, write_table
+from cubeingest.analyze.tables import TABLES, check_output, free_name, write_parts
+from cubeingest.axes import Axis
 from cubeingest.engine import Options, Progress, SlotResult
 from cubeingest.errors import GridError, StoreError
 from cubeingest.grid import CELLS
@@ -39,6 +40,12 @@ from cubeingest.store import Store
 from cubeingest.tile import BLOCK, RasterForm, write_raster
 
 Array = np.ndarray[Any, Any]
+
+OWN_COLUMNS = (CELL_IDS, "lon", "lat", "value", "geometry")
+"""Of a table of cells."""
+
+ROWS_AT_ONCE = 2**18
+"""Rows of such a table that are made at a time: in memory a row is some hundred bytes, a cell that waits for it twelve."""
 
 PICTURE_PIXELS = 1600
 """Along the longer side of a picture of a result."""
@@ -216,34 +223,50 @@ def _reduce_to_table(
         )
     check_output(path, TABLES, "table")
     computing = plan_reduction(store, selection, reduction)
-    labels, grid = computing.bands.labels, computing.store.spec.healpix
-    assert grid is not None
+    labels = computing.bands.labels
     report = ReduceReport(
         reduction, computing.store.tip, computing.where.window, computing.gaps, output=str(path), bands=labels, is_cells=True
     )  # fmt: skip
     report.pixels = report.missing = computing.unfilled * len(labels)
-    found: dict[int, list[tuple[Array, Array]]] = {n: [] for n in range(len(labels))}
+    found: list[list[tuple[Array, Array]]] = [[] for _ in labels]
     for bands, plan, values in _results(computing, options, on_progress):
         _count(report, reduction, values)
         for n, row in zip(bands, values[:, 0], strict=True):
             there = np.flatnonzero(~_is_missing(row, reduction))
             found[n].append((there + plan.x.start, row[there]))
-    nothing = np.empty(0, np.int64), np.empty(0, reduction.dtype)
-    by_band = [[np.concatenate(c) for c in zip(*(found[n] or [nothing]), strict=True)] for n in range(len(labels))]
-    orders = [np.argsort(cells, kind="stable") for cells, _ in by_band]
-    cells = np.concatenate([c[order] for (c, _), order in zip(by_band, orders, strict=True)])
-    ids = grid.ids_at(cells)
-    lon, lat = centres(ids, grid.order, grid.ellipsoid)
-    rows: dict[str, Any] = {CELL_IDS: ids, "lon": lon, "lat": lat}
-    for axis in reduction.rest:
-        rows[axis] = np.repeat([label[axis] for label in labels], [len(c) for c, _ in by_band]).tolist()
-    rows["value"] = np.concatenate([v[order] for (_, v), order in zip(by_band, orders, strict=True)])
-    write_table(path, rows, ("lon", "lat"))
+    write_parts(path, _rows_of_cells(computing, found), ("lon", "lat"))
     return report
 
 
+def _rows_of_cells(computing: Computing, found: Sequence[list[tuple[Array, Array]]]) -> Iterator[dict[str, Any]]:
+    """Rows of a table, ``ROWS_AT_ONCE`` at most. ``found`` has for each band (positions of cells, values), in any order, which are taken from it."""
+    spec, rest = computing.store.spec, computing.reduction.rest
+    grid = spec.healpix
+    assert grid is not None
+    names = {a: free_name(a, OWN_COLUMNS) for a in rest}
+    positions = itertools.product(*(computing.reduction.quantity.positions[a] for a in rest))
+    for parts, at in zip(found, positions, strict=True):
+        parts.sort(key=lambda part: int(part[0][0]) if part[0].size else -1)
+        cells = np.concatenate([np.empty(0, np.int64), *(c for c, _ in parts)])
+        values = np.concatenate([np.empty(0, computing.reduction.dtype), *(v for _, v in parts)])
+        parts.clear()
+        labels = {names[a]: _axis_value(spec.grid.axis(a), p) for a, p in zip(rest, at, strict=True)}
+        for start in range(0, max(1, cells.size), ROWS_AT_ONCE):
+            ids = grid.ids_at(cells[start : start + ROWS_AT_ONCE])
+            lon, lat = centres(ids, grid.order, grid.ellipsoid)
+            same = {name: np.full(ids.size, label) for name, label in labels.items()}
+            yield {CELL_IDS: ids, "lon": lon, "lat": lat, **same, "value": values[start : start + ROWS_AT_ONCE]}
+
+
+def _axis_value(axis: Axis, position: int) -> int | float | str:
+    """Numbers as they are, all else as its label."""
+    value = axis.values[position]
+    return axis.labels[position] if axis.is_dates or not isinstance(value, int | float) else value
+
+
 def _is_missing(found: Array, reduction: Reduction) -> Array:
-    return np.isnan(found) if found.dtype.kind == "f" else found == reduction.fill
+    missing: Array = found == reduction.fill
+    return missing | np.isnan(found) if found.dtype.kind == "f" else missing
 
 
 def _count(report: ReduceReport, reduction: Reduction, found: Array) -> None:

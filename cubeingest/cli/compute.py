@@ -62,7 +62,7 @@ def _add_method(method: str) -> None:
                 "--output",
                 "-o",
                 metavar="FILE",
-                help="A GeoTIFF (.tif), or a picture (.png, .svg); of HEALPix a table (.parquet, .csv).",
+                help="A GeoTIFF (.tif), or a picture (.png, .svg); of HEALPix a table (.parquet, .csv, .json).",
             ),
         ] = None,
         into: Annotated[
@@ -102,7 +102,8 @@ def _reduce(
 
     if (output is None) == (into is None):
         refuse_usage(
-            ctx, "say where the result goes: --output FILE.tif (or .png), or --into NAME for a variable of the cube"
+            ctx,
+            "say where the result goes: --output FILE.tif (or .png; of HEALPix .parquet), or --into NAME for a variable of the cube",
         )
     reduction = find_reduction(cube.spec, selection, method, [o for text in over for o in text.split(",")], expr)
     with show_progress(method) as show:
@@ -132,7 +133,7 @@ def _say_file(done: ReduceReport, to_out: bool) -> None:
     y, x = done.window
     cells = f"{y.stop - y.start:,} x {x.stop - x.start:,} pixels"
     if done.is_cells:
-        cells = counted(done.pixels // max(1, len(done.bands)), "cell")
+        cells, bands = counted(done.pixels // max(1, len(done.bands)), "cell"), ""
     size = f"{cells}{bands}, {done.reduction.dtype.name}"
     say(f"{done.reduction.title}{ddof}: {size}{share}; snapshot {done.snapshot}")
     out_console().print(done.output, markup=False)

@@ -68,7 +68,7 @@ def print_plan(report: PlanReport) -> None:
         for n, text in (
             (report.skipped, f"{counted(report.skipped, 'slot is', 'slots are')} done"),
             (report.absent, f"{counted(report.absent, 'has', 'have')} no tile"),
-            (report.unlisted, f"{counted(report.unlisted, 'is', 'are')} done from tiles that the catalog has no more"),
+            (report.unlisted, f"{counted(report.unlisted, 'is', 'are')} done from what the catalog has no more"),
         )
         if n
     ]

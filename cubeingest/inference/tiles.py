@@ -154,7 +154,7 @@ def read_tiles(hrefs: Sequence[str], base: str) -> tuple[list[Seen], list[Misfit
     if not seen:
         worst = misfits[0]
         raise TileError(
-            f"none of {counted(len(hrefs), 'tile')} can be read: {worst.name!r}: {worst.detail or worst.kind}"
+            f"{'the tile cannot' if len(hrefs) == 1 else f'none of the {len(hrefs):,} tiles can'} be read: {worst.name!r}: {worst.detail or worst.kind}"
         )
     return seen, misfits
 
@@ -203,5 +203,5 @@ def notes_of(misfits: Sequence[Misfit], total: int) -> list[str]:
     for kind, count in counts.items():
         some = [m for m in misfits if m.kind == kind][:EXAMPLES]
         examples = ", ".join(m.name + (f" ({m.detail})" if m.detail else "") for m in some)
-        out.append(f"{count} of {counted(total, 'tile')} {kind}: {examples}" + (", ..." if count > EXAMPLES else ""))
+        out.append(f"{count:,} of {counted(total, 'tile')} {kind}: {examples}" + (", ..." if count > EXAMPLES else ""))
     return out

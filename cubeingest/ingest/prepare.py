@@ -78,7 +78,15 @@ def prepare(store: Store, selection: Selection, redo: bool = False) -> Prepared:
     filled = chain.from_iterable(held_slots(spec, chosen, v.name, states[v.name]) for v in fed)
     without = [slot for slot in filled if slot not in known]
     made = read_records(session, without)
-    unlisted = tuple(s for s in without if s not in made or not made[s].reading.startswith(COMPUTED))
+    misplaced = {m.href for m in catalog.misplaced}  # these are listed
+    unlisted = tuple(
+        slot
+        for slot, record in made.items()
+        if record.sources
+        and not record.reading.startswith(COMPUTED)
+        and is_in_part(spec, slot, selection.part)
+        and misplaced.isdisjoint(source.href for source in record.sources)
+    )
     n_absent = sum(1 for _ in slots_of(spec, replace(chosen, variables=fed))) - len(known) - len(without)
     return Prepared(
         chosen, catalog, plan, records, expected_slots(spec, chosen, catalog), n_absent, settled.blocked, unlisted

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -36,7 +36,7 @@ from cubeingest.ingest.report import (
     commit_metadata,
     failure_of,
 )
-from cubeingest.ledger import COPIED, VIRTUAL, read_records
+from cubeingest.ledger import COPIED, VIRTUAL, Slot, read_records
 from cubeingest.mosaic import size_of
 from cubeingest.plan import Plan, is_in_part, labels_of, slot_labels
 from cubeingest.selection import Selection, choose
@@ -77,7 +77,7 @@ def ingest(
     if options.how in (VIRTUAL, COPIED):
         store = prepare_blocks(store, plan, options.how)
     report = IngestReport(store.uri, options.mode, branch=store.branch, how=options.how, skipped=len(plan.skipped))
-    report.warnings = (*prepared.catalog.warnings, *_warn_of_unlisted(spec, prepared, selection))
+    report.warnings = (*prepared.catalog.warnings, *_warn_of_unlisted(spec, prepared.unlisted))
     report.failed += [
         Failure(None, labels_of(spec, m.variable, m.position), m.variable, public_href(m.href), m.message)
         for m in prepared.catalog.misplaced
@@ -141,14 +141,14 @@ def _refuse_without_source(spec: CubeSpec, selection: Selection) -> None:
         )
 
 
-def _warn_of_unlisted(spec: CubeSpec, prepared: Prepared, selection: Selection) -> Iterable[str]:
+def _warn_of_unlisted(spec: CubeSpec, left: Sequence[Slot]) -> Iterable[str]:
     """One line for all slots whose tiles have left the catalog."""
-    left = [s for s in prepared.unlisted if is_in_part(spec, s, selection.part)]
     if left:
         names = list(dict.fromkeys(spec.grid.region_id(s.iy, s.ix) for s in left))
+        what = "tiles" if spec.points is None else "granules"
         shown = ", ".join(names[:NAMED]) + ", ..." * (len(names) > NAMED)
         yield (
-            f"{counted(len(left), 'slot is', 'slots are')} done from tiles that the catalog has no more ({shown}): what the cube holds there "
+            f"{counted(len(left), 'slot is', 'slots are')} done from {what} that the catalog has no more ({shown}): what the cube holds there "
             "stays as it is"
         )
 

@@ -80,7 +80,7 @@ def _of_pixels(
     at = find_pixel(lattice, x, y)
     if at is None:
         return None
-    values, pending = read_pixel(snapshot.store, _selection(variable, labels), *at)
+    values, pending = _read(snapshot, variable, labels, *at)
     grid = snapshot.spec.tiling
     iy, ix = (p // r for p, r in zip(at, grid.region_shape_yx, strict=True))
     return values, pending, {"row": at[0], "column": at[1], "region": grid.region_id(iy, ix)}
@@ -97,13 +97,17 @@ def _of_cells(
     position = int(grid.positions_of(cells)[0])
     if position < 0:
         return None
-    values, pending = read_pixel(snapshot.store, _selection(variable, labels), 0, position)
+    values, pending = _read(snapshot, variable, labels, 0, position)
     more = {"cell": int(cells[0]), "region": grid.region_id(0, position // grid.cells_in_region)}
     return values, pending, more
 
 
-def _selection(variable: Variable, labels: dict[str, list[str]]) -> Selection:
-    return Selection({a: tuple(v) for a, v in labels.items()}, variables=(variable.name,))
+def _read(
+    snapshot: Snapshot, variable: Variable, labels: dict[str, list[str]], row: int, column: int
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+    selection = Selection({a: tuple(v) for a, v in labels.items()}, variables=(variable.name,))
+    with snapshot.store.asking():
+        return read_pixel(snapshot.session, snapshot.spec, snapshot.states, selection, row, column)
 
 
 def _chosen(snapshot: Snapshot, variable: Variable) -> tuple[dict[str, list[int]], str]:
