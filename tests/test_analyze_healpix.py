@@ -175,7 +175,7 @@ METHODS: dict[str, Callable[..., Any]] = {
 
 
 @pytest.mark.parametrize(
-    "method", ["mean", "median", *(pytest.param(m, marks=pytest.mark.slow) for m in ("min", "max", "std"))]
+    "method", ["median", *(pytest.param(m, marks=pytest.mark.slow) for m in ("mean", "min", "max", "std"))]
 )
 @pytest.mark.filterwarnings("ignore:All-NaN", "ignore:Mean of empty", "ignore:Degrees of freedom")
 def test_result_as_a_variable_is_numpys(cube: ci.Cube, method: str) -> None:
@@ -201,6 +201,7 @@ def test_other_axes_stay_in_front(cube: ci.Cube) -> None:
     assert cube.spec.variable("most").chunks == (1, 16)
 
 
+@pytest.mark.slow
 def test_other_regions_are_filled_by_the_same_command_later(cube: ci.Cube) -> None:
     cube.compute("count", "year", variable="h", into="c", region=["3", "30"])
     assert cube.status(variable="c").done == 2
@@ -253,6 +254,7 @@ def test_box_means_the_regions_that_it_touches(cube: ci.Cube, tmp_path: Path) ->
     assert 30 in regions
 
 
+@pytest.mark.slow
 def test_table_in_several_parts_is_the_same(cube: ci.Cube, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tables = []
     for n, rows in enumerate((2**18, 37)):
