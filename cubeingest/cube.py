@@ -298,8 +298,8 @@ class Cube:
         """``"mean"``, ``"median"``, ``"min"``, ``"max"``, ``"std"`` (ddof 0), ``"mode"`` or ``"count"`` over axes: of the selected variable, or of an
         expression over variables, or over labels of an axis such as ``band`` (``"(nir - red) / (nir + red)"``).
 
-        The fill value and NaN are missing and take no part; all is float64 inside. The result goes to ``output``, a GeoTIFF or a picture (of HEALPix cells a table: ``.parquet``, ``.csv``, ``.json``), or
-        ``into`` a variable of the cube, which is added to its spec and filled as :meth:`ingest` with a ``source`` does: it is resumed by
+        The fill value and NaN are missing and take no part; all is float64 inside. The result goes to ``output``, a GeoTIFF or a picture (of HEALPix
+        cells a table: ``.parquet``, ``.csv``, ``.json``), or ``into`` a variable of the cube, which is added to its spec and filled as :meth:`ingest` with a ``source`` does: it is resumed by
         the same call, from the snapshot that the first one read; with ``redo`` anew from now. See ``docs/analyze.md``.
         """
         if (output is None) == (into is None):

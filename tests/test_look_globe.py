@@ -261,7 +261,7 @@ def test_cube_without_data_has_every_picture(small: Cube) -> None:
     assert len(small.show_grid().texts) > 150
     assert small.show_diff(small.history()[-1].snapshot, small.history()[0].snapshot).size == 1
     assert "192" in small._repr_html_()
-    assert "(cells: 12288)" in repr(small)
+    assert "h (year: 2, cells: 12288)" in repr(small)
     assert shrink_counts({"done": np.ones((1, 192), np.int64)}, small.grid, 80)["done"].shape == (40, 80)
 
 
