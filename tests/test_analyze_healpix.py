@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import cubeingest as ci
-from cubeingest.analyze import reduction, to_file
+from cubeingest.analyze import reduction, to_table
 from cubeingest.analyze.parts import cut
 from cubeingest.errors import GridError, StoreError
 from tests.conftest import Ran
@@ -258,7 +258,7 @@ def test_box_means_the_regions_that_it_touches(cube: ci.Cube, tmp_path: Path) ->
 def test_table_in_several_parts_is_the_same(cube: ci.Cube, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tables = []
     for n, rows in enumerate((2**18, 37)):
-        monkeypatch.setattr(to_file, "ROWS_AT_ONCE", rows)
+        monkeypatch.setattr(to_table, "ROWS_AT_ONCE", rows)
         for suffix in (".csv", ".json", ".parquet"):
             cube.compute("max", "year", variable="n", output=tmp_path / f"{n}{suffix}")
         tables.append(

@@ -383,3 +383,30 @@ def test_another_statistic_or_filter_is_taken_over_and_its_slots_are_aggregated_
     cube = ci.init(write_spec(tmp_path, other.replace("q == 0", "q <= 1")), update=True)
     assert cube.ingest().written == 24
     assert cube.dataset().n.sum() == len(table)
+
+
+def test_slots_whose_granules_have_all_left_stay_and_those_that_hold_none_are_not_named(tmp_path: Path) -> None:
+    """Two granules of a cycle in two regions: one leaves, and its region becomes empty; then the other, which is the last of its cycle."""
+    text = HEAD.replace("href: granules/g_{cycle}.parquet", 'tiles: {glob: "granules/g_{cycle}_*.parquet"}').replace(
+        "filter: q == 0", ""
+    )
+    folder = tmp_path / "granules"
+    folder.mkdir()
+    south, north = make_points(50, 3, -90, -80), make_points(50, 4, 80, 90)
+    south.to_parquet(folder / "g_22_1.parquet")
+    south.to_parquet(folder / "g_23_1.parquet")
+    north.to_parquet(folder / "g_23_2.parquet")
+    cube = ci.init(
+        write_spec(tmp_path, text + "  n: {dtype: uint32, fill_value: 0, aggregate: count}\nstore: ./points.icechunk\n")
+    )
+    cube.ingest()
+    done = cube.status(cycle=23).done
+    (folder / "g_23_2.parquet").unlink()
+    first = cube.ingest()
+    assert (first.warnings, first.empty) == ((), cube.status().empty)
+    assert first.empty > 0
+    (folder / "g_23_1.parquet").unlink()
+    second = cube.ingest()
+    left = done - first.empty
+    assert second.warnings[0].startswith(f"{left} slots are done from granules that the catalog has no more")
+    assert (second.written, cube.plan().unlisted, cube.status(cycle=23).done) == (0, left, left)

@@ -93,7 +93,7 @@ def test_values_at_a_point_are_those_of_all_bands(cube: ci.Cube, client: Client)
 
 def test_cube_says_which_variables_have_colours(client: Client) -> None:
     found = {v["name"]: v["composite"] for v in client.get(f"api/cube/{client.tip}").json["variables"]}
-    assert found == {"light": "band", "valid": None, "height": None}
+    assert found == {"light": {"axis": "band", "positions": [3, 1, 0]}, "valid": None, "height": None}
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from cubeingest.errors import GridError
 from cubeingest.expressions import Expression, parse_expression
 from cubeingest.selection import Selection, find_positions
 from cubeingest.spec import CLASS_ATTRS, COMPUTED_ATTR, CubeSpec, Variable
-from cubeingest.store import open_array
+from cubeingest.store import open_array, read_window
 
 if TYPE_CHECKING:
     import icechunk
@@ -232,11 +232,7 @@ class Reader:
             first, last = min(positions), max(positions)
             spans.append(slice(first, last + 1))
             picks.append(None if len(positions) == last + 1 - first else [p - first for p in positions])
-        array = self._arrays[variable.name]
-        if self.spec.healpix is None:
-            values = np.asarray(array[(*spans, y, x)])
-        else:
-            values = np.asarray(array[(*spans, x)])[..., np.newaxis, :]
+        values = read_window(self._arrays[variable.name], spans, y, x)
         for n, pick in enumerate(picks):
             if pick is not None:
                 values = np.take(values, pick, axis=n)

@@ -24,7 +24,7 @@ from cubeingest.ingest import why_unreadable
 from cubeingest.mosaic import WINDOW_BYTES
 from cubeingest.overviews import halve
 from cubeingest.spec import CubeSpec, Variable
-from cubeingest.store import open_array
+from cubeingest.store import open_array, read_window
 from cubeingest.tile import Cog, CogWriter
 from cubeingest.writer import all_fill
 
@@ -162,9 +162,7 @@ def windows_of(
     y, x = plan.window
 
     def read(rows: slice) -> list[Array]:
-        if job.spec.healpix is not None:
-            return [np.asarray(array[(*axes, x)])[..., np.newaxis, :] for array in arrays]
-        return [np.asarray(array[(*axes, rows, x)]) for array in arrays]
+        return [read_window(array, axes, rows, x) for array in arrays]
 
     try:
         with ThreadPoolExecutor(1) as ahead:

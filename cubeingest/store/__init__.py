@@ -1,6 +1,6 @@
 """The Icechunk repository that holds a cube: where it is, sessions, commits that lose nothing, who is at work in it."""
 
-from cubeingest.store.arrays import delete_present, open_array, put_chunk
+from cubeingest.store.arrays import delete_present, open_array, put_chunk, read_window
 from cubeingest.store.history import Commit, is_ancestor, read_history
 from cubeingest.store.internal import FORMAT, VALID, is_unused, read_internal
 from cubeingest.store.location import is_local, normalize_uri, quiet_icechunk, reason_of
@@ -68,6 +68,7 @@ __all__ = [
     "read_history",
     "read_internal",
     "read_runs",
+    "read_window",
     "reason_of",
     "refuse_beside",
     "remove_dead",

@@ -7,6 +7,8 @@ import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 if TYPE_CHECKING:
     import icechunk
     import zarr
@@ -31,6 +33,13 @@ def open_array(
             _described[layout, path] = array.metadata
         return array
     return zarr.Array(zarr.AsyncArray(metadata=known, store_path=StorePath(session.store, path)))
+
+
+def read_window(array: zarr.Array[Any], axes: Sequence[slice], y: slice, x: slice) -> np.ndarray[Any, Any]:
+    """(axes..., rows, columns) of an array; one with a single spatial dimension (cells of HEALPix) has one row."""
+    if array.ndim == len(axes) + 2:
+        return np.asarray(array[(*axes, y, x)])
+    return np.asarray(array[(*axes, x)])[..., np.newaxis, :]
 
 
 def delete_present(store: icechunk.IcechunkStore, keys: Sequence[str]) -> None:

@@ -134,10 +134,10 @@ class Snapshot:
             "attrs": {k: str(v)[:300] for k, v in spec.attrs.items() if isinstance(v, str | int | float)},
         }  # fmt: skip
 
-    def _composite(self, variable: Variable) -> str | None:
-        """The axis whose red, green and blue can be seen together."""
+    def _composite(self, variable: Variable) -> dict[str, Any] | None:
+        """The axis whose red, green and blue can be seen together, and where on it these are."""
         found = self.composite(variable)
-        return None if found is None else variable.axes[found.axis]
+        return None if found is None else {"axis": variable.axes[found.axis], "positions": list(found.positions)}
 
     def _first(self, variable: Variable) -> dict[str, int]:
         """The first position on each axis of a variable at which something is done."""

@@ -44,7 +44,7 @@ function showControls() {
 function axisControl(name) {
   const { labels } = axisOf(name);
   const now = isTogether(name) ? RGB : positionOf(name);
-  const composite = variable().composite === name;
+  const composite = variable().composite?.axis === name;
   const play = labels.length > 2 ? el("button", { type: "button", class: "play", "aria-label": `play ${name}`, "aria-pressed": "false", onclick: (event) => togglePlay(name, event.currentTarget) }, "▶") : "";
   if (composite || (labels.length <= FEW_LABELS && labels.join("").length <= 40)) {
     const choices = [...(composite ? [["colour", RGB]] : []), ...labels.map((label, i) => [label, i])];

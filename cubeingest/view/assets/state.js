@@ -37,7 +37,7 @@ const axisOf = (name) => cube.axes.find((a) => a.name === name);
 const RGB = "rgb"; // in place of a position: red, green and blue of an axis together
 const isTogether = (name) => state.positions[name] === RGB;
 /** A position on an axis; of red, green and blue together the first. */
-const positionOf = (name) => (isTogether(name) ? Math.max(0, axisOf(name).labels.findIndex((l) => ["red", "r", "b04"].includes(l.toLowerCase()))) : state.positions[name] || 0);
+const positionOf = (name) => (isTogether(name) ? cube.variables.find((v) => v.composite?.axis === name).composite.positions[0] : state.positions[name] || 0);
 const labelOf = (name) => (isTogether(name) ? "colour" : axisOf(name).labels[positionOf(name)]);
 const indexOf = (v = variable()) => v.axes.map((name) => state.positions[name] || 0).join(".") || "-";
 const tell = (n) => (Number.isInteger(n) ? String(n) : String(Number(n.toPrecision(6))));

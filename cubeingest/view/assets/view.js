@@ -45,7 +45,7 @@ function readHash() {
       const word = words.get(wordOf(axis.name));
       const at = axis.labels.indexOf(word);
       if (at >= 0) state.positions[axis.name] = at;
-      else if (word === RGB && variable().composite === axis.name) state.positions[axis.name] = RGB;
+      else if (word === RGB && variable().composite?.axis === axis.name) state.positions[axis.name] = RGB;
     }
   }
   state.point = numbers(words.get("point"), 2);
@@ -74,7 +74,7 @@ async function openSnapshot(id, place = null) {
   if (!lattice()) state.lattice = cube.lattices[0].name;
   for (const axis of cube.axes) {
     const known = axis.labels.indexOf(labels[axis.name]);
-    const together = variable().composite === axis.name && (first || labels[axis.name] === RGB);
+    const together = variable().composite?.axis === axis.name && (first || labels[axis.name] === RGB);
     state.positions[axis.name] = together ? RGB : known >= 0 ? known : variable().first[axis.name] || 0;
   }
   const at = first ? readHash() : place;
@@ -84,7 +84,7 @@ async function openSnapshot(id, place = null) {
 
 /** Red, green and blue are together only where the variable has them. */
 function partColours() {
-  for (const { name } of cube.axes) if (isTogether(name) && variable().composite !== name) state.positions[name] = positionOf(name);
+  for (const { name } of cube.axes) if (isTogether(name) && variable().composite?.axis !== name) state.positions[name] = positionOf(name);
 }
 
 function render(view) {
