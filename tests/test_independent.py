@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import icechunk
 import numpy as np
@@ -58,6 +59,25 @@ def test_each_worker_commits_by_itself(world: World, store: Store, commit_every:
     commits = [c for c in ci.Cube(store).history() if c.details["action"] == "ingest"]
     assert sorted(c.details["written"] for c in commits) == ([1] * 7 if commit_every is None else [1, 3, 3])
     assert whole(world, store.uri)
+
+
+def test_snapshot_of_a_run_is_its_last_commit_in_whatever_order_workers_tell_of_theirs(
+    world: World, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cubeingest.ingest import run
+
+    take, heard = run._take_committed, []
+
+    def late(report: Any, results: Any) -> None:
+        """As if the first commit were heard of last."""
+        take(report, results)
+        heard.append(report.snapshot)
+        report.snapshot = heard[0]
+
+    monkeypatch.setattr(run, "_take_committed", late)
+    report = ci.Cube(store).ingest(mode="independent", year=2000)
+    assert len(set(heard)) == 5
+    assert report.snapshot == store.tip != heard[0]
 
 
 @SLOW

@@ -42,7 +42,7 @@ from cubeingest.plan import Plan, is_in_part, labels_of, slot_labels
 from cubeingest.selection import Selection, choose
 from cubeingest.spec import CubeSpec
 from cubeingest.storage import is_remote, public_href
-from cubeingest.store import Store, made_known
+from cubeingest.store import Store, made_known, newest_of_run
 from cubeingest.wording import counted
 
 UNIT_BYTES = 4 * 2**20
@@ -300,9 +300,15 @@ def _take_committed(report: IngestReport, results: Iterable[SlotResult]) -> None
 
 
 def _settle(merger: Merger, plan: Plan, report: IngestReport, stop: Interrupts) -> None:
-    """After an independent run: look in the cube what became of slots whose worker did not come to say it."""
+    """After an independent run: look in the cube what became of slots whose worker did not come to say it, and which commit was the last.
+
+    The one that was heard of last need not be: of two that are made at a time either may be told first.
+    """
     if stop.again:
         given_up.add(merger.run)
+    if report.snapshot is not None:
+        with suppress(StoreError):
+            report.snapshot = newest_of_run(merger.store, merger.run) or report.snapshot
     left = {p.slot for t in plan.tasks for p in t.slots} - report.counted
     if not left:
         return

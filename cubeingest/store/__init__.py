@@ -1,7 +1,7 @@
 """The Icechunk repository that holds a cube: where it is, sessions, commits that lose nothing, who is at work in it."""
 
 from cubeingest.store.arrays import delete_present, open_array, put_chunk, read_window
-from cubeingest.store.history import Commit, is_ancestor, read_history
+from cubeingest.store.history import Commit, is_ancestor, newest_of_run, read_history
 from cubeingest.store.internal import FORMAT, VALID, is_unused, read_internal
 from cubeingest.store.location import is_local, normalize_uri, quiet_icechunk, reason_of
 from cubeingest.store.references import (
@@ -59,6 +59,7 @@ __all__ = [
     "made_known",
     "manifest_split",
     "named_by_this_user",
+    "newest_of_run",
     "normalize_uri",
     "open_array",
     "open_store",

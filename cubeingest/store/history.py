@@ -32,6 +32,13 @@ def read_history(store: Store) -> list[Commit]:
         ]
 
 
+def newest_of_run(store: Store, run: str) -> str | None:
+    """The snapshot of the last commit that a run made on the branch, if it made any that is known."""
+    with store.asking():
+        own = (s.id for s in store.repo.ancestry(snapshot_id=store.tip) if s.metadata.get("run") == run)
+        return next(own, None)
+
+
 def is_ancestor(store: Store, older: str, newer: str) -> bool:
     """Whether a snapshot is another one, or lies in its history, as far as that has not expired."""
     with store.asking():
